@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: one module a command, which parses, calls and prints.
+
+A command's module is imported only when that command runs, so that ``pyvmm caps`` never
+pays for the lab and the lab never pays for KVM.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+
+from pyvmm.errors import PyvmmError, Status
+
+COMMANDS = {
+    "caps": "what this kernel and CPU offer a VMM, and why the rest is missing",
+    "lab": "an emulated arm64 host with real KVM, vfio and SMMU: set it up, run commands in it",
+}
+
+USAGE = """\
+usage: python -m pyvmm COMMAND [ARGS…]
+       python -m pyvmm COMMAND --help
+
+commands:
+{commands}
+
+exit status: 0 done, 1 the guest or the check failed, 2 wrong usage, 3 the machine lacks
+something, 4 this kernel or CPU does not offer it, 130 interrupted
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (`pyvmm.errors.Status`)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(arguments)
+    except PyvmmError as error:
+        print(f"pyvmm: error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("pyvmm: interrupted", file=sys.stderr)
+        return Status.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`pyvmm caps | head`); nothing more can be said on stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Status.DONE
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in COMMANDS:
+        module = importlib.import_module(f"pyvmm.cli.{command}")
+        status: int = module.main(arguments[1:])
+        return status
+    usage = USAGE.format(commands="\n".join(f"  {n:<8} {what}" for n, what in COMMANDS.items()))
+    if command in ("-h", "--help", "help"):
+        print(usage, end="")
+        return Status.DONE
+    print(usage, end="", file=sys.stderr)
+    print(f"pyvmm: error: there is no command {command!r}", file=sys.stderr)
+    return Status.USAGE
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    # SIGTERM unwinds the stack as Ctrl-C does, so that every context manager cleans up.
+    raise SystemExit(128 + signum)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tables on stdout, notes and progress on stderr; colours only on a terminal."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pyvmm.errors import LackingError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Wide enough that rich never folds or cuts a row that goes into a pipe or a file.
+_UNFOLDED = 1000
+
+
+def stdout() -> "Console":
+    """A rich console on stdout. Raises `LackingError` where rich is not installed."""
+    try:
+        from rich.console import Console
+    except ImportError:
+        raise LackingError(
+            "tables need the package rich: pip install 'pyvmm[cli]', or ask for --json"
+        ) from None
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNFOLDED)
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text under headings, columns aligned, no frame."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = stdout()
+    grid = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False)
+    for heading in headings:
+        grid.add_column(heading, style="", header_style="dim")
+    for row in rows:
+        grid.add_row(*(Text.from_markup(cell) for cell in row))
+    console.print(grid)
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(f"pyvmm: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""File descriptors that are owned, the one way to call an ioctl, and the one way it fails."""
+
+import ctypes
+import errno as errnos
+import fcntl
+import os
+import warnings
+from types import TracebackType
+from typing import Self
+
+from pyvmm.errors import PyvmmError, Status
+from pyvmm.uapi.ioctl import Ioctl
+from pyvmm.uapi.layout import Struct, Union
+
+type_of_argument = int | Struct | Union | ctypes.Array[ctypes.c_char]
+
+
+class IoctlError(PyvmmError, OSError):
+    """An ioctl failed.
+
+    Attributes:
+        errno: the kernel's answer, positive.
+        request: which ioctl.
+        kind: what sort of file descriptor it was asked of ("system", "vm", "vcpu", …).
+        argument: what was passed, still readable field by field.
+        why: the reason, where it could be found out; None where the kernel kept it to itself.
+    """
+
+    def __init__(
+        self, errno: int, request: Ioctl, kind: str, argument: object, why: str | None = None
+    ) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.request = request
+        self.kind = kind
+        self.argument = argument
+        self.why = why
+        # The kernel has no such ioctl: the machine lacks something, nothing was done wrong.
+        self.status = Status.LACKING if errno == errnos.ENOTTY else Status.FAILED
+
+    def __str__(self) -> str:
+        assert self.errno is not None
+        name = errnos.errorcode.get(self.errno, str(self.errno))
+        text = f"{self.request.name} on the {self.kind} fd: {name} ({self.strerror})"
+        if self.why:
+            text += f": {self.why}"
+        if isinstance(self.argument, Struct | Union):
+            text += f" [{self.argument}]"
+        elif self.argument:
+            text += f" [argument {self.argument:#x}]"
+        return text
+
+
+class Fd:
+    """A file descriptor that this object owns: closed once, by `close`, ``with``, or at the end.
+
+    Subclasses say in `kind` what sort of descriptor it is, in the words of the ioctl tables.
+    """
+
+    kind = "file"
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        """The descriptor's number. Raises `ValueError` after `close`."""
+        if self._number < 0:
+            raise ValueError(f"the {self.kind} fd is closed")
+        return self._number
+
+    def ioctl(self, request: Ioctl, argument: "type_of_argument" = 0) -> int:
+        """Call `request` and return the kernel's result (often 0, sometimes a new fd's number).
+
+        A struct is passed by address and the kernel may write to it; an int is passed by value.
+        Raises `IoctlError`.
+        """
+        try:
+            return fcntl.ioctl(self.fileno(), request, argument)
+        except OSError as error:
+            assert error.errno is not None
+            raise IoctlError(error.errno, request, self.kind, argument) from None
+
+    def close(self) -> None:
+        """Give the descriptor back; a second call does nothing."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            os.close(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_number", -1) >= 0:
+            warnings.warn(f"unclosed {self.kind} fd {self._number}", ResourceWarning, source=self)
+            self.close()

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Host virtual memory that is owned: a mapping keeps its range until it is closed.
+
+The standard library's ``mmap`` can neither place a mapping at an address (``MAP_FIXED``) nor
+tell the address of one, and memslots need both; so this calls mmap(2) itself.
+"""
+
+import ctypes
+import mmap
+import os
+from types import TracebackType
+from typing import Self
+
+PAGE_SIZE = mmap.PAGESIZE
+
+READ = mmap.PROT_READ
+WRITE = mmap.PROT_WRITE
+NONE = 0
+
+# asm-generic/mman.h and linux/mman.h; the mmap module of Python 3.11 does not name them.
+_MAP_FIXED = 0x10
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def _mmap(address: int, size: int, prot: int, flags: int, fd: int, offset: int) -> int:
+    hva = _libc.mmap(address, size, prot, flags, fd, offset)
+    if hva == _MAP_FAILED:
+        raise _failure(f"mmap of {size:#x} bytes (fd {fd}, offset {offset:#x})")
+    return int(hva)
+
+
+def _failure(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def round_up(value: int, to: int = PAGE_SIZE) -> int:
+    """The next multiple of `to` (a power of two) at or above `value`."""
+    return (value + to - 1) & ~(to - 1)
+
+
+class Mapping:
+    """An owned range of host virtual memory: `hva` to `hva + size`, both in bytes.
+
+    Whatever is later placed inside (`place`, `protect`, `unmap`) stays within the range, and
+    `close` gives all of it back, holes included.
+    """
+
+    def __init__(self, size: int, *, align: int = PAGE_SIZE) -> None:
+        """Reserve `size` bytes (a multiple of the page size) with no access (``PROT_NONE``).
+
+        `align`, a power of two, is the alignment of `hva`: KVM and vfio map whole 2 MiB or
+        1 GiB blocks only where HVA, GPA and the file's offset agree modulo the block.
+        Raises `OSError` where the address space has no room.
+        """
+        if size <= 0 or size % PAGE_SIZE:
+            raise ValueError(f"a mapping of {size:#x} bytes is not a whole number of pages")
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+        slack = align - PAGE_SIZE
+        start = _mmap(0, size + slack, NONE, flags, -1, 0)
+        self.hva = round_up(start, align)
+        self.size = size
+        if self.hva > start:
+            _libc.munmap(start, self.hva - start)
+        if tail := start + slack - self.hva:
+            _libc.munmap(self.hva + size, tail)
+
+    @classmethod
+    def anonymous(cls, size: int, *, align: int = PAGE_SIZE) -> Self:
+        """`size` bytes of zeroed, private, demand-paged memory."""
+        mapping = cls(size, align=align)
+        mapping.place_anonymous()
+        return mapping
+
+    @classmethod
+    def of_file(
+        cls, fd: int, size: int, *, offset: int = 0, prot: int = READ | WRITE, align: int = PAGE_SIZE
+    ) -> Self:
+        """`size` bytes of file `fd` from `offset`, shared. Raises `OSError` as mmap(2) does."""
+        mapping = cls(size, align=align)
+        try:
+            mapping.place(fd, offset, prot=prot)
+        except OSError:
+            mapping.close()
+            raise
+        return mapping
+
+    def place(
+        self, fd: int, offset: int, *, at: int = 0, size: int | None = None, prot: int = READ | WRITE
+    ) -> None:
+        """Map `size` bytes of file `fd` from `offset`, shared, over what is at byte `at`.
+
+        This is ``mmap(MAP_FIXED)``: the kernel drops the old pages, and a memslot over the
+        range sees the new ones at its next fault.
+        """
+        hva, size = self._span(at, size)
+        _mmap(hva, size, prot, mmap.MAP_SHARED | _MAP_FIXED, fd, offset)
+
+    def place_anonymous(
+        self, *, at: int = 0, size: int | None = None, prot: int = READ | WRITE
+    ) -> None:
+        """Put fresh zeroed anonymous memory over what is at byte `at`."""
+        hva, size = self._span(at, size)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE | _MAP_FIXED
+        _mmap(hva, size, prot, flags, -1, 0)
+
+    def protect(self, prot: int, *, at: int = 0, size: int | None = None) -> None:
+        """mprotect(2) a part of the range."""
+        hva, size = self._span(at, size)
+        if _libc.mprotect(hva, size, prot):
+            raise _failure(f"mprotect of {size:#x} bytes at HVA {hva:#x}")
+
+    def advise(self, advice: int, *, at: int = 0, size: int | None = None) -> None:
+        """madvise(2) a part of the range; `advice` is one of ``mmap.MADV_*``."""
+        hva, size = self._span(at, size)
+        if _libc.madvise(hva, size, advice):
+            raise _failure(f"madvise({advice}) of {size:#x} bytes at HVA {hva:#x}")
+
+    def unmap(self, *, at: int = 0, size: int | None = None) -> None:
+        """Punch a hole: nothing is mapped there until something is placed."""
+        hva, size = self._span(at, size)
+        if _libc.munmap(hva, size):
+            raise _failure(f"munmap of {size:#x} bytes at HVA {hva:#x}")
+
+    def view(self, *, at: int = 0, size: int | None = None) -> memoryview:
+        """The bytes themselves, writable where the mapping is.
+
+        Touching a part that is not mapped or not permitted kills the process, as in C: look
+        only at what you placed.
+        """
+        hva, size = self._span(at, size)
+        return memoryview((ctypes.c_char * size).from_address(hva)).cast("B")
+
+    def read(self, at: int, size: int) -> bytes:
+        """A copy of `size` bytes from byte `at`."""
+        return bytes(self.view(at=at, size=size))
+
+    def write(self, at: int, data: bytes) -> None:
+        """Copy `data` to byte `at`."""
+        self.view(at=at, size=len(data))[:] = data
+
+    def close(self) -> None:
+        """Unmap the whole range; a second call does nothing."""
+        if self.size:
+            _libc.munmap(self.hva, self.size)
+            self.size = 0
+
+    def _span(self, at: int, size: int | None) -> tuple[int, int]:
+        size = self.size - at if size is None else size
+        if at < 0 or size < 0 or at + size > self.size:
+            raise ValueError(f"{at:#x}+{size:#x} is outside a mapping of {self.size:#x} bytes")
+        return self.hva + at, size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "size", 0):
+            self.close()
