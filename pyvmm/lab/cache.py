@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The user's cache: what the lab keeps between runs, and how it gets there in one piece.
+
+Everything is made in a directory beside its place and renamed into it when it is whole, so
+that what has its own name can be trusted, whenever the maker was killed. A maker holds a lock
+on the name: a second one waits, then finds the work done.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyvmm.errors import LackingError
+
+_PARTIAL = ".partial-"
+
+
+def root() -> Path:
+    """``$XDG_CACHE_HOME/pyvmm``, or ``~/.cache/pyvmm``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pyvmm"
+
+
+@contextlib.contextmanager
+def making(place: Path) -> Iterator[Path | None]:
+    """Make ``place``, once: yields the path to fill, or None where it is there already.
+
+    The path yielded does not exist; create a file or a directory there. It becomes ``place``
+    when the block ends, and is removed when the block raises. Raises `LackingError` where the
+    disk is full or the cache cannot be written.
+    """
+    if place.exists():
+        yield None
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            if place.exists():
+                yield None
+                return
+            partial = place.with_name(_PARTIAL + place.name)
+            remove(partial)  # a killed maker's leavings
+            try:
+                yield partial
+                partial.rename(place)
+            finally:
+                remove(partial)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LackingError(
+                f"no space left for {place}: free some, or set XDG_CACHE_HOME to another disk"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise LackingError(
+                f"the cache {place.parent} cannot be written: set XDG_CACHE_HOME elsewhere"
+            ) from None
+        raise
+
+
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Hold the lock of ``place``; the kernel gives it back when the holder dies."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f".lock-{place.name}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory; fine if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache: its name under the root, size in bytes, and when it was made."""
+
+    name: str
+    size: int
+    made: float
+
+
+def entries() -> list[Entry]:
+    """What is cached and whole, by name."""
+    found = []
+    for kind in sorted(root().glob("*")):
+        children = sorted(kind.glob("[!.]*")) if kind.name in ("trees", "kernels") else [kind]
+        for path in children:
+            found.append(Entry(str(path.relative_to(root())), _size(path), path.stat().st_mtime))
+    return found
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk, each hard-linked file once."""
+    paths = [path, *path.rglob("*")] if path.is_dir() else [path]
+    blocks = {}
+    for each in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = each.lstat()
+            blocks[status.st_ino] = status.st_blocks * 512
+    return sum(blocks.values())
