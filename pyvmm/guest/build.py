@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Assemble the built-in payloads: ``python -m pyvmm.guest.build [--check]``.
+
+Their binaries are kept beside their sources, so that a user needs no assembler; ``--check``
+says which of them no longer are what their source assembles to.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pyvmm.errors import PyvmmError, Status
+from pyvmm.guest.assemble import assemble
+
+PAYLOADS = Path(__file__).with_name("payloads")
+
+
+def sources() -> list[Path]:
+    """Every built-in payload's source; the folder it is in is its architecture."""
+    return sorted(PAYLOADS.glob("*/*.s"))
+
+
+def is_fresh(source: Path) -> bool:
+    """Whether the binary beside `source` is what it assembles to."""
+    binary = source.with_suffix(".bin")
+    return binary.exists() and binary.read_bytes() == assemble(source, source.parent.name)
+
+
+def main(argv: list[str]) -> int:
+    """Write the binaries, or compare them; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pyvmm.guest.build", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    check = parser.parse_args(argv).check
+    stale = [source for source in sources() if not is_fresh(source)]
+    for source in stale:
+        print(f"{source.relative_to(PAYLOADS)} {'is stale' if check else 'assembled'}")
+        if not check:
+            source.with_suffix(".bin").write_bytes(assemble(source, source.parent.name))
+    return Status.FAILED if check and stale else Status.DONE
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PyvmmError as error:
+        print(f"pyvmm: error: {error}", file=sys.stderr)
+        sys.exit(error.status)
