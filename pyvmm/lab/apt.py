@@ -115,7 +115,9 @@ class Apt:
             command = ["apt-get", "-t", release, "-y", "install", *packages]
         else:
             command = ["apt-get", "-t", release, "download", *packages]
-        listing = self._run(*command, "--print-uris").stdout
+        # apt leaves out of the list what it finds among the archives: show it none.
+        nowhere = ("-o", f"Dir::Cache::archives={self._home}/nowhere")
+        listing = self._run(*command, "--print-uris", *nowhere).stdout
         # 'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM, with %3a for the epoch's colon.
         archives = re.findall(r"^'\S+' (\S+\.deb) \d+", listing, re.MULTILINE)
         store = self._home / "archives"
@@ -174,7 +176,7 @@ class Apt:
                 and time.time() - stamp.stat().st_mtime < _LISTS_STAY_FRESH
             ):
                 return
-            for name in ("lists/partial", "archives/partial", "state", "log"):
+            for name in ("lists/partial", "nowhere/partial", "state", "log"):
                 (self._home / name).mkdir(parents=True, exist_ok=True)
             (self._home / "sources.list").write_text(sources)
             (self._home / "apt.conf").write_text(configuration)
