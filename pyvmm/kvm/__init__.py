@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""KVM, one module for each kind of file descriptor: system, VM, vCPU, device, guest_memfd."""
+
+from pyvmm.kvm.device import Device
+from pyvmm.kvm.guest_memfd import GuestMemfd
+from pyvmm.kvm.memslots import Memslot, Memslots
+from pyvmm.kvm.system import System
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm import Vm
+
+__all__ = ["Device", "GuestMemfd", "Memslot", "Memslots", "System", "Vcpu", "Vm"]

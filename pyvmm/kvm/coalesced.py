@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Coalesced MMIO: guest writes that KVM collects in a ring, so that they cost no exit each."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm import Vm
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.uapi.kvm import (
+    KVM_CAP_COALESCED_MMIO,
+    KVM_REGISTER_COALESCED_MMIO,
+    KVM_UNREGISTER_COALESCED_MMIO,
+    kvm_coalesced_mmio_ring,
+    kvm_coalesced_mmio_zone,
+)
+
+
+class Write(NamedTuple):
+    """One collected write: `size` bytes of `value` (little-endian) at a GPA, or a port."""
+
+    address: int
+    size: int
+    value: int
+    port: bool
+
+
+@contextlib.contextmanager
+def coalesced(vm: Vm, address: int, size: int, *, port: bool = False) -> Iterator[None]:
+    """``KVM_REGISTER_COALESCED_MMIO`` over `size` bytes from a GPA (or an x86 port).
+
+    Writes there wait in the ring (`Ring`) until the next exit, or until the ring is full.
+    """
+    zone = kvm_coalesced_mmio_zone(addr=address, size=size, pio=port)
+    vm.ioctl(KVM_REGISTER_COALESCED_MMIO, zone)
+    try:
+        yield
+    finally:
+        vm.ioctl(KVM_UNREGISTER_COALESCED_MMIO, zone)
+
+
+class Ring:
+    """The ring of a VM, in the pages of `vcpu`'s ``struct kvm_run`` (any vCPU's will do)."""
+
+    def __init__(self, vm: Vm, vcpu: Vcpu) -> None:
+        page = vm.check(KVM_CAP_COALESCED_MMIO)  # in pages from the start of struct kvm_run
+        empty = kvm_coalesced_mmio_ring
+        room = (PAGE_SIZE - empty.size()) // kvm_coalesced_mmio.size()
+        self._ring = vcpu.shared_page(page, empty.with_room(room))
+        self._room = room
+
+    def drain(self) -> Iterator[Write]:
+        """Take out what has been collected, oldest first."""
+        ring = self._ring
+        while ring.first != ring.last:
+            entry = ring.coalesced_mmio[ring.first]
+            value = int.from_bytes(entry.data[: entry.len], "little")
+            yield Write(entry.phys_addr, entry.len, value, bool(entry.pio))
+            ring.first = (ring.first + 1) % self._room

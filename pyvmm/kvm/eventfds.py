@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Events that pass between user space and a VM without an exit: irqfd, ioeventfd, routing."""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+
+from pyvmm.kvm.vm import Vm
+from pyvmm.uapi.kvm import (
+    KVM_IOEVENTFD,
+    KVM_IOEVENTFD_FLAG_DATAMATCH,
+    KVM_IOEVENTFD_FLAG_DEASSIGN,
+    KVM_IOEVENTFD_FLAG_PIO,
+    KVM_IRQFD,
+    KVM_IRQFD_FLAG_DEASSIGN,
+    KVM_IRQFD_FLAG_RESAMPLE,
+    KVM_SET_GSI_ROUTING,
+    kvm_ioeventfd,
+    kvm_irq_routing,
+    kvm_irq_routing_entry,
+    kvm_irqfd,
+)
+
+
+@contextlib.contextmanager
+def irqfd(vm: Vm, eventfd: int, gsi: int, resample: int | None = None) -> Iterator[None]:
+    """``KVM_IRQFD``: a write to `eventfd` raises interrupt `gsi` in the guest.
+
+    With `resample`, a second eventfd, the interrupt is level-triggered: KVM lowers it when the
+    guest acknowledges it, and signals `resample`. Raises `IoctlError`.
+    """
+    request = kvm_irqfd(fd=eventfd, gsi=gsi)
+    if resample is not None:
+        request.flags, request.resamplefd = KVM_IRQFD_FLAG_RESAMPLE, resample
+    vm.ioctl(KVM_IRQFD, request)
+    try:
+        yield
+    finally:
+        vm.ioctl(KVM_IRQFD, kvm_irqfd(fd=eventfd, gsi=gsi, flags=KVM_IRQFD_FLAG_DEASSIGN))
+
+
+@contextlib.contextmanager
+def ioeventfd(
+    vm: Vm, address: int, size: int, *, match: int | None = None, port: bool = False
+) -> Iterator[int]:
+    """``KVM_IOEVENTFD``: a guest write at `address` counts up an eventfd, with no exit.
+
+    `address` is a GPA, or with `port` an x86 port; `size` is 1, 2, 4 or 8 bytes, or 0 for any.
+    `match` is the one value that counts. Gives the eventfd's number. Raises `IoctlError`.
+    """
+    eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    flags = KVM_IOEVENTFD_FLAG_PIO if port else 0
+    flags |= KVM_IOEVENTFD_FLAG_DATAMATCH if match is not None else 0
+    request = kvm_ioeventfd(
+        datamatch=match or 0, addr=address, len=size, fd=eventfd, flags=flags
+    )
+    try:
+        vm.ioctl(KVM_IOEVENTFD, request)
+        try:
+            yield eventfd
+        finally:
+            request.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN
+            vm.ioctl(KVM_IOEVENTFD, request)
+    finally:
+        os.close(eventfd)
+
+
+def set_gsi_routing(vm: Vm, entries: Sequence[kvm_irq_routing_entry]) -> None:
+    """``KVM_SET_GSI_ROUTING``: replace the table that says what each GSI is (irqchip pin, MSI)."""
+    table = kvm_irq_routing.with_room(len(entries))(nr=len(entries))
+    for index, entry in enumerate(entries):
+        ctypes.memmove(
+            ctypes.addressof(table.entries) + index * ctypes.sizeof(entry),
+            ctypes.addressof(entry),
+            ctypes.sizeof(entry),
+        )
+    vm.ioctl(KVM_SET_GSI_ROUTING, table)

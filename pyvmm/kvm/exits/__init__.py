@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Why a vCPU came back to user space: every ``KVM_EXIT_*`` as a typed value.
+
+Most classes name the member of ``struct kvm_run`` that holds their payload and repeat its C
+fields; `Exit.decode` copies them. An exit that the headers do not know becomes `Unknown`, with
+its number and the raw bytes of the union, so a newer kernel never stops an older pyvmm.
+"""
+
+import errno as errnos
+
+from pyvmm.uapi.native import kvm_run
+
+from pyvmm.kvm.exits import foreign
+from pyvmm.kvm.exits.access import ArmLdst64b, ArmNisv, Io, Mmio
+from pyvmm.kvm.exits.base import Exit
+from pyvmm.kvm.exits.ending import (
+    FailEntry,
+    Halt,
+    InternalError,
+    Interrupted,
+    Shutdown,
+    SystemEvent,
+    Unknown,
+)
+from pyvmm.kvm.exits.event import (
+    ApResetHold,
+    Debug,
+    DirtyRingFull,
+    Exception_,
+    Hypercall,
+    Hyperv,
+    IoapicEoi,
+    IrqWindowOpen,
+    Nmi,
+    Notify,
+    SetTpr,
+    SnpReqCerts,
+    Tdx,
+    TprAccess,
+    Watchdog,
+    X86BusLock,
+    X86Rdmsr,
+    X86Wrmsr,
+    Xen,
+)
+from pyvmm.kvm.exits.fault import ArmSea, MemoryFault, RunFailure
+from pyvmm.uapi import kvm as uapi
+
+__all__ = [
+    "EXITS",
+    "ApResetHold",
+    "ArmLdst64b",
+    "ArmNisv",
+    "ArmSea",
+    "Debug",
+    "DirtyRingFull",
+    "Exception_",
+    "Exit",
+    "FailEntry",
+    "Halt",
+    "Hypercall",
+    "Hyperv",
+    "InternalError",
+    "Interrupted",
+    "Io",
+    "IoapicEoi",
+    "IrqWindowOpen",
+    "MemoryFault",
+    "Mmio",
+    "Nmi",
+    "Notify",
+    "RunFailure",
+    "SetTpr",
+    "Shutdown",
+    "SnpReqCerts",
+    "SystemEvent",
+    "Tdx",
+    "TprAccess",
+    "Unknown",
+    "Watchdog",
+    "X86BusLock",
+    "X86Rdmsr",
+    "X86Wrmsr",
+    "Xen",
+    "decode",
+    "decode_failure",
+    "foreign",
+]
+
+EXITS: dict[int, type[Exit]] = {exit.reason: exit for exit in Exit.__subclasses__()}
+
+
+def decode(run: kvm_run) -> Exit:
+    """The exit that ``struct kvm_run`` holds after a ``KVM_RUN`` that returned 0."""
+    return EXITS.get(run.exit_reason, Unknown).decode(run)
+
+
+def decode_failure(run: kvm_run, errno: int) -> Exit:
+    """The exit after a ``KVM_RUN`` that failed with `errno`.
+
+    `exit_reason` is stale after any other error than these two, says the KVM API document
+    (KVM_EXIT_MEMORY_FAULT in Documentation/virt/kvm/api.rst).
+    """
+    if errno in (errnos.EINTR, errnos.EAGAIN):
+        return Interrupted()
+    told = errno in (errnos.EFAULT, errnos.EHWPOISON)
+    if told and run.exit_reason == uapi.KVM_EXIT_MEMORY_FAULT:
+        return MemoryFault.decode(run, errno)
+    return RunFailure(errno)

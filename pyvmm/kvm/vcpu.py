@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The vCPU fd: run it, stop it, answer its exits, read and write its registers."""
+
+import ctypes
+import errno
+import fcntl
+import signal
+import threading
+
+from pyvmm.kvm import exits
+from pyvmm.kvm.device import Attributed
+from pyvmm.memory import Mapping
+from pyvmm.uapi.kvm import (
+    KVM_EXIT_IO,
+    KVM_EXIT_MMIO,
+    KVM_GET_ONE_REG,
+    KVM_GET_REG_LIST,
+    KVM_REG_SIZE_MASK,
+    KVM_REG_SIZE_SHIFT,
+    KVM_RUN,
+    KVM_SET_ONE_REG,
+    kvm_one_reg,
+    kvm_reg_list,
+)
+from pyvmm.ioctl import IoctlError
+from pyvmm.uapi.native import kvm_run
+
+# Stops a vCPU's thread. Its handler does nothing; that it is handled is what makes KVM_RUN return.
+STOP_SIGNAL = signal.SIGRTMIN
+
+
+class Vcpu(Attributed):
+    """Made by `Vm.create_vcpu`. One thread runs it; any thread may `stop` it."""
+
+    kind = "vcpu"
+
+    def __init__(self, number: int, run_size: int) -> None:
+        super().__init__(number)
+        # struct kvm_run and, after it, the page of port I/O data and the coalesced MMIO ring.
+        self._shared = Mapping.of_file(number, run_size)
+        self.state = kvm_run.from_address(self._shared.hva)
+        self._thread: int | None = None
+        self._thread_lock = threading.Lock()
+
+    def run(self) -> exits.Exit:
+        """``KVM_RUN``: enter the guest until it needs user space; returns why it came back.
+
+        Never raises for what the guest does: a failed ``KVM_RUN`` is an exit too.
+        """
+        self._thread = threading.get_ident()
+        try:
+            fcntl.ioctl(self._number, KVM_RUN, 0)
+        except OSError as error:
+            return exits.decode_failure(self.state, error.errno or 0)
+        finally:
+            with self._thread_lock:
+                self._thread = None
+        return exits.decode(self.state)
+
+    def answer(self, data: bytes) -> None:
+        """Give the read that the last exit asked for (`Mmio` or `Io`) its bytes.
+
+        KVM puts them into the guest's register at the next `run`.
+        """
+        if self.state.exit_reason == KVM_EXIT_MMIO:
+            ctypes.memmove(self.state.mmio.data, data, min(len(data), 8))
+        elif self.state.exit_reason == KVM_EXIT_IO:
+            io = self.state.io
+            size = io.size * io.count
+            ctypes.memmove(self._shared.hva + io.data_offset, data, min(len(data), size))
+        else:
+            raise ValueError("the last exit asked for no data")
+
+    def stop(self) -> None:
+        """Make `run` return `Interrupted` at once, in whichever thread it is, or at its next call.
+
+        ``immediate_exit`` closes the gap between a caller's last check and its ``KVM_RUN``.
+        """
+        self.state.immediate_exit = 1
+        with self._thread_lock:
+            if self._thread is not None:
+                signal.pthread_kill(self._thread, STOP_SIGNAL)
+
+    def resume(self) -> None:
+        """Take back a `stop`: `run` enters the guest again."""
+        self.state.immediate_exit = 0
+
+    def get_one_reg(self, register: int) -> int:
+        """``KVM_GET_ONE_REG``: the register as an unsigned integer of its own size."""
+        value = ctypes.create_string_buffer(register_size(register))
+        self.ioctl(KVM_GET_ONE_REG, kvm_one_reg(id=register, addr=ctypes.addressof(value)))
+        return int.from_bytes(value.raw, "little")
+
+    def set_one_reg(self, register: int, value: int) -> None:
+        """``KVM_SET_ONE_REG``. Raises `OverflowError` for a value that does not fit."""
+        size = register_size(register)
+        data = ctypes.create_string_buffer(value.to_bytes(size, "little"), size)
+        self.ioctl(KVM_SET_ONE_REG, kvm_one_reg(id=register, addr=ctypes.addressof(data)))
+
+    def reg_list(self) -> list[int]:
+        """``KVM_GET_REG_LIST``: the ids of every register that this vCPU has."""
+        listing = kvm_reg_list()
+        try:
+            self.ioctl(KVM_GET_REG_LIST, listing)
+        except IoctlError as error:
+            if error.errno != errno.E2BIG:
+                raise
+        listing = kvm_reg_list.with_room(listing.n)(n=listing.n)
+        self.ioctl(KVM_GET_REG_LIST, listing)
+        return list(listing.reg)
+
+    def close(self) -> None:
+        """Unmap ``struct kvm_run`` and close the fd."""
+        self._shared.close()
+        super().close()
+
+
+def register_size(register: int) -> int:
+    """The size in bytes that a one-reg id encodes."""
+    return 1 << ((register & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT)

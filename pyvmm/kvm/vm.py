@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The VM fd: memory, vCPUs, in-kernel devices, and what this VM can do."""
+
+import errno
+
+from pyvmm.ioctl import Fd, IoctlError
+from pyvmm.kvm.device import Attributed, Device
+from pyvmm.kvm.guest_memfd import GuestMemfd
+from pyvmm.kvm.memslots import Memslots
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.uapi.kvm import (
+    KVM_CAP_CHECK_EXTENSION_VM,
+    KVM_CHECK_EXTENSION,
+    KVM_CREATE_DEVICE,
+    KVM_CREATE_DEVICE_TEST,
+    KVM_CREATE_GUEST_MEMFD,
+    KVM_CREATE_VCPU,
+    KVM_ENABLE_CAP,
+    kvm_create_device,
+    kvm_create_guest_memfd,
+    kvm_enable_cap,
+)
+
+
+class Vm(Attributed):
+    """A virtual machine, made by `System.create_vm`.
+
+    Closing it closes the vCPUs and devices that it made and forgets its memslots: the kernel
+    lets go of the VM only when the last of its descriptors is gone.
+    """
+
+    kind = "vm"
+
+    def __init__(self, number: int, run_size: int, vm_type: int = 0) -> None:
+        super().__init__(number)
+        self._run_size = run_size
+        self.vm_type = vm_type
+        self.memslots = Memslots(self)
+        self._children: list[Fd] = []
+
+    def check(self, capability: int) -> int:
+        """``KVM_CHECK_EXTENSION`` for this VM: 0 where absent, else a positive value."""
+        return self.ioctl(KVM_CHECK_EXTENSION, capability)
+
+    def enable(self, capability: int, *args: int, flags: int = 0) -> None:
+        """``KVM_ENABLE_CAP``: switch on a behaviour that is off until user space buys in."""
+        request = kvm_enable_cap(cap=capability, flags=flags)
+        for index, arg in enumerate(args):
+            request.args[index] = arg
+        self.ioctl(KVM_ENABLE_CAP, request)
+
+    def create_vcpu(self, index: int = 0) -> Vcpu:
+        """``KVM_CREATE_VCPU``. On arm64 it still needs `arch.arm64.setup`."""
+        vcpu = Vcpu(self.ioctl(KVM_CREATE_VCPU, index), self._run_size)
+        self._children.append(vcpu)
+        return vcpu
+
+    def create_device(self, device_type: int) -> Device:
+        """``KVM_CREATE_DEVICE``; `device_type` is a ``KVM_DEV_TYPE_*``."""
+        request = kvm_create_device(type=device_type)
+        self.ioctl(KVM_CREATE_DEVICE, request)
+        device = Device(request.fd)
+        self._children.append(device)
+        return device
+
+    def has_device(self, device_type: int) -> bool:
+        """Would `create_device` work? (``KVM_CREATE_DEVICE_TEST``: nothing is made.)"""
+        try:
+            test = kvm_create_device(type=device_type, flags=KVM_CREATE_DEVICE_TEST)
+            self.ioctl(KVM_CREATE_DEVICE, test)
+        except IoctlError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise
+        return True
+
+    def create_guest_memfd(self, size: int, flags: int = 0) -> GuestMemfd:
+        """``KVM_CREATE_GUEST_MEMFD`` of `size` bytes; `flags` are ``GUEST_MEMFD_FLAG_*``."""
+        number = self.ioctl(
+            KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd(size=size, flags=flags)
+        )
+        memfd = GuestMemfd(number, size)
+        self._children.append(memfd)
+        return memfd
+
+    def close(self) -> None:
+        """Close the VM and all that it made."""
+        for child in reversed(self._children):
+            child.close()
+        self._children.clear()
+        super().close()
+        self.memslots.forget()
