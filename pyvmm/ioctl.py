@@ -11,9 +11,9 @@ from typing import Self
 
 from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi.ioctl import Ioctl
-from pyvmm.uapi.layout import Struct, Union
+from pyvmm.uapi.layout import Struct
 
-type_of_argument = int | Struct | Union | ctypes.Array[ctypes.c_char]
+type_of_argument = int | Struct | ctypes.Array[ctypes.c_char]
 
 
 class IoctlError(PyvmmError, OSError):
@@ -44,7 +44,7 @@ class IoctlError(PyvmmError, OSError):
         text = f"{self.request.name} on the {self.kind} fd: {name} ({self.strerror})"
         if self.why:
             text += f": {self.why}"
-        if isinstance(self.argument, Struct | Union):
+        if isinstance(self.argument, Struct):
             text += f" [{self.argument}]"
         elif self.argument:
             text += f" [argument {self.argument:#x}]"

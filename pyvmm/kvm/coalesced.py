@@ -2,6 +2,7 @@
 """Coalesced MMIO: guest writes that KVM collects in a ring, so that they cost no exit each."""
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_COALESCED_MMIO,
     KVM_REGISTER_COALESCED_MMIO,
     KVM_UNREGISTER_COALESCED_MMIO,
+    kvm_coalesced_mmio,
     kvm_coalesced_mmio_ring,
     kvm_coalesced_mmio_zone,
 )
@@ -44,11 +46,11 @@ class Ring:
     """The ring of a VM, in the pages of `vcpu`'s ``struct kvm_run`` (any vCPU's will do)."""
 
     def __init__(self, vm: Vm, vcpu: Vcpu) -> None:
-        page = vm.check(KVM_CAP_COALESCED_MMIO)  # in pages from the start of struct kvm_run
-        empty = kvm_coalesced_mmio_ring
-        room = (PAGE_SIZE - empty.size()) // kvm_coalesced_mmio.size()
-        self._ring = vcpu.shared_page(page, empty.with_room(room))
-        self._room = room
+        page = vm.check(KVM_CAP_COALESCED_MMIO)  # how many pages after struct kvm_run's first
+        header, entry = ctypes.sizeof(kvm_coalesced_mmio_ring), ctypes.sizeof(kvm_coalesced_mmio)
+        self._room = (PAGE_SIZE - header) // entry
+        ring = kvm_coalesced_mmio_ring.with_room(self._room)
+        self._ring = ring.from_address(vcpu.shared.hva + page * PAGE_SIZE)
 
     def drain(self) -> Iterator[Write]:
         """Take out what has been collected, oldest first."""

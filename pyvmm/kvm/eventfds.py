@@ -2,7 +2,6 @@
 """Events that pass between user space and a VM without an exit: irqfd, ioeventfd, routing."""
 
 import contextlib
-import ctypes
 import os
 from collections.abc import Iterator, Sequence
 
@@ -69,10 +68,5 @@ def ioeventfd(
 def set_gsi_routing(vm: Vm, entries: Sequence[kvm_irq_routing_entry]) -> None:
     """``KVM_SET_GSI_ROUTING``: replace the table that says what each GSI is (irqchip pin, MSI)."""
     table = kvm_irq_routing.with_room(len(entries))(nr=len(entries))
-    for index, entry in enumerate(entries):
-        ctypes.memmove(
-            ctypes.addressof(table.entries) + index * ctypes.sizeof(entry),
-            ctypes.addressof(entry),
-            ctypes.sizeof(entry),
-        )
+    table.entries[:] = entries
     vm.ioctl(KVM_SET_GSI_ROUTING, table)

@@ -37,8 +37,8 @@ class Vcpu(Attributed):
     def __init__(self, number: int, run_size: int) -> None:
         super().__init__(number)
         # struct kvm_run and, after it, the page of port I/O data and the coalesced MMIO ring.
-        self._shared = Mapping.of_file(number, run_size)
-        self.state = kvm_run.from_address(self._shared.hva)
+        self.shared = Mapping.of_file(number, run_size)
+        self.state = kvm_run.from_address(self.shared.hva)
         self._thread: int | None = None
         self._thread_lock = threading.Lock()
 
@@ -67,7 +67,7 @@ class Vcpu(Attributed):
         elif self.state.exit_reason == KVM_EXIT_IO:
             io = self.state.io
             size = io.size * io.count
-            ctypes.memmove(self._shared.hva + io.data_offset, data, min(len(data), size))
+            ctypes.memmove(self.shared.hva + io.data_offset, data, min(len(data), size))
         else:
             raise ValueError("the last exit asked for no data")
 
@@ -80,6 +80,11 @@ class Vcpu(Attributed):
         with self._thread_lock:
             if self._thread is not None:
                 signal.pthread_kill(self._thread, STOP_SIGNAL)
+
+    @property
+    def stopping(self) -> bool:
+        """Was `stop` called, and not taken back by `resume`?"""
+        return bool(self.state.immediate_exit)
 
     def resume(self) -> None:
         """Take back a `stop`: `run` enters the guest again."""
@@ -111,7 +116,7 @@ class Vcpu(Attributed):
 
     def close(self) -> None:
         """Unmap ``struct kvm_run`` and close the fd."""
-        self._shared.close()
+        self.shared.close()
         super().close()
 
 

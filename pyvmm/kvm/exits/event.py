@@ -23,7 +23,7 @@ class Debug(Exit):
     @classmethod
     def decode(cls, run: kvm_run) -> Self:
         arch = run.debug.arch
-        return cls({name: getattr(arch, name) for name in arch.c_fields()})
+        return cls({name: getattr(arch, name) for name in arch.members})
 
 
 @dataclass(frozen=True)

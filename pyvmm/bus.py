@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who answers an access: devices at addresses, found in O(log n).
+
+A machine has one bus for GPAs and, on x86, one for ports.
+"""
+
+from bisect import bisect_right
+from typing import NamedTuple, Protocol
+
+
+class Device(Protocol):
+    """What answers accesses. Offsets and sizes are in bytes, values little-endian integers."""
+
+    def read(self, offset: int, size: int) -> int:
+        """The value of `size` bytes at `offset`."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Take `size` bytes at `offset`."""
+
+
+class Attachment(NamedTuple):
+    """A device on a bus, from address `start` to `end` (exclusive)."""
+
+    start: int
+    end: int
+    device: Device
+
+
+class Bus:
+    """Devices by address; ranges do not overlap."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._attachments: list[Attachment] = []
+
+    def attach(self, start: int, size: int, device: Device) -> None:
+        """Let `device` answer `size` bytes from `start`. Raises `ValueError` on an overlap."""
+        index = bisect_right(self._starts, start)
+        before = self._attachments[index - 1] if index else None
+        after = self._attachments[index] if index < len(self._attachments) else None
+        if (before and before.end > start) or (after and start + size > after.start):
+            raise ValueError(f"{start:#x}+{size:#x} overlaps another device on the bus")
+        self._starts.insert(index, start)
+        self._attachments.insert(index, Attachment(start, start + size, device))
+
+    def at(self, address: int) -> Attachment | None:
+        """The attachment that answers for `address`."""
+        index = bisect_right(self._starts, address)
+        if index and address < self._attachments[index - 1].end:
+            return self._attachments[index - 1]
+        return None
+
+    def read(self, address: int, size: int) -> int | None:
+        """The answer to a read, or None where nobody is at that address."""
+        found = self.at(address)
+        return found.device.read(address - found.start, size) if found else None
+
+    def write(self, address: int, size: int, value: int) -> bool:
+        """Hand a write over; False where nobody is at that address."""
+        found = self.at(address)
+        if found:
+            found.device.write(address - found.start, size, value)
+        return found is not None
