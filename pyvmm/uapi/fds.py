@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the headers leave out about an ioctl: the fd it belongs to, and a few arguments.
+
+The fds are those that Documentation/virt/kvm/api.rst names under "Type:", and that the kernel's
+ioctl functions answer: kvm_dev_ioctl, kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl with
+their arch parts, drivers/vfio and drivers/iommu/iommufd. An ioctl that several fds answer stands
+under each. The generator refuses a header with an ioctl that has no line here.
+"""
+
+from pyvmm.uapi.ioctl import Fd
+
+_ANSWERS: dict[Fd, str] = {
+    "system": """
+        KVM_GET_API_VERSION KVM_CREATE_VM KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE
+        KVM_GET_MSR_INDEX_LIST KVM_GET_MSR_FEATURE_INDEX_LIST KVM_GET_MSRS
+        KVM_GET_SUPPORTED_CPUID KVM_GET_EMULATED_CPUID KVM_GET_SUPPORTED_HV_CPUID
+        KVM_X86_GET_MCE_CAP_SUPPORTED KVM_GET_DEVICE_ATTR KVM_HAS_DEVICE_ATTR
+        KVM_S390_ENABLE_SIE
+    """,
+    "vm": """
+        KVM_CHECK_EXTENSION KVM_ENABLE_CAP KVM_CREATE_VCPU KVM_CREATE_DEVICE KVM_GET_STATS_FD
+        KVM_SET_DEVICE_ATTR KVM_GET_DEVICE_ATTR KVM_HAS_DEVICE_ATTR
+        KVM_SET_USER_MEMORY_REGION KVM_SET_USER_MEMORY_REGION2 KVM_CREATE_GUEST_MEMFD
+        KVM_SET_MEMORY_ATTRIBUTES KVM_GET_DIRTY_LOG KVM_CLEAR_DIRTY_LOG KVM_RESET_DIRTY_RINGS
+        KVM_SET_NR_MMU_PAGES KVM_GET_NR_MMU_PAGES
+        KVM_REGISTER_COALESCED_MMIO KVM_UNREGISTER_COALESCED_MMIO KVM_IOEVENTFD
+        KVM_CREATE_IRQCHIP KVM_GET_IRQCHIP KVM_SET_IRQCHIP KVM_IRQ_LINE KVM_IRQ_LINE_STATUS
+        KVM_IRQFD KVM_SET_GSI_ROUTING KVM_SIGNAL_MSI
+        KVM_SET_CLOCK KVM_GET_CLOCK KVM_SET_TSC_KHZ KVM_GET_TSC_KHZ
+        KVM_SET_TSS_ADDR KVM_SET_IDENTITY_MAP_ADDR KVM_SET_BOOT_CPU_ID
+        KVM_CREATE_PIT KVM_CREATE_PIT2 KVM_GET_PIT KVM_SET_PIT KVM_GET_PIT2 KVM_SET_PIT2
+        KVM_REINJECT_CONTROL KVM_SET_PMU_EVENT_FILTER KVM_X86_SET_MSR_FILTER KVM_HYPERV_EVENTFD
+        KVM_XEN_HVM_CONFIG KVM_XEN_HVM_GET_ATTR KVM_XEN_HVM_SET_ATTR KVM_XEN_HVM_EVTCHN_SEND
+        KVM_MEMORY_ENCRYPT_OP KVM_MEMORY_ENCRYPT_REG_REGION KVM_MEMORY_ENCRYPT_UNREG_REGION
+        KVM_ARM_PREFERRED_TARGET KVM_ARM_SET_DEVICE_ADDR KVM_ARM_MTE_COPY_TAGS
+        KVM_ARM_SET_COUNTER_OFFSET KVM_ARM_GET_REG_WRITABLE_MASKS
+        KVM_S390_KEYOP KVM_PPC_ALLOCATE_HTAB KVM_PPC_SVM_OFF
+    """,
+    "vcpu": """
+        KVM_RUN KVM_ENABLE_CAP KVM_GET_STATS_FD KVM_SET_SIGNAL_MASK
+        KVM_SET_DEVICE_ATTR KVM_GET_DEVICE_ATTR KVM_HAS_DEVICE_ATTR
+        KVM_GET_ONE_REG KVM_SET_ONE_REG KVM_GET_REG_LIST KVM_GET_REGS KVM_SET_REGS
+        KVM_GET_SREGS KVM_SET_SREGS KVM_GET_SREGS2 KVM_SET_SREGS2 KVM_GET_FPU KVM_SET_FPU
+        KVM_GET_VCPU_EVENTS KVM_SET_VCPU_EVENTS KVM_GET_MP_STATE KVM_SET_MP_STATE
+        KVM_SET_GUEST_DEBUG KVM_TRANSLATE KVM_INTERRUPT KVM_NMI KVM_SMI KVM_PRE_FAULT_MEMORY
+        KVM_GET_MSRS KVM_SET_MSRS KVM_SET_CPUID KVM_SET_CPUID2 KVM_GET_CPUID2
+        KVM_GET_SUPPORTED_HV_CPUID KVM_GET_LAPIC KVM_SET_LAPIC KVM_TPR_ACCESS_REPORTING
+        KVM_SET_VAPIC_ADDR KVM_SET_TSC_KHZ KVM_GET_TSC_KHZ KVM_KVMCLOCK_CTRL
+        KVM_X86_SETUP_MCE KVM_X86_SET_MCE KVM_GET_DEBUGREGS KVM_SET_DEBUGREGS
+        KVM_GET_XSAVE KVM_SET_XSAVE KVM_GET_XSAVE2 KVM_GET_XCRS KVM_SET_XCRS
+        KVM_GET_NESTED_STATE KVM_SET_NESTED_STATE KVM_XEN_VCPU_GET_ATTR KVM_XEN_VCPU_SET_ATTR
+        KVM_MEMORY_ENCRYPT_OP KVM_ARM_VCPU_INIT KVM_ARM_VCPU_FINALIZE KVM_DIRTY_TLB
+        KVM_S390_VCPU_FAULT KVM_S390_STORE_STATUS KVM_S390_INITIAL_RESET KVM_S390_NORMAL_RESET
+        KVM_S390_CLEAR_RESET
+    """,
+    "device": "KVM_SET_DEVICE_ATTR KVM_GET_DEVICE_ATTR KVM_HAS_DEVICE_ATTR",
+    "vfio-container": """
+        VFIO_GET_API_VERSION VFIO_CHECK_EXTENSION VFIO_SET_IOMMU VFIO_IOMMU_GET_INFO
+        VFIO_IOMMU_MAP_DMA VFIO_IOMMU_UNMAP_DMA VFIO_IOMMU_DIRTY_PAGES
+        VFIO_IOMMU_ENABLE VFIO_IOMMU_DISABLE VFIO_IOMMU_SPAPR_TCE_GET_INFO VFIO_EEH_PE_OP
+        VFIO_IOMMU_SPAPR_REGISTER_MEMORY VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY
+        VFIO_IOMMU_SPAPR_TCE_CREATE VFIO_IOMMU_SPAPR_TCE_REMOVE
+    """,
+    "vfio-group": """
+        VFIO_GROUP_GET_STATUS VFIO_GROUP_SET_CONTAINER VFIO_GROUP_UNSET_CONTAINER
+        VFIO_GROUP_GET_DEVICE_FD
+    """,
+    "vfio-device": """
+        VFIO_DEVICE_GET_INFO VFIO_DEVICE_GET_REGION_INFO VFIO_DEVICE_GET_IRQ_INFO
+        VFIO_DEVICE_SET_IRQS VFIO_DEVICE_RESET VFIO_DEVICE_GET_PCI_HOT_RESET_INFO
+        VFIO_DEVICE_PCI_HOT_RESET VFIO_DEVICE_QUERY_GFX_PLANE VFIO_DEVICE_GET_GFX_DMABUF
+        VFIO_DEVICE_IOEVENTFD VFIO_DEVICE_FEATURE VFIO_DEVICE_BIND_IOMMUFD
+        VFIO_DEVICE_ATTACH_IOMMUFD_PT VFIO_DEVICE_DETACH_IOMMUFD_PT
+    """,
+    "vfio-migration": "VFIO_MIG_GET_PRECOPY_INFO",
+    "iommufd": """
+        IOMMU_DESTROY IOMMU_OPTION IOMMU_IOAS_ALLOC IOMMU_IOAS_IOVA_RANGES
+        IOMMU_IOAS_ALLOW_IOVAS IOMMU_IOAS_MAP IOMMU_IOAS_MAP_FILE IOMMU_IOAS_COPY
+        IOMMU_IOAS_UNMAP IOMMU_IOAS_CHANGE_PROCESS IOMMU_VFIO_IOAS IOMMU_HWPT_ALLOC
+        IOMMU_HWPT_SET_DIRTY_TRACKING IOMMU_HWPT_GET_DIRTY_BITMAP IOMMU_HWPT_INVALIDATE
+        IOMMU_GET_HW_INFO IOMMU_FAULT_QUEUE_ALLOC IOMMU_VIOMMU_ALLOC IOMMU_VDEVICE_ALLOC
+        IOMMU_VEVENTQ_ALLOC IOMMU_HW_QUEUE_ALLOC
+        VFIO_GET_API_VERSION VFIO_CHECK_EXTENSION VFIO_SET_IOMMU VFIO_IOMMU_GET_INFO
+        VFIO_IOMMU_MAP_DMA VFIO_IOMMU_UNMAP_DMA
+    """,
+}
+
+# What the ioctl's pointer leads to, where the macro does not say it (all of vfio and iommufd) or
+# says it wrong; None is an argument by value.
+ARGUMENTS: dict[str, str | None] = {
+    "KVM_REINJECT_CONTROL": "kvm_reinject_control",
+    "KVM_S390_VCPU_FAULT": None,
+    "KVM_S390_STORE_STATUS": None,
+    "VFIO_GROUP_GET_STATUS": "vfio_group_status",
+    "VFIO_GROUP_SET_CONTAINER": "s32",
+    "VFIO_DEVICE_GET_INFO": "vfio_device_info",
+    "VFIO_DEVICE_GET_REGION_INFO": "vfio_region_info",
+    "VFIO_DEVICE_GET_IRQ_INFO": "vfio_irq_info",
+    "VFIO_DEVICE_SET_IRQS": "vfio_irq_set",
+    "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO": "vfio_pci_hot_reset_info",
+    "VFIO_DEVICE_PCI_HOT_RESET": "vfio_pci_hot_reset",
+    "VFIO_DEVICE_QUERY_GFX_PLANE": "vfio_device_gfx_plane_info",
+    "VFIO_DEVICE_GET_GFX_DMABUF": "u32",
+    "VFIO_DEVICE_IOEVENTFD": "vfio_device_ioeventfd",
+    "VFIO_DEVICE_FEATURE": "vfio_device_feature",
+    "VFIO_DEVICE_BIND_IOMMUFD": "vfio_device_bind_iommufd",
+    "VFIO_DEVICE_ATTACH_IOMMUFD_PT": "vfio_device_attach_iommufd_pt",
+    "VFIO_DEVICE_DETACH_IOMMUFD_PT": "vfio_device_detach_iommufd_pt",
+    "VFIO_MIG_GET_PRECOPY_INFO": "vfio_precopy_info",
+    "VFIO_IOMMU_GET_INFO": "vfio_iommu_type1_info",
+    "VFIO_IOMMU_MAP_DMA": "vfio_iommu_type1_dma_map",
+    "VFIO_IOMMU_UNMAP_DMA": "vfio_iommu_type1_dma_unmap",
+    "VFIO_IOMMU_DIRTY_PAGES": "vfio_iommu_type1_dirty_bitmap",
+    "VFIO_IOMMU_SPAPR_TCE_GET_INFO": "vfio_iommu_spapr_tce_info",
+    "VFIO_EEH_PE_OP": "vfio_eeh_pe_op",
+    "VFIO_IOMMU_SPAPR_REGISTER_MEMORY": "vfio_iommu_spapr_register_memory",
+    "VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY": "vfio_iommu_spapr_register_memory",
+    "VFIO_IOMMU_SPAPR_TCE_CREATE": "vfio_iommu_spapr_tce_create",
+    "VFIO_IOMMU_SPAPR_TCE_REMOVE": "vfio_iommu_spapr_tce_remove",
+    "IOMMU_DESTROY": "iommu_destroy",
+    "IOMMU_OPTION": "iommu_option",
+    "IOMMU_IOAS_ALLOC": "iommu_ioas_alloc",
+    "IOMMU_IOAS_IOVA_RANGES": "iommu_ioas_iova_ranges",
+    "IOMMU_IOAS_ALLOW_IOVAS": "iommu_ioas_allow_iovas",
+    "IOMMU_IOAS_MAP": "iommu_ioas_map",
+    "IOMMU_IOAS_MAP_FILE": "iommu_ioas_map_file",
+    "IOMMU_IOAS_COPY": "iommu_ioas_copy",
+    "IOMMU_IOAS_UNMAP": "iommu_ioas_unmap",
+    "IOMMU_IOAS_CHANGE_PROCESS": "iommu_ioas_change_process",
+    "IOMMU_VFIO_IOAS": "iommu_vfio_ioas",
+    "IOMMU_HWPT_ALLOC": "iommu_hwpt_alloc",
+    "IOMMU_HWPT_SET_DIRTY_TRACKING": "iommu_hwpt_set_dirty_tracking",
+    "IOMMU_HWPT_GET_DIRTY_BITMAP": "iommu_hwpt_get_dirty_bitmap",
+    "IOMMU_HWPT_INVALIDATE": "iommu_hwpt_invalidate",
+    "IOMMU_GET_HW_INFO": "iommu_hw_info",
+    "IOMMU_FAULT_QUEUE_ALLOC": "iommu_fault_alloc",
+    "IOMMU_VIOMMU_ALLOC": "iommu_viommu_alloc",
+    "IOMMU_VDEVICE_ALLOC": "iommu_vdevice_alloc",
+    "IOMMU_VEVENTQ_ALLOC": "iommu_veventq_alloc",
+    "IOMMU_HW_QUEUE_ALLOC": "iommu_hw_queue_alloc",
+}
+
+
+def fds_of(ioctl: str) -> tuple[Fd, ...]:
+    """Return the fds that answer an ioctl; none where the table does not know it."""
+    return tuple(fd for fd, names in _ANSWERS.items() if ioctl in names.split())

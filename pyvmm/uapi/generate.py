@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Write the generated modules of this package from a directory of kernel headers, or check them.
+
+::
+
+    python -m pyvmm.uapi.generate --headers DIR [--check]
+
+DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
+that `pyvmm.uapi.headers` reads for both architectures. To add a header: name it in `MODULES`, run
+this, and give each ioctl that it complains about a line in `pyvmm.uapi.fds`.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pyvmm.errors import PyvmmError, Status
+from pyvmm.uapi import emit
+from pyvmm.uapi.fds import fds_of
+from pyvmm.uapi.headers import HeaderError, read
+
+# Module → header. One with an architecture's own part has a module for each (kvm_arm64).
+MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommufd.h"}
+
+_HERE = Path(__file__).parent
+
+
+def generate(headers: Path) -> dict[str, str]:
+    """Return the source of every generated module, by its name.
+
+    Raises `HeaderError` where the headers are not usable, or an ioctl's fd is not known.
+    """
+    sources = {}
+    for module, name in MODULES.items():
+        arm64, x86_64 = read(headers, name, "arm64"), read(headers, name, "x86_64")
+        _refuse_unknown_ioctls(name, {**arm64.ioctls, **x86_64.ioctls})
+        common, arm64, x86_64 = emit.split(arm64, x86_64)
+        release = f"``{name}`` of Linux {common.version.rpartition('.')[0]}"
+        sources[module] = emit.source(common, f"{release}: what arm64 and x86-64 have in common.")
+        for suffix, own in (("arm64", arm64), ("x86_64", x86_64)):
+            if own.constants or own.structs or own.ioctls:
+                what = f"{release}: what only {suffix} has, or has otherwise."
+                sources[f"{module}_{suffix}"] = emit.source(own, what, base=f"pyvmm.uapi.{module}")
+    return sources
+
+
+def _refuse_unknown_ioctls(header: str, ioctls: Iterable[str]) -> None:
+    if unknown := [ioctl for ioctl in ioctls if not fds_of(ioctl)]:
+        raise HeaderError(
+            f"{header} has ioctls whose fd is not known: {', '.join(unknown)}; "
+            "add them to pyvmm/uapi/fds.py"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pyvmm.uapi.generate", description=__doc__)
+    parser.add_argument("--headers", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--check", action="store_true", help="write nothing, show what differs")
+    arguments = parser.parse_args(argv)
+    try:
+        sources = generate(arguments.headers)
+    except PyvmmError as error:
+        print(f"pyvmm: error: {error}", file=sys.stderr)
+        return error.status
+    status = Status.DONE
+    for module, text in sources.items():
+        path = _HERE / f"{module}.py"
+        if not arguments.check:
+            path.write_text(text)
+        elif difference := list(_difference(path, text)):
+            print("\n".join(difference))
+            status = Status.FAILED
+    return status
+
+
+def _difference(path: Path, text: str) -> Iterator[str]:
+    committed = path.read_text().splitlines()
+    return difflib.unified_diff(committed, text.splitlines(), path.name, "regenerated", lineterm="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

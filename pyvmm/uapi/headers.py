@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""libclang reads a kernel header, for one architecture, into plain values: a `Header`.
+
+A directory of headers is one of
+
+* an unpacked Debian ``linux-libc-dev``: every architecture's, or up to Debian 12 that of one,
+* what ``make headers_install`` put into INSTALL_HDR_PATH, for the one architecture it was told.
+
+Constants are evaluated by the compiler itself, in a second pass with one enum per macro: what is
+no integer there is no constant. The same pass gives an ioctl's number, so an ioctl whose argument
+another architecture defines does not exist on this one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clang import cindex
+from clang.cindex import Cursor, CursorKind, Diagnostic, TranslationUnit, Type, TypeKind
+
+from pyvmm.errors import PyvmmError
+from pyvmm.uapi.fds import ARGUMENTS
+
+# Our name of an architecture → its name in the kernel tree, and GNU's.
+ARCHITECTURES = {"arm64": ("arm64", "aarch64-linux-gnu"), "x86_64": ("x86", "x86_64-linux-gnu")}
+
+# arm64's asm/kvm.h uses SZ_64K, which is in linux/sizes.h, which is not installed for userspace.
+_DEFINES = ("-DSZ_64K=0x10000",)
+
+_SCALARS = {
+    **dict.fromkeys((TypeKind.CHAR_S, TypeKind.CHAR_U, TypeKind.UCHAR, TypeKind.BOOL), "u8"),
+    TypeKind.SCHAR: "s8",
+    TypeKind.SHORT: "s16",
+    TypeKind.USHORT: "u16",
+    TypeKind.INT: "s32",
+    **dict.fromkeys((TypeKind.UINT, TypeKind.ENUM), "u32"),
+    **dict.fromkeys((TypeKind.LONG, TypeKind.LONGLONG), "s64"),
+    **dict.fromkeys((TypeKind.ULONG, TypeKind.ULONGLONG), "u64"),
+    TypeKind.POINTER: "ptr",
+}
+
+
+_IOCTL_MACROS = ("_IO", "_IOR", "_IOW", "_IOWR")
+
+
+class HeaderError(PyvmmError):
+    """A directory holds no kernel headers, or they do not compile."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A macro or an enum member with an integer value."""
+
+    name: str
+    value: int
+    text: str = field(compare=False)  # as the header spells it
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of a struct; those of anonymous members count as the struct's own."""
+
+    name: str
+    type: str  # "u32", "ptr", or a struct's name
+    counts: tuple[int, ...]  # an array's lengths, outermost first; 0 is a flexible array
+    offset: int  # bytes
+    bit: int = 0
+    width: int = 0  # bits; 0 is no bit-field
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A struct or a union. One without a name is called after its parent and its member."""
+
+    name: str
+    size: int  # bytes
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Ioctl:
+    name: str
+    number: int
+    argument: str | None  # a Member's type; None where the macro gives none
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one header says to one architecture, in the header's order."""
+
+    version: str  # of the kernel, "7.2.12"
+    constants: dict[str, Constant]
+    structs: dict[str, Struct]
+    ioctls: dict[str, Ioctl]
+
+
+def read(directory: Path, header: str, architecture: str) -> Header:
+    """Read `header` ("linux/kvm.h") with its part under ``asm/``, if it has one.
+
+    Raises `HeaderError` where the directory or the header is not what it should be.
+    """
+    paths = include_paths(directory, architecture)
+    arguments = [
+        *("-x", "c", "-std=gnu11", "-nostdinc", "-ferror-limit=0", "-w"),
+        f"--target={ARCHITECTURES[architecture][1]}",
+        *_DEFINES,
+        *(f"-I{path}" for path in paths),
+    ]
+    includes = f"#include <linux/version.h>\n#include <{header}>\n"
+    unit = _parse(includes, arguments)
+    if errors := _errors(unit):
+        raise HeaderError(
+            f"{header} in {directory} does not compile for {architecture}: {errors[0]}"
+        )
+    files = [str(path / name) for name in (header, f"asm/{Path(header).name}") for path in paths]
+    own = sorted(
+        (c for c in unit.cursor.get_children() if str(c.location.file) in files),
+        key=lambda c: (files.index(str(c.location.file)), c.location.offset),
+    )
+    macros = {cursor.spelling: body for cursor in own if (body := _body(cursor))}
+    structs = _structs(own)
+    values, types = _evaluate(includes, arguments, macros)
+    code = values.pop("LINUX_VERSION_CODE")
+    numbers = {name: value for name, value in values.items() if macros[name][0] in _IOCTL_MACROS}
+    return Header(
+        version=f"{code >> 16}.{code >> 8 & 255}.{code & 255}",
+        constants={
+            constant.name: constant
+            for cursor in own
+            for constant in _constants(cursor, macros, values)
+            if constant.name not in numbers
+        },
+        structs=structs,
+        ioctls={n: Ioctl(n, number, _argument(n, types, structs)) for n, number in numbers.items()},
+    )
+
+
+def include_paths(directory: Path, architecture: str) -> list[Path]:
+    """Find the include directories that hold ``linux/`` and `architecture`'s ``asm/``."""
+    kernel, gnu = ARCHITECTURES[architecture]
+    for root in (directory / "usr/include", directory / "include", directory):
+        if not (root / "linux/version.h").is_file():
+            continue
+        for asm in (root / gnu, directory / "usr/lib/linux/uapi" / kernel, root):
+            if (asm / "asm/types.h").is_file():
+                return [asm] if asm == root else [asm, root]
+    raise HeaderError(
+        f"{directory} holds no kernel headers for {architecture}: give an unpacked linux-libc-dev, "
+        f"or the INSTALL_HDR_PATH of `make headers_install ARCH={kernel}`"
+    )
+
+
+def _parse(source: str, arguments: list[str]) -> TranslationUnit:
+    return cindex.Index.create().parse(
+        "probe.c",
+        arguments,
+        unsaved_files=[("probe.c", source)],
+        options=TranslationUnit.PARSE_DETAILED_PROCESSING_RECORD,
+    )
+
+
+def _errors(unit: TranslationUnit) -> list[Diagnostic]:
+    return [d for d in unit.diagnostics if d.severity >= Diagnostic.Error]
+
+
+def _body(cursor: Cursor) -> list[str]:
+    """Return the tokens that a macro stands for; none where it takes arguments."""
+    if cursor.kind != CursorKind.MACRO_DEFINITION:
+        return []
+    name, *body = cursor.get_tokens()
+    if body and body[0].spelling == "(" and body[0].extent.start.offset == name.extent.end.offset:
+        return []
+    return [token.spelling for token in body]
+
+
+def _evaluate(
+    includes: str, arguments: list[str], macros: dict[str, list[str]]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the value of each macro that has one, and the argument type of each ioctl."""
+    lines = includes.splitlines()
+    for name, body in {**macros, "LINUX_VERSION_CODE": [""]}.items():
+        lines.append(f"enum {{ value_of_{name} = ({name}) }};")
+        if body[0] in _IOCTL_MACROS[1:]:
+            *_, argument = " ".join(body[2:-1]).split(",")
+            lines.append(f"extern __typeof__({argument}) *argument_of_{name};")
+    unit = _parse("\n".join(lines), arguments)
+    broken = {error.location.line for error in _errors(unit)}
+    values, types = {}, {}
+    for cursor in unit.cursor.get_children():
+        if cursor.location.line in broken or str(cursor.location.file) != "probe.c":
+            continue
+        if cursor.kind == CursorKind.ENUM_DECL:
+            [member] = cursor.get_children()
+            values[member.spelling.removeprefix("value_of_")] = member.enum_value
+        elif cursor.kind == CursorKind.VAR_DECL:
+            pointee = cursor.type.get_pointee().get_canonical()
+            types[cursor.spelling.removeprefix("argument_of_")] = _type(pointee, {}, "")[0]
+    return values, types
+
+
+def _argument(ioctl: str, types: dict[str, str], structs: dict[str, Struct]) -> str | None:
+    """Return the type that an ioctl's pointer leads to, where this architecture has it."""
+    argument = ARGUMENTS.get(ioctl, types.get(ioctl))
+    return argument if argument in structs or argument in _SCALARS.values() else None
+
+
+def _constants(
+    cursor: Cursor, macros: dict[str, list[str]], values: dict[str, int]
+) -> Iterator[Constant]:
+    """Yield the constants that a macro or an enum defines."""
+    if cursor.kind == CursorKind.ENUM_DECL:
+        for member in cursor.get_children():
+            text = "".join(token.spelling for token in member.get_tokens())
+            yield Constant(member.spelling, member.enum_value, text.partition("=")[2])
+    elif cursor.spelling in values and cursor.kind == CursorKind.MACRO_DEFINITION:
+        yield Constant(cursor.spelling, values[cursor.spelling], "".join(macros[cursor.spelling]))
+
+
+def _structs(own: list[Cursor]) -> dict[str, Struct]:
+    """Read every struct that is defined, and those they are made of, these first."""
+    structs: dict[str, Struct] = {}
+    for cursor in own:
+        record = cursor.kind in (CursorKind.STRUCT_DECL, CursorKind.UNION_DECL)
+        if record and cursor.is_definition() and cursor.spelling.isidentifier():
+            _struct(cursor.type, structs, cursor.spelling)
+    return structs
+
+
+def _struct(record: Type, structs: dict[str, Struct], name: str) -> None:
+    if name not in structs:
+        members = tuple(_members(record, structs, name, 0))
+        structs[name] = Struct(name, record.get_size(), members)
+
+
+def _members(record: Type, structs: dict[str, Struct], name: str, base: int) -> Iterator[Member]:
+    for cursor in record.get_fields():
+        member, bits = cursor.spelling, cursor.get_field_offsetof()
+        if not member.isidentifier():  # anonymous: its members are the parent's
+            yield from _members(cursor.type, structs, name, base + bits // 8)
+        elif cursor.is_bitfield():
+            kind, _ = _type(cursor.type.get_canonical(), structs, "")
+            unit = 8 * cursor.type.get_size()
+            offset, bit = base + bits // unit * unit // 8, bits % unit
+            yield Member(member, kind, (), offset, bit, cursor.get_bitfield_width())
+        elif not member.startswith("__empty_"):  # of linux/stddef.h's __DECLARE_FLEX_ARRAY
+            kind, counts = _type(cursor.type.get_canonical(), structs, f"{name}_{member}")
+            yield Member(member, kind, counts, base + bits // 8)
+
+
+def _type(type: Type, structs: dict[str, Struct], unnamed: str) -> tuple[str, tuple[int, ...]]:
+    """Return a canonical type's name and, for an array, its lengths; its struct joins `structs`."""
+    if type.kind in (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY):
+        count = type.element_count if type.kind == TypeKind.CONSTANTARRAY else 0
+        name, counts = _type(type.element_type.get_canonical(), structs, unnamed)
+        return name, (count, *counts)
+    if type.kind == TypeKind.RECORD:
+        declaration = type.get_declaration()
+        name = unnamed if declaration.is_anonymous() else declaration.spelling
+        _struct(type, structs, name)
+        return name, ()
+    if type.kind == TypeKind.UINT128:
+        return "u8", (16,)
+    return _SCALARS[type.kind], ()

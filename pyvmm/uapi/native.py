@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What has a layout or a number of its own on each architecture, as the running machine has it.
+
+For code that is the same on both: type checkers see arm64's, and nothing here has a member that
+only one of them has. Code of one architecture imports `kvm_arm64` or `kvm_x86_64` instead.
+"""
+
+import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or platform.machine() == "aarch64":
+    from pyvmm.uapi.kvm_arm64 import (
+        KVM_COALESCED_MMIO_PAGE_OFFSET,
+        KVM_GET_VCPU_EVENTS,
+        KVM_SET_GUEST_DEBUG,
+        KVM_SET_VCPU_EVENTS,
+        kvm_guest_debug,
+        kvm_run,
+        kvm_vcpu_events,
+    )
+else:
+    from pyvmm.uapi.kvm_x86_64 import (
+        KVM_COALESCED_MMIO_PAGE_OFFSET,
+        KVM_GET_VCPU_EVENTS,
+        KVM_SET_GUEST_DEBUG,
+        KVM_SET_VCPU_EVENTS,
+        kvm_guest_debug,
+        kvm_run,
+        kvm_vcpu_events,
+    )
+
+__all__ = [
+    "KVM_COALESCED_MMIO_PAGE_OFFSET",
+    "KVM_GET_VCPU_EVENTS",
+    "KVM_SET_GUEST_DEBUG",
+    "KVM_SET_VCPU_EVENTS",
+    "kvm_guest_debug",
+    "kvm_run",
+    "kvm_vcpu_events",
+]
