@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""arm64 as `pyvmm.arch.protocols.Architecture` wants it; guests start at EL1."""
+
+from collections.abc import Iterable, Mapping
+
+from pyvmm.arch.arm64.registers import read, write
+from pyvmm.arch.arm64.stage1 import translation as translate
+from pyvmm.arch.protocols import Fd, Vcpu
+from pyvmm.arch.translation import MemoryType, Translation
+from pyvmm.uapi.kvm_arm64 import (
+    KVM_ARM_PREFERRED_TARGET,
+    KVM_ARM_VCPU_INIT,
+    KVM_ARM_VCPU_POWER_OFF,
+    KVM_ARM_VCPU_PSCI_0_2,
+    kvm_vcpu_init,
+)
+
+__all__ = ["CONSOLE", "MEMORY_TYPES", "NAME", "enter", "prepare", "read", "translate", "write"]
+
+NAME = "arm64"
+CONSOLE = 0x0900_0000  # where QEMU's virt machine has its PL011
+MEMORY_TYPES: Mapping[MemoryType, str] = {
+    MemoryType.DEVICE: "device-nGnRE",
+    MemoryType.NON_CACHEABLE: "normal-nc",
+    MemoryType.WRITE_BACK: "normal-wb",
+}
+
+_PSTATE_DAIF = 0b1111 << 6
+_PSTATE_EL1H = 0b0101
+
+
+def prepare(system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:
+    """``KVM_ARM_VCPU_INIT`` with this CPU's own target and PSCI 1.x.
+
+    A vCPU other than the first is powered off until the guest calls PSCI ``CPU_ON`` for it.
+    """
+    init = kvm_vcpu_init()
+    vm.ioctl(KVM_ARM_PREFERRED_TARGET, init)
+    init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2
+    if index:
+        init.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF
+    vcpu.ioctl(KVM_ARM_VCPU_INIT, init)
+
+
+def enter(
+    vcpu: Vcpu,
+    pc: int,
+    arguments: Iterable[int] = (),
+    translation: Translation | None = None,
+) -> None:
+    """Start at `pc` at EL1h with interrupts masked and `arguments` in ``x0`` and up.
+
+    Without a translation the MMU is off: all data is Device-nGnRnE, and `pc` is a GPA.
+    """
+    registers = dict(translation.registers) if translation else {}
+    registers |= {f"x{n}": value for n, value in enumerate(arguments)}
+    write(vcpu, registers | {"pc": pc, "pstate": _PSTATE_DAIF | _PSTATE_EL1H})

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The one place that picks the machine's architecture."""
+
+import platform
+
+from pyvmm.arch.protocols import Architecture
+from pyvmm.errors import LackingError
+
+
+def native() -> Architecture:
+    """The running machine's architecture. Raises `LackingError` on one that pyvmm can't drive."""
+    # Imported on demand: the other architecture's tables are of no use here.
+    match platform.machine():
+        case "aarch64":
+            from pyvmm.arch.arm64 import setup as arm64
+
+            return arm64
+        case "x86_64":
+            from pyvmm.arch.x86_64 import setup as x86_64
+
+            return x86_64
+        case other:
+            raise LackingError(
+                f"pyvmm drives KVM on arm64 and x86-64, not on {other}: use python -m pyvmm lab run"
+            )
