@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The hardware's architecture: it shows here and nowhere else."""

@@ -1,0 +1,470 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The stage-1 walk, against tables that a builder of its own lays into a sparse memory."""
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyvmm.arch.arm64.permissions import Permission
+from pyvmm.arch.arm64.regime import Regime
+from pyvmm.arch.arm64.walk import Fault, Translation, WalkFailure, walk
+
+MAIR = 0xF0_BB_00_0C_FF_44_04_00
+MEMORY_TYPES = (
+    "Device-nGnRnE",
+    "Device-nGnRE",
+    "Normal-NC",
+    "Normal-WB",
+    "Device-GRE",
+    "Device-nGnRnE",
+    "Normal-WT",
+    "Normal-WB tagged",
+)
+
+AF, AP_EL0, AP_RO, PXN, UXN, DBM = 1 << 10, 1 << 6, 1 << 7, 1 << 53, 1 << 54, 1 << 51
+SOFTWARE_BITS = 0b1111 << 55 | 1 << 52 | 1 << 11  # software use, contiguous, nG
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One way to cut up an address space: page bits, VA bits, and where wide addresses go."""
+
+    page: int
+    va_bits: int
+    wide: str = ""  # "" | "LPA" | "LPA2"
+
+    @property
+    def pa_bits(self) -> int:
+        return 52 if self.wide else 48
+
+    def levels(self) -> list[tuple[int, int, int]]:
+        """(level, top bit + 1, lowest bit) of each level's index, from the last level up."""
+        found, low, level = [], self.page, 3
+        while low < self.va_bits:
+            high = min(low + self.page - 3, self.va_bits)
+            found.append((level, high, low))
+            low, level = high, level - 1
+        return found
+
+    def block_levels(self) -> list[int]:
+        wide = bool(self.wide)
+        allowed = {12: [0] * wide + [1, 2, 3], 14: [1] * wide + [2, 3], 16: [1] * wide + [2, 3]}
+        return [level for level, _, _ in self.levels() if level in allowed[self.page]]
+
+    def encode(self, address: int) -> int:
+        """An address as a descriptor holds it."""
+        if self.wide == "LPA2":
+            return address & ((1 << 50) - 1) | address >> 50 << 8
+        if self.wide == "LPA":
+            return address & ((1 << 48) - 1) | address >> 48 << 12
+        return address
+
+    def regime(self, upper: bool, table: int, **changes: int) -> Regime:
+        size = 64 - self.va_bits
+        ips = 6 if self.wide else 5
+        if upper:
+            tcr = size << 16 | {12: 0b10, 14: 0b01, 16: 0b11}[self.page] << 30 | 1 << 7
+        else:
+            tcr = size | {12: 0b00, 14: 0b10, 16: 0b01}[self.page] << 14 | 1 << 23
+        tcr |= ips << 32 | (self.wide == "LPA2") << 59
+        ttbr = table & ((1 << 48) - 1) | table >> 48 << 2 if self.wide else table
+        registers = {
+            "sctlr_el1": 1,
+            "tcr_el1": tcr,
+            "ttbr0_el1": 0 if upper else ttbr,
+            "ttbr1_el1": ttbr if upper else 0,
+            "mair_el1": MAIR,
+            "id_aa64mmfr0_el1": ips | 1 << 28 | 2 << 20,
+        }
+        return Regime(**(registers | changes))
+
+
+@dataclass
+class Memory:
+    """Descriptors by IPA; everywhere else there is no memory."""
+
+    words: dict[int, int] = field(default_factory=dict)
+    order: Any = "little"
+    reads: int = 0
+
+    def read(self, ipa: int, size: int) -> bytes | None:
+        self.reads += 1
+        assert size == 8
+        value = self.words.get(ipa)
+        return None if value is None else value.to_bytes(8, self.order)
+
+
+def lay(
+    geometry: Geometry,
+    va: int,
+    level: int,
+    ipa: int,
+    tables: list[int],
+    *,
+    attributes: int = AF,
+    limits: int = 0,
+) -> Memory:
+    """The one path of tables (first to last, at these addresses) that maps `va` to `ipa`."""
+    memory = Memory()
+    path = [part for part in reversed(geometry.levels()) if part[0] <= level]
+    for (here, high, low), table, following in zip(path, tables, [*tables[1:], None], strict=False):
+        slot = table + (va >> low & ((1 << (high - low)) - 1)) * 8
+        if here == level:
+            kind = 0b11 if level == 3 else 0b01
+            memory.words[slot] = geometry.encode(ipa) | attributes | kind
+        else:
+            assert following is not None
+            memory.words[slot] = geometry.encode(following) | limits | 0b11
+    return memory
+
+
+GEOMETRIES = [
+    *(Geometry(12, bits) for bits in (16, 25, 36, 39, 42, 47, 48)),
+    *(Geometry(14, bits) for bits in (16, 36, 40, 47, 48)),
+    *(Geometry(16, bits) for bits in (25, 36, 42, 48, 52)),
+    *(Geometry(12, bits, "LPA2") for bits in (39, 48, 49, 51, 52)),
+    *(Geometry(14, bits, "LPA2") for bits in (36, 48, 52)),
+    *(Geometry(16, bits, "LPA") for bits in (36, 48, 52)),
+]
+
+
+@st.composite
+def mappings(draw: st.DrawFn, geometry: Geometry) -> dict[str, Any]:
+    level = draw(st.sampled_from(geometry.block_levels()))
+    shift = next(low for here, _, low in geometry.levels() if here == level)
+    space = st.integers(0, (1 << geometry.pa_bits) - 1)
+    # Tables apart from each other; the first one aligned to a whole page, which always suffices.
+    pages = draw(
+        st.lists(
+            st.integers(0, (1 << (geometry.pa_bits - geometry.page)) - 1),
+            min_size=5,
+            max_size=5,
+            unique=True,
+        )
+    )
+    upper = draw(st.booleans())
+    offset = draw(st.integers(0, (1 << geometry.va_bits) - 1))
+    return {
+        "level": level,
+        "size": 1 << shift,
+        "ipa": draw(space) >> shift << shift,
+        "tables": [page << geometry.page for page in pages],
+        "upper": upper,
+        "va": offset | (((1 << 64) - (1 << geometry.va_bits)) if upper else 0),
+        "index": draw(st.integers(0, 7)),
+        "noise": draw(st.integers(0, (1 << 64) - 1)) & SOFTWARE_BITS,
+    }
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_what_was_mapped_is_found(geometry: Geometry, data: st.DataObject) -> None:
+    case = data.draw(mappings(geometry))
+    attributes = AF | case["index"] << 2 | case["noise"]
+    memory = lay(
+        *(geometry, case["va"], case["level"], case["ipa"], case["tables"]), attributes=attributes
+    )
+    regime = geometry.regime(case["upper"], case["tables"][0])
+    found = walk(regime, case["va"], memory.read)
+    assert isinstance(found, Translation), found
+    assert found.ipa == case["ipa"] + case["va"] % case["size"]
+    assert (found.level, found.size) == (case["level"], case["size"])
+    assert found.memory_type == MEMORY_TYPES[case["index"]]
+    assert [step.ipa for step in found.steps] == list(memory.words)
+    assert found.descriptor_ipa == list(memory.words)[-1]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_a_descriptor_that_is_missing_or_invalid_is_named(
+    geometry: Geometry, data: st.DataObject
+) -> None:
+    case = data.draw(mappings(geometry))
+    memory = lay(geometry, case["va"], case["level"], case["ipa"], case["tables"])
+    broken = data.draw(st.sampled_from(list(memory.words)))
+    depth = list(memory.words).index(broken)
+    level = case["level"] - len(memory.words) + 1 + depth
+    regime = geometry.regime(case["upper"], case["tables"][0])
+    if data.draw(st.booleans()):
+        memory.words[broken] &= ~1
+        expected: tuple[Any, ...] = (Fault.TRANSLATION, level, None)
+    else:
+        del memory.words[broken]
+        expected = (Fault.TABLE_OUTSIDE_MEMORY, level, broken)
+    found = walk(regime, case["va"], memory.read)
+    assert isinstance(found, WalkFailure)
+    assert (found.fault, found.level, found.table_ipa) == expected
+
+
+registers = st.integers(0, (1 << 64) - 1)
+sane_tcr = st.builds(
+    lambda t0, t1, rest: rest & ~0x00BF_00BF | t0 | t1 << 16,
+    st.integers(12, 39),
+    st.integers(12, 39),
+    registers,
+)
+
+
+@given(
+    regime=st.builds(
+        Regime,
+        sctlr_el1=registers | registers.map(lambda value: value | 1),
+        tcr_el1=registers | sane_tcr,
+        ttbr0_el1=registers,
+        ttbr1_el1=registers,
+        mair_el1=registers,
+        id_aa64mmfr0_el1=registers,
+        tcr2_el1=st.sampled_from((0, 2)) | registers,
+        pir_el1=registers,
+        pire0_el1=registers,
+    ),
+    va=registers | registers.map(lambda value: value & ((1 << 36) - 1)),
+    seed=st.integers(0, 1 << 32),
+    need=st.integers(0, 7).map(Permission),
+    el0=st.booleans(),
+    pan=st.booleans(),
+)
+def test_garbage_ends_in_a_typed_result(
+    regime: Regime, va: int, seed: int, need: Permission, el0: bool, pan: bool
+) -> None:
+    reads = []
+
+    def read(ipa: int, size: int) -> bytes | None:
+        reads.append(ipa)
+        chance = random.Random(seed ^ ipa)
+        word = chance.getrandbits(64) | chance.choice((0, 1, 3, 3 | AF))
+        return None if chance.random() < 0.1 else word.to_bytes(size, "little")
+
+    found = walk(regime, va, read, need=need, el0=el0, pan=pan)
+    assert isinstance(found, Translation | WalkFailure)
+    assert str(found)
+    assert len(reads) <= 5
+    assert all(0 <= ipa < 1 << 52 for ipa in reads)
+
+
+PLAIN = Geometry(12, 48)
+VA, IPA, TABLE = 0x1234_5678_9ABC, 0x8000_0000, 0x4000_0000
+TABLES = [TABLE + n * 0x1000 for n in range(4)]
+
+
+def look(
+    attributes: int = AF, limits: int = 0, *, level: int = 3, tcr: int = 0, **keywords: Any
+) -> Translation | WalkFailure:
+    """Walk to one page of `PLAIN`, with bits changed in the registers."""
+    arguments = {name: keywords.pop(name) for name in ("need", "el0", "pan") if name in keywords}
+    va = keywords.pop("va", VA)
+    memory = lay(PLAIN, va, level, IPA, TABLES, attributes=attributes, limits=limits)
+    regime = PLAIN.regime(False, TABLE)
+    regime = replace(regime, tcr_el1=regime.tcr_el1 | tcr, **keywords)
+    return walk(regime, va, memory.read, **arguments)
+
+
+def fault(found: Translation | WalkFailure) -> tuple[Fault, int | None]:
+    assert isinstance(found, WalkFailure), found
+    return found.fault, found.level
+
+
+NO_EL0, READ_ONLY, UXN_TABLE, PXN_TABLE = 1 << 61, 1 << 62, 1 << 60, 1 << 59
+
+
+@pytest.mark.parametrize(
+    ("attributes", "limits", "el1", "el0"),
+    [
+        (0, 0, "rwx", "--x"),
+        (AP_EL0, 0, "rw-", "rwx"),
+        (AP_RO, 0, "r-x", "--x"),
+        (AP_RO | AP_EL0, 0, "r-x", "r-x"),
+        (PXN, 0, "rw-", "--x"),
+        (UXN, 0, "rwx", "---"),
+        (UXN | PXN | AP_EL0 | AP_RO, 0, "r--", "r--"),
+        (DBM | AP_RO, 0, "r-x", "--x"),
+        (AP_EL0, NO_EL0, "rwx", "--x"),
+        (AP_EL0, READ_ONLY, "r-x", "r-x"),
+        (AP_EL0, READ_ONLY | NO_EL0, "r-x", "--x"),
+        (0, UXN_TABLE, "rwx", "---"),
+        (0, PXN_TABLE, "rw-", "--x"),
+    ],
+)
+def test_direct_permissions(attributes: int, limits: int, el1: str, el0: str) -> None:
+    found = look(AF | attributes, limits)
+    assert isinstance(found, Translation)
+    assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
+
+
+HD, HPD0, WXN, EPAN = 0b11 << 39, 1 << 41, 1 << 19 | 1, 1 << 57 | 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "limits", "registers", "el1", "el0"),
+    [
+        (DBM | AP_RO | AP_EL0, 0, {"tcr": HD}, "rw-", "rwx"),
+        (DBM | AP_RO, READ_ONLY, {"tcr": HD}, "r-x", "--x"),
+        (AP_EL0, READ_ONLY | NO_EL0 | UXN_TABLE, {"tcr": HPD0}, "rw-", "rwx"),
+        (0, 0, {"sctlr_el1": WXN}, "rw-", "--x"),
+        (AP_EL0, 0, {"sctlr_el1": WXN}, "rw-", "rw-"),
+    ],
+)
+def test_registers_change_permissions(
+    attributes: int, limits: int, registers: dict[str, int], el1: str, el0: str
+) -> None:
+    found = look(AF | attributes, limits, **registers)
+    assert isinstance(found, Translation)
+    assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
+
+
+PIE = {"tcr2_el1": 0b10, "pir_el1": 0xFEDC_BA98_7654_3210, "pire0_el1": 0xFEDC_BA98_7654_3210}
+INDIRECT = (
+    *("---", "r--", "--x", "r-x", "---", "rw-", "rw-", "rwx"),
+    *("r--", "r--", "r-x", "---", "rw-", "---", "rwx", "---"),
+)
+
+
+@pytest.mark.parametrize(("index", "expected"), enumerate(INDIRECT))
+def test_indirect_permissions(index: int, expected: str) -> None:
+    """PIIndex is UXN:PXN:DBM:AP[1], and tables do not limit it."""
+    placed = (index >> 3) << 54 | (index >> 2 & 1) << 53 | (index >> 1 & 1) << 51 | (index & 1) << 6
+    found = look(AF | placed, READ_ONLY | NO_EL0, **PIE)
+    assert isinstance(found, Translation)
+    assert str(found.permissions.el1) == str(found.permissions.el0) == expected
+
+
+@pytest.mark.parametrize(("tcr", "el1"), [(0, "r--"), (HD, "rw-")])
+def test_a_clean_page_under_indirect_permissions(tcr: int, el1: str) -> None:
+    found = look(AF | AP_RO | PXN | AP_EL0, tcr=tcr, **PIE)
+    assert isinstance(found, Translation)
+    assert str(found.permissions.el1) == el1
+
+
+R, W, X = Permission.READ, Permission.WRITE, Permission.EXECUTE
+
+
+@pytest.mark.parametrize(
+    ("attributes", "keywords", "allowed"),
+    [
+        (AP_RO, {"need": R}, True),
+        (AP_RO, {"need": W}, False),
+        (AP_RO, {"need": R | W}, False),
+        (0, {"need": R, "el0": True}, False),
+        (AP_EL0, {"need": W, "el0": True}, True),
+        (AP_EL0, {"need": R, "pan": True}, False),
+        (0, {"need": R | W, "pan": True}, True),
+        (AP_RO | AP_EL0, {"need": X, "pan": True}, True),
+        (0, {"need": R, "pan": True, "sctlr_el1": EPAN}, False),
+        (UXN, {"need": R, "pan": True, "sctlr_el1": EPAN}, True),
+        (PXN, {"need": X}, False),
+        (UXN, {"need": X, "el0": True}, False),
+    ],
+)
+def test_an_access_is_checked(attributes: int, keywords: dict[str, Any], allowed: bool) -> None:
+    found = look(AF | attributes, **keywords)
+    if allowed:
+        assert isinstance(found, Translation)
+    else:
+        assert fault(found) == (Fault.PERMISSION, 3)
+
+
+TAG = 0xA5 << 56
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"va": VA | 1 << 48}, (Fault.TRANSLATION, 0)),
+        ({"va": VA | 1 << 55}, (Fault.TRANSLATION, 0)),
+        ({"va": VA | TAG}, (Fault.TRANSLATION, 0)),
+        ({"va": VA | TAG, "tcr": 1 << 37 | 1 << 51, "need": X}, (Fault.TRANSLATION, 0)),
+        ({"va": VA | TAG, "tcr": 1 << 38}, (Fault.TRANSLATION, 0)),
+        ({"tcr": 1 << 7}, (Fault.TRANSLATION, 0)),
+        ({"tcr": 1 << 55, "el0": True}, (Fault.TRANSLATION, 0)),
+        ({"attributes": 0}, (Fault.ACCESS_FLAG, 3)),
+        ({"attributes": 0, "level": 2}, (Fault.ACCESS_FLAG, 2)),
+        ({"level": 0}, (Fault.TRANSLATION, 0)),
+        ({"ttbr0_el1": 1 << 47, "id_aa64mmfr0_el1": 2}, (Fault.ADDRESS_SIZE, 0)),
+        ({"ttbr0_el1": TABLE | 0xF << 48}, (Fault.ACCESS_FLAG, 3)),
+        ({"attributes": AF | 1 << 47, "id_aa64mmfr0_el1": 2}, (Fault.ADDRESS_SIZE, 3)),
+        ({"limits": 1 << 46, "id_aa64mmfr0_el1": 4}, (Fault.ADDRESS_SIZE, 0)),
+        ({"tcr": 0b11 << 14}, (Fault.UNTOLD, None)),
+        ({"tcr": 63}, (Fault.UNTOLD, None)),
+        ({"tcr2_el1": 1 << 5}, (Fault.UNTOLD, None)),
+        ({"tcr2_el1": 1 << 4}, (Fault.UNTOLD, None)),
+    ],
+)
+def test_refused(keywords: dict[str, Any], expected: tuple[Fault, int | None]) -> None:
+    if expected == (Fault.ACCESS_FLAG, 3):
+        keywords = {"attributes": 0} | keywords  # bits above 47 of TTBR are an ASID
+    assert fault(look(**keywords)) == expected
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"va": VA | TAG, "tcr": 1 << 37},
+        {"va": VA | TAG, "tcr": 1 << 37 | 1 << 51, "need": R},
+        {"attributes": 0, "tcr": 1 << 39},
+        {"tcr": 1 << 55},
+    ],
+)
+def test_granted(keywords: dict[str, Any]) -> None:
+    found = look(**keywords)
+    assert isinstance(found, Translation)
+    assert found.ipa == IPA | VA & 0xFFF
+
+
+@pytest.mark.parametrize(("physical", "granted"), [(5, False), (6, True)])
+def test_blocks_of_4_tib_need_52_bits(physical: int, granted: bool) -> None:
+    geometry = Geometry(16, 48, "LPA")
+    memory = lay(geometry, VA, 1, 0, TABLES)
+    regime = geometry.regime(False, TABLE, id_aa64mmfr0_el1=physical)
+    assert isinstance(walk(regime, VA, memory.read), Translation) == granted
+
+
+def test_ds_means_nothing_to_a_cpu_without_lpa2() -> None:
+    memory = lay(PLAIN, VA, 3, IPA, TABLES, attributes=AF | 0b11 << 8)
+    regime = PLAIN.regime(False, TABLE, id_aa64mmfr0_el1=6)
+    found = walk(replace(regime, tcr_el1=regime.tcr_el1 | 1 << 59), VA, memory.read)
+    assert isinstance(found, Translation)
+    assert found.ipa == IPA | VA & 0xFFF
+
+
+def test_big_endian_tables() -> None:
+    memory = lay(PLAIN, VA, 3, IPA, TABLES)
+    memory.order = "big"
+    assert isinstance(
+        walk(PLAIN.regime(False, TABLE, sctlr_el1=1 | 1 << 25), VA, memory.read), Translation
+    )
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_a_table_that_is_its_own_entry_ends_at_the_last_level(geometry: Geometry) -> None:
+    """Each entry points at the table that it is in: the walk maps the table itself as a page."""
+    table = 1 << 30
+    word = (table | AF | 0b11).to_bytes(8, "little")
+    found = walk(geometry.regime(False, table), 0, lambda ipa, size: word)
+    assert isinstance(found, Translation)
+    assert (found.ipa, found.level) == (table, 3)
+
+
+@pytest.mark.parametrize(
+    ("va", "registers", "need", "expected"),
+    [
+        (0x8000_0123, {}, R, "Device-nGnRnE"),
+        (0x8000_0123, {}, X, "Normal-NC"),
+        (0x8000_0123, {"sctlr_el1": 1 << 12}, X, "Normal-WT"),
+        (0x8000_0123 | TAG, {"tcr_el1": 1 << 37}, R, "Device-nGnRnE"),
+        (0x8000_0123 | TAG, {}, R, Fault.ADDRESS_SIZE),
+        (1 << 48, {}, R, Fault.ADDRESS_SIZE),
+    ],
+)
+def test_mmu_off(va: int, registers: dict[str, int], need: Permission, expected: str) -> None:
+    regime = PLAIN.regime(False, 0, **({"sctlr_el1": 0, "tcr_el1": 0} | registers))
+    found = walk(regime, va, Memory().read, need=need)
+    if isinstance(found, WalkFailure):
+        assert found.fault == expected
+    else:
+        assert (found.ipa, found.level, found.memory_type) == (0x8000_0123, None, expected)
