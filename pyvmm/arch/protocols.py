@@ -40,12 +40,14 @@ class Architecture(Protocol):
 
     Attributes:
         NAME: "arm64" or "x86_64".
-        CONSOLE: where the guest finds its console: a GPA on arm64, an I/O port on x86_64.
+        CONSOLE: where the guest finds its console: a GPA, or an I/O port.
+        CONSOLE_IS_PORT: which of the two.
         MEMORY_TYPES: each memory type's proper name here, in lower case.
     """
 
     NAME: str
     CONSOLE: int
+    CONSOLE_IS_PORT: bool
     MEMORY_TYPES: Mapping[MemoryType, str]
 
     def prepare(self, system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:

@@ -15,10 +15,21 @@ from pyvmm.uapi.kvm_arm64 import (
     kvm_vcpu_init,
 )
 
-__all__ = ["CONSOLE", "MEMORY_TYPES", "NAME", "enter", "prepare", "read", "translate", "write"]
+__all__ = [
+    "CONSOLE",
+    "CONSOLE_IS_PORT",
+    "MEMORY_TYPES",
+    "NAME",
+    "enter",
+    "prepare",
+    "read",
+    "translate",
+    "write",
+]
 
 NAME = "arm64"
 CONSOLE = 0x0900_0000  # where QEMU's virt machine has its PL011
+CONSOLE_IS_PORT = False
 MEMORY_TYPES: Mapping[MemoryType, str] = {
     MemoryType.DEVICE: "device-nGnRE",
     MemoryType.NON_CACHEABLE: "normal-nc",

@@ -14,10 +14,21 @@ from pyvmm.uapi.kvm_x86_64 import (
     kvm_cpuid2,
 )
 
-__all__ = ["CONSOLE", "MEMORY_TYPES", "NAME", "enter", "prepare", "read", "translate", "write"]
+__all__ = [
+    "CONSOLE",
+    "CONSOLE_IS_PORT",
+    "MEMORY_TYPES",
+    "NAME",
+    "enter",
+    "prepare",
+    "read",
+    "translate",
+    "write",
+]
 
 NAME = "x86_64"
 CONSOLE = 0x3F8  # the first serial port of a PC
+CONSOLE_IS_PORT = True
 MEMORY_TYPES: Mapping[MemoryType, str] = {
     MemoryType.DEVICE: "uc",
     MemoryType.NON_CACHEABLE: "wc",
