@@ -104,7 +104,7 @@ def _constants(header: Header) -> Iterator[str]:
         groups.setdefault("_".join(constant.name.split("_", 2)[:2]), []).append(constant)
     size = 0
     for group in groups.values():
-        if size > 1 or size and len(group) > 1:
+        if size > 1 or (size and len(group) > 1):
             yield ""
         size = len(group)
         for constant in group:

@@ -19,7 +19,7 @@ A C member whose name starts with two underscores loses one: Python would mangle
 
 import ctypes
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from ctypes import Array
 from typing import (
     TYPE_CHECKING,
@@ -48,6 +48,10 @@ s64 = Annotated[int, ctypes.c_int64]
 ptr = Annotated[int, ctypes.c_uint64]  # an address in this process (HVA)
 
 
+# No padding of ctypes' own; Python 3.14 wants to be told that this is Microsoft's way to do it.
+_PACKED: dict[str, Any] = {"_pack_": 1, "_layout_": "ms"}
+
+
 class Place(NamedTuple):
     """Where a member sits: bytes from the struct's start, and for a bit-field the bits in it."""
 
@@ -62,17 +66,12 @@ def at(offset: int, bit: int = 0, width: int = 0) -> Any:
 
 
 class _Member(NamedTuple):
+    start: int  # bytes from the struct's start
+    end: int
     name: str
     type: Any  # a ctypes type
-    place: Place
-
-    @property
-    def start(self) -> int:
-        return self.place.offset
-
-    @property
-    def end(self) -> int:
-        return self.place.offset + ctypes.sizeof(self.type)
+    bit: int
+    width: int
 
 
 class _Layout(_StructType):
@@ -84,7 +83,8 @@ class _Layout(_StructType):
 
     @classmethod
     def __prepare__(mcs, name: str, bases: tuple[type, ...], /, **_: Any) -> dict[str, object]:
-        return {"__slots__": ()}  # a misspelled member is an AttributeError, not a new attribute
+        # Without a __dict__ a misspelled member is an AttributeError, not a new attribute.
+        return {"__slots__": (), **_PACKED}
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], size: int = 0
@@ -98,14 +98,16 @@ class _Layout(_StructType):
         base: Any = bases[0]
         if base is ctypes.Structure:
             return
-        own = [
-            _Member(member, _ctype(annotation), namespace[member])
-            for member, annotation in cls.__annotations__.items()
-        ]
-        cls.members = tuple(dict.fromkeys([*base.members, *(member.name for member in own)]))
-        cls.flexible = tuple(member for member in own if member.start == member.end)
-        for attribute, value in _ctypes_body(own, ctypes.sizeof(base), size).items():
-            setattr(cls, attribute, value)
+        own = []
+        for member, annotation in cls.__annotations__.items():
+            kind = _ctype(annotation)
+            start, bit, width = namespace[member]
+            own.append(_Member(start, start + ctypes.sizeof(kind), member, kind, bit, width))
+        cls.members = tuple(dict.fromkeys([*base.members, *cls.__annotations__]))
+        fields, anonymous = _fields(own, ctypes.sizeof(base), size)
+        if anonymous:
+            cls._anonymous_ = anonymous
+        cls._fields_ = fields
 
 
 def _ctype(annotation: Any) -> Any:
@@ -113,18 +115,74 @@ def _ctype(annotation: Any) -> Any:
     return annotation.__metadata__[0] if hasattr(annotation, "__metadata__") else annotation
 
 
+def _fields(members: list[_Member], here: int, size: int) -> tuple[list[Any], list[str]]:
+    """Return ctypes' fields from byte `here` to `size`, and which of them are anonymous."""
+    fields: list[tuple[str, Any]] = []
+    anonymous: list[str] = []
+    for group in _overlapping(members):
+        start = group[0].start
+        if start > here:
+            fields.append((f"_gap_{here}", ctypes.c_uint8 * (start - here)))
+        here = max(member.end for member in group)
+        if len(group) == 1 and not group[0].width:
+            fields.append((group[0].name, group[0].type))
+        else:
+            anonymous.append(f"_shared_{start}")
+            fields.append((anonymous[-1], _union(group)))
+    if size > here:
+        fields.append((f"_gap_{here}", ctypes.c_uint8 * (size - here)))
+    return fields, anonymous
+
+
+def _overlapping(members: list[_Member]) -> Iterator[list[_Member]]:
+    """Group members that share bytes, in the order of their offsets."""
+    group: list[_Member] = []
+    end = 0
+    for member in sorted(members):
+        if group and member.start >= end:
+            yield group
+            group = []
+        group.append(member)
+        end = max(end, member.end)
+    if group:
+        yield group
+
+
+def _union(group: list[_Member]) -> type[ctypes.Union]:
+    """Return a ctypes union in which every member of `group` has its place."""
+    fields: list[tuple[str, Any]] = []
+    anonymous: list[str] = []
+    for member in group:
+        if member.start > group[0].start or member.width:
+            anonymous.append(f"_{member.name}")
+            fields.append((anonymous[-1], _placed(member, member.start - group[0].start)))
+        else:
+            fields.append((member.name, member.type))
+    body = _PACKED | {"_anonymous_": anonymous, "_fields_": fields}
+    return type("_shared", (ctypes.Union,), body)
+
+
+def _placed(member: _Member, before: int) -> type[ctypes.Structure]:
+    """Return a ctypes struct that holds one member, `before` bytes and its bits from the start."""
+    fields: list[tuple[Any, ...]] = [("_before", ctypes.c_uint8 * before)]
+    if member.bit:
+        fields.append(("_below", member.type, member.bit))
+    width = (member.width,) if member.width else ()
+    fields.append((member.name, member.type, *width))
+    return type("_placed", (ctypes.Structure,), _PACKED | {"_fields_": fields})
+
+
 @dataclass_transform(kw_only_default=True)
 class Struct(ctypes.Structure, metaclass=_Layout):
     """A C struct. Members are keyword arguments, zero by default: ``kvm_one_reg(id=…, addr=…)``."""
 
     members: ClassVar[tuple[str, ...]] = ()
-    flexible: ClassVar[tuple[_Member, ...]] = ()
 
     @classmethod
     def with_room(cls, count: int) -> type[Self]:
-        """Return this struct with ``count`` elements in its flexible array, as one ctypes type.
+        """Return this struct with `count` elements in its flexible array, as a type of its own.
 
-        Raises TypeError where the struct has no flexible array.
+        Raises `TypeError` where the struct has no flexible array, or several.
         """
         return cast(type[Self], _with_room(cls, count))
 
@@ -134,72 +192,20 @@ class Struct(ctypes.Structure, metaclass=_Layout):
 
 
 @functools.cache
-def _with_room(cls: Any, count: int) -> Any:
-    if len(cls.flexible) != 1:
-        raise TypeError(f"{cls.__name__} has {len(cls.flexible)} flexible arrays, not one")
-    [array] = cls.flexible
+def _with_room(cls: type[Struct], count: int) -> type[Struct]:
+    flexible = [name for name in cls.members if getattr(cls, name).size == 0]
+    if len(flexible) != 1:
+        raise TypeError(f"struct {cls.__name__} has {len(flexible)} flexible arrays, not one")
+    [name] = flexible
+    element = _ctype(cls.__annotations__[name])._type_
+    offset = getattr(cls, name).offset
     body = {
-        "__slots__": (),
-        "__annotations__": {array.name: Annotated[Array, array.type._type_ * count]},
-        array.name: array.place,
+        **_Layout.__prepare__(name, (cls,)),
+        "__annotations__": {name: Annotated[Array, element * count]},
+        name: at(offset),
     }
-    size = array.start + count * ctypes.sizeof(array.type._type_)
-    return _Layout(f"{cls.__name__}[{count}]", (cls,), body, size=size)
-
-
-def _ctypes_body(members: Iterable[_Member], start: int, end: int) -> dict[str, Any]:
-    """Return the ctypes class attributes that place ``members`` between ``start`` and ``end``."""
-    fields: list[tuple[Any, ...]] = []
-    anonymous: list[str] = []
-    here = start
-    for group in _overlapping(members):
-        if group[0].start > here:
-            fields.append((f"_gap_{here}", ctypes.c_uint8 * (group[0].start - here)))
-        here = max(member.end for member in group)
-        if len(group) == 1 and not group[0].place.width:
-            fields.append((group[0].name, group[0].type))
-        else:
-            anonymous.append(f"_shared_{group[0].start}")
-            fields.append((anonymous[-1], _union(group)))
-    if end > here:
-        fields.append((f"_gap_{here}", ctypes.c_uint8 * (end - here)))
-    # Packed, and in Microsoft's order where ctypes knows two: the offsets leave it no choice.
-    return {"_pack_": 1, "_layout_": "ms", "_anonymous_": anonymous, "_fields_": fields}
-
-
-def _overlapping(members: Iterable[_Member]) -> Iterator[list[_Member]]:
-    """Group members that share bytes, in the order of their offsets."""
-    group: list[_Member] = []
-    for member in sorted(members, key=lambda m: (m.start, m.end)):
-        if group and member.start >= max(m.end for m in group):
-            yield group
-            group = []
-        group.append(member)
-    if group:
-        yield group
-
-
-def _union(group: list[_Member]) -> type[ctypes.Union]:
-    """Return a ctypes union in which every member of ``group`` has its place."""
-    fields = []
-    for member in group:
-        offset = member.start - group[0].start
-        inside: list[tuple[Any, ...]] = []
-        if offset:
-            inside.append(("_before", ctypes.c_uint8 * offset))
-        if member.place.bit:
-            inside.append(("_below", member.type, member.place.bit))
-        width = (member.place.width,) if member.place.width else ()
-        inside.append((member.name, member.type, *width))
-        body = {"_pack_": 1, "_layout_": "ms", "_fields_": inside}
-        fields.append((f"_{member.name}", type("_placed", (ctypes.Structure,), body)))
-    body = {
-        "_pack_": 1,
-        "_layout_": "ms",
-        "_anonymous_": [name for name, _ in fields],
-        "_fields_": fields,
-    }
-    return type("_shared", (ctypes.Union,), body)
+    size = offset + count * ctypes.sizeof(element)
+    return cast(type[Struct], _Layout(f"{cls.__name__}[{count}]", (cls,), body, size=size))
 
 
 def _show(value: object) -> str:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a number back to the C name it goes by."""
+
+import functools
+from types import ModuleType
+
+
+@functools.cache
+def names(prefix: str) -> dict[int, str]:
+    """Return the constants that start with `prefix`, by value: ``names("KVM_EXIT_")[6]``.
+
+    They are those of the running machine's architecture, in the order of their values. A name
+    that continues another (KVM_EXIT_IO_OUT and KVM_EXIT_IO) is about that one's payload and left
+    out, unless it is a capability: those are one list of numbers. Of two names for one value, the
+    header's first is taken.
+    """
+    values: dict[str, int] = {}
+    for module in _modules(prefix):
+        for name, value in vars(module).items():
+            if name.startswith(prefix) and type(value) is int:  # an Ioctl is one more kind
+                values[name] = value
+    found: dict[int, str] = {}
+    for name, value in values.items():
+        if prefix == "KVM_CAP_" or not any(name.startswith(f"{other}_") for other in values):
+            found.setdefault(value, name)
+    return dict(sorted(found.items()))
+
+
+def _modules(prefix: str) -> list[ModuleType]:
+    if prefix.startswith("VFIO_"):
+        from pyvmm.uapi import vfio
+
+        return [vfio]
+    if prefix.startswith("IOMMU"):
+        from pyvmm.uapi import iommufd
+
+        return [iommufd]
+    from pyvmm.uapi import kvm, native
+
+    return [kvm, native.module]
