@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """File descriptors that are owned, the one way to call an ioctl, and the one way it fails."""
 
-import ctypes
 import errno as errnos
 import fcntl
 import os
@@ -13,7 +12,14 @@ from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi.ioctl import Ioctl
 from pyvmm.uapi.layout import Struct
 
-type_of_argument = int | Struct | ctypes.Array[ctypes.c_char]
+Argument = int | Struct
+
+EHWPOISON = 133  # asm-generic/errno.h; Python's errno module does not know it
+
+
+def errno_name(number: int) -> str:
+    """``EFAULT`` for 14; the number itself where it has no name."""
+    return "EHWPOISON" if number == EHWPOISON else errnos.errorcode.get(number, str(number))
 
 
 class IoctlError(PyvmmError, OSError):
@@ -27,6 +33,8 @@ class IoctlError(PyvmmError, OSError):
         why: the reason, where it could be found out; None where the kernel kept it to itself.
     """
 
+    errno: int
+
     def __init__(
         self, errno: int, request: Ioctl, kind: str, argument: object, why: str | None = None
     ) -> None:
@@ -39,8 +47,7 @@ class IoctlError(PyvmmError, OSError):
         self.status = Status.LACKING if errno == errnos.ENOTTY else Status.FAILED
 
     def __str__(self) -> str:
-        assert self.errno is not None
-        name = errnos.errorcode.get(self.errno, str(self.errno))
+        name = errno_name(self.errno)
         text = f"{self.request.name} on the {self.kind} fd: {name} ({self.strerror})"
         if self.why:
             text += f": {self.why}"
@@ -68,7 +75,7 @@ class Fd:
             raise ValueError(f"the {self.kind} fd is closed")
         return self._number
 
-    def ioctl(self, request: Ioctl, argument: "type_of_argument" = 0) -> int:
+    def ioctl(self, request: Ioctl, argument: Argument = 0) -> int:
         """Call `request` and return the kernel's result (often 0, sometimes a new fd's number).
 
         A struct is passed by address and the kernel may write to it; an int is passed by value.
@@ -77,8 +84,7 @@ class Fd:
         try:
             return fcntl.ioctl(self.fileno(), request, argument)
         except OSError as error:
-            assert error.errno is not None
-            raise IoctlError(error.errno, request, self.kind, argument) from None
+            raise IoctlError(error.errno or 0, request, self.kind, argument) from None
 
     def close(self) -> None:
         """Give the descriptor back; a second call does nothing."""
@@ -99,5 +105,6 @@ class Fd:
 
     def __del__(self) -> None:
         if getattr(self, "_number", -1) >= 0:
-            warnings.warn(f"unclosed {self.kind} fd {self._number}", ResourceWarning, source=self)
+            text = f"unclosed {self.kind} fd {self._number}"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
             self.close()

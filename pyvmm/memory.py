@@ -15,17 +15,23 @@ PAGE_SIZE = mmap.PAGESIZE
 
 READ = mmap.PROT_READ
 WRITE = mmap.PROT_WRITE
+RW = READ | WRITE
 NONE = 0
 
 # asm-generic/mman.h and linux/mman.h; the mmap module of Python 3.11 does not name them.
 _MAP_FIXED = 0x10
+_MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (
-    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
-    *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -65,7 +71,7 @@ class Mapping:
         """
         if size <= 0 or size % PAGE_SIZE:
             raise ValueError(f"a mapping of {size:#x} bytes is not a whole number of pages")
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         slack = align - PAGE_SIZE
         start = _mmap(0, size + slack, NONE, flags, -1, 0)
         self.hva = round_up(start, align)
@@ -84,7 +90,13 @@ class Mapping:
 
     @classmethod
     def of_file(
-        cls, fd: int, size: int, *, offset: int = 0, prot: int = READ | WRITE, align: int = PAGE_SIZE
+        cls,
+        fd: int,
+        size: int,
+        *,
+        offset: int = 0,
+        prot: int = RW,
+        align: int = PAGE_SIZE,
     ) -> Self:
         """`size` bytes of file `fd` from `offset`, shared. Raises `OSError` as mmap(2) does."""
         mapping = cls(size, align=align)
@@ -96,7 +108,13 @@ class Mapping:
         return mapping
 
     def place(
-        self, fd: int, offset: int, *, at: int = 0, size: int | None = None, prot: int = READ | WRITE
+        self,
+        fd: int,
+        offset: int,
+        *,
+        at: int = 0,
+        size: int | None = None,
+        prot: int = RW,
     ) -> None:
         """Map `size` bytes of file `fd` from `offset`, shared, over what is at byte `at`.
 
@@ -107,11 +125,11 @@ class Mapping:
         _mmap(hva, size, prot, mmap.MAP_SHARED | _MAP_FIXED, fd, offset)
 
     def place_anonymous(
-        self, *, at: int = 0, size: int | None = None, prot: int = READ | WRITE
+        self, *, at: int = 0, size: int | None = None, prot: int = RW
     ) -> None:
         """Put fresh zeroed anonymous memory over what is at byte `at`."""
         hva, size = self._span(at, size)
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE | _MAP_FIXED
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
         _mmap(hva, size, prot, flags, -1, 0)
 
     def protect(self, prot: int, *, at: int = 0, size: int | None = None) -> None:

@@ -5,13 +5,11 @@ The two answers are kept apart because they differ: some capabilities are a VM's
 EINVAL on ``/dev/kvm``.
 """
 
-import errno
 from dataclasses import dataclass
 
-from pyvmm.ioctl import IoctlError
+from pyvmm.ioctl import IoctlError, errno_name
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
-from pyvmm.uapi import kvm as uapi
 from pyvmm.uapi.names import names
 
 
@@ -43,7 +41,7 @@ def ask(system: System, vm: Vm | None) -> list[Capability]:
     """Ask about every capability, in the headers' order."""
     return [
         Capability(name, number, _ask(system, number), _ask(vm, number) if vm else None)
-        for number, name in names(uapi, "KVM_CAP_").items()
+        for number, name in names("KVM_CAP_").items()
     ]
 
 
@@ -51,4 +49,4 @@ def _ask(fd: System | Vm, number: int) -> Answer:
     try:
         return Answer(fd.check(number), None)
     except IoctlError as error:
-        return Answer(None, errno.errorcode.get(error.errno or 0, str(error.errno)))
+        return Answer(None, errno_name(error.errno))

@@ -3,7 +3,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pyvmm.kvm.vm import Vm
 from pyvmm.uapi.kvm import (
@@ -51,9 +51,7 @@ def ioeventfd(
     eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     flags = KVM_IOEVENTFD_FLAG_PIO if port else 0
     flags |= KVM_IOEVENTFD_FLAG_DATAMATCH if match is not None else 0
-    request = kvm_ioeventfd(
-        datamatch=match or 0, addr=address, len=size, fd=eventfd, flags=flags
-    )
+    request = kvm_ioeventfd(datamatch=match or 0, addr=address, len=size, fd=eventfd, flags=flags)
     try:
         vm.ioctl(KVM_IOEVENTFD, request)
         try:
@@ -65,7 +63,7 @@ def ioeventfd(
         os.close(eventfd)
 
 
-def set_gsi_routing(vm: Vm, entries: Sequence[kvm_irq_routing_entry]) -> None:
+def set_gsi_routing(vm: Vm, entries: list[kvm_irq_routing_entry]) -> None:
     """``KVM_SET_GSI_ROUTING``: replace the table that says what each GSI is (irqchip pin, MSI)."""
     table = kvm_irq_routing.with_room(len(entries))(nr=len(entries))
     table.entries[:] = entries

@@ -44,7 +44,7 @@ class MemslotError(IoctlError):
     """
 
     def __init__(self, error: IoctlError, cause: str, why: str) -> None:
-        super().__init__(error.errno or 0, error.request, error.kind, error.argument, why)
+        super().__init__(error.errno, error.request, error.kind, error.argument, why)
         self.cause = cause
 
 
@@ -245,7 +245,7 @@ class Memslots:
                 plain = kvm_userspace_memory_region.from_buffer_copy(region)
                 self._vm.ioctl(KVM_SET_USER_MEMORY_REGION, plain)
         except IoctlError as error:
-            cause, why = rejection.explain(self._vm, region, error.errno or 0)
+            cause, why = rejection.explain(self._vm, region, error.errno)
             raise MemslotError(error, cause, why) from None
 
 

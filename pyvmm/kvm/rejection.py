@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pyvmm.ioctl import IoctlError
+from pyvmm.ioctl import IoctlError, errno_name
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.kvm import (
     KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
@@ -76,8 +76,7 @@ def explain(vm: "Vm", region: kvm_userspace_memory_region2, number: int) -> tupl
     for cause, code, rule in _RULES:
         if code == number and (why := next(rule(request), None)):
             return cause, why
-    name = errno.errorcode.get(number, str(number))
-    return "unknown", f"the request breaks no rule that pyvmm knows of, and still got {name}"
+    return "unknown", f"it breaks no rule that pyvmm knows of, and got {errno_name(number)}"
 
 
 Rule = Callable[[Request], Iterator[str]]

@@ -7,6 +7,7 @@ import fcntl
 import signal
 import threading
 
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import exits
 from pyvmm.kvm.device import Attributed
 from pyvmm.memory import Mapping
@@ -22,7 +23,6 @@ from pyvmm.uapi.kvm import (
     kvm_one_reg,
     kvm_reg_list,
 )
-from pyvmm.ioctl import IoctlError
 from pyvmm.uapi.native import kvm_run
 
 # Stops a vCPU's thread. Its handler does nothing; that it is handled is what makes KVM_RUN return.

@@ -9,7 +9,6 @@ from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm import (
-    KVM_CAP_CHECK_EXTENSION_VM,
     KVM_CHECK_EXTENSION,
     KVM_CREATE_DEVICE,
     KVM_CREATE_DEVICE_TEST,
@@ -76,9 +75,7 @@ class Vm(Attributed):
 
     def create_guest_memfd(self, size: int, flags: int = 0) -> GuestMemfd:
         """``KVM_CREATE_GUEST_MEMFD`` of `size` bytes; `flags` are ``GUEST_MEMFD_FLAG_*``."""
-        number = self.ioctl(
-            KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd(size=size, flags=flags)
-        )
+        number = self.ioctl(KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd(size=size, flags=flags))
         memfd = GuestMemfd(number, size)
         self._children.append(memfd)
         return memfd

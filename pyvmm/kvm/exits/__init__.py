@@ -8,8 +8,7 @@ its number and the raw bytes of the union, so a newer kernel never stops an olde
 
 import errno as errnos
 
-from pyvmm.uapi.native import kvm_run
-
+from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.exits import foreign
 from pyvmm.kvm.exits.access import ArmLdst64b, ArmNisv, Io, Mmio
 from pyvmm.kvm.exits.base import Exit
@@ -45,6 +44,7 @@ from pyvmm.kvm.exits.event import (
 )
 from pyvmm.kvm.exits.fault import ArmSea, MemoryFault, RunFailure
 from pyvmm.uapi import kvm as uapi
+from pyvmm.uapi.native import kvm_run
 
 __all__ = [
     "EXITS",
@@ -103,7 +103,7 @@ def decode_failure(run: kvm_run, errno: int) -> Exit:
     """
     if errno in (errnos.EINTR, errnos.EAGAIN):
         return Interrupted()
-    told = errno in (errnos.EFAULT, errnos.EHWPOISON)
+    told = errno in (errnos.EFAULT, EHWPOISON)
     if told and run.exit_reason == uapi.KVM_EXIT_MEMORY_FAULT:
         return MemoryFault.decode(run, errno)
     return RunFailure(errno)

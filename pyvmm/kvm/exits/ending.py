@@ -4,10 +4,9 @@
 from dataclasses import dataclass
 from typing import Self
 
-from pyvmm.uapi.native import kvm_run
-
 from pyvmm.kvm.exits.base import Exit
 from pyvmm.uapi import kvm as uapi
+from pyvmm.uapi.native import kvm_run
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,3 @@ class Unknown(Exit):
     @classmethod
     def decode(cls, run: kvm_run) -> Self:
         return cls(run.exit_reason, bytes(run.padding))
-
-    @property
-    def kind(self) -> str:
-        return f"unknown_{self.number}" if self.number else "unknown"

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Accesses that KVM could not resolve, with a syndrome or without."""
 
-import errno as errnos
 from dataclasses import dataclass
 from typing import Self
 
-from pyvmm.uapi.native import kvm_run
-
 from pyvmm.kvm.exits.base import Exit
 from pyvmm.uapi import kvm as uapi
+from pyvmm.uapi.native import kvm_run
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,8 @@ class RunFailure(Exit):
     """``KVM_RUN`` failed and the kernel says nothing but `errno`: the bare EFAULT, and its kin."""
 
     reason = -1
+    kind = "run_failure"
     errno: int
-
-    @property
-    def kind(self) -> str:
-        return errnos.errorcode.get(self.errno, str(self.errno)).lower()
 
 
 @dataclass(frozen=True)

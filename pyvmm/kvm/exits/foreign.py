@@ -4,10 +4,9 @@
 from dataclasses import dataclass
 from typing import Self
 
-from pyvmm.uapi.native import kvm_run
-
 from pyvmm.kvm.exits.base import Exit
 from pyvmm.uapi import kvm as uapi
+from pyvmm.uapi.native import kvm_run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A small board: RAM, a console, one vCPU, and whatever is attached to its buses.
+
+The same map on both architectures, so that a payload and its argument block lie at the same
+GPAs everywhere::
+
+    0x4000_0000  page tables of the guest, made by the VMM
+    0x4010_0000  the payload's argument block
+    0x4020_0000  the payload, and RAM to the end
+"""
+
+import sys
+from contextlib import ExitStack
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from pyvmm.arch.native import native
+from pyvmm.arch.translation import MemoryType, Window, identity
+from pyvmm.bus import Bus
+from pyvmm.console import Console
+from pyvmm.errors import UsageError
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm.exits import Io, Mmio
+from pyvmm.kvm.system import System
+from pyvmm.memory import Mapping
+from pyvmm.run import Handlers, Outcome, answer_mmio, answer_ports, run
+
+RAM_BASE = 0x4000_0000
+ARGUMENT_BLOCK = 0x4010_0000
+ENTRY = 0x4020_0000
+MINIMUM_RAM = 4 << 20
+
+
+class Machine:
+    """One virtual machine with one vCPU. Everything it opened goes when it is closed.
+
+    Attributes:
+        windows: what the guest's page tables will map; add to it before `start`.
+        mmio, ports: the buses that exits are answered from.
+        handlers: who answers which exit; replace or add before `run`.
+    """
+
+    def __init__(
+        self, system: System, *, ram_size: int = MINIMUM_RAM, console: BinaryIO | None = None
+    ) -> None:
+        """Build a board with `ram_size` bytes of RAM; the console prints to stdout by default.
+
+        Raises `IoctlError`, or `LackingError` on an architecture that pyvmm can't drive.
+        """
+        self.arch = native()
+        with ExitStack() as stack:
+            self.vm = stack.enter_context(system.create_vm())
+            self.ram = stack.enter_context(Mapping.anonymous(ram_size, align=2 << 20))
+            self.vm.memslots.add(RAM_BASE, self.ram)
+            self.vcpu = self.vm.create_vcpu()
+            self.arch.prepare(system, self.vm, self.vcpu)
+            self._owned = stack.pop_all()
+        self.mmio, self.ports = Bus(), Bus()
+        self.windows: list[Window] = [identity(RAM_BASE, ram_size, executable=True)]
+        self.handlers: Handlers = {
+            Mmio: answer_mmio(self.vcpu, self.mmio),
+            Io: answer_ports(self.vcpu, self.ports),
+        }
+        self._attach(Console(console or sys.stdout.buffer))
+
+    def _attach(self, console: Console) -> None:
+        if self.arch.CONSOLE_IS_PORT:
+            self.ports.attach(self.arch.CONSOLE, Console.PORTS, console)
+        else:
+            self.mmio.attach(self.arch.CONSOLE, Console.SIZE, console)
+            self.windows.append(identity(self.arch.CONSOLE, Console.SIZE, MemoryType.DEVICE))
+
+    def start(self, payload: Payload, block: bytes = b"") -> None:
+        """Load `payload` and its argument `block`, and set the vCPU to enter it.
+
+        Raises `UsageError` where they do not fit into RAM.
+        """
+        self.write(ENTRY, payload.code)
+        self.write(ARGUMENT_BLOCK, block)
+        translation = self.arch.translate(RAM_BASE, self.windows)
+        self.write(translation.gpa, translation.image)
+        arguments = (self.arch.CONSOLE, ARGUMENT_BLOCK)
+        self.arch.enter(self.vcpu, ENTRY, arguments, translation)
+
+    def run(self) -> Outcome:
+        """Run the vCPU until an exit that no handler answers."""
+        return run(self.vcpu, self.handlers)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Put `data` into RAM at a GPA. Raises `UsageError` where it does not fit."""
+        try:
+            self.ram.write(gpa - RAM_BASE, data)
+        except ValueError:
+            raise UsageError(
+                f"{len(data):#x} bytes at GPA {gpa:#x} do not fit into "
+                f"{self.ram.size:#x} bytes of RAM"
+            ) from None
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """A copy of `size` bytes of RAM from a GPA."""
+        return self.ram.read(gpa - RAM_BASE, size)
+
+    def close(self) -> None:
+        """Close the VM and unmap its RAM."""
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

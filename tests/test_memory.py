@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping, round_up
+from pyvmm.vma import vmas
+
+
+def test_anonymous_memory_reads_as_zero() -> None:
+    with Mapping.anonymous(2 * PAGE_SIZE) as memory:
+        assert memory.read(PAGE_SIZE, 4) == bytes(4)
+
+
+def test_what_is_written_is_read() -> None:
+    with Mapping.anonymous(PAGE_SIZE) as memory:
+        memory.write(10, b"hello")
+        assert memory.read(9, 7) == b"\0hello\0"
+
+
+@pytest.mark.parametrize("align", [PAGE_SIZE, 2 << 20, 1 << 30])
+def test_alignment(align: int) -> None:
+    with Mapping(3 * PAGE_SIZE, align=align) as memory:
+        assert memory.hva % align == 0
+
+
+@pytest.mark.parametrize("size", [0, -PAGE_SIZE, 1, PAGE_SIZE + 1])
+def test_a_mapping_is_whole_pages(size: int) -> None:
+    with pytest.raises(ValueError, match="whole number of pages"):
+        Mapping(size)
+
+
+@pytest.mark.parametrize(("at", "size"), [(-1, 1), (0, PAGE_SIZE + 1), (PAGE_SIZE, 1), (0, -1)])
+def test_nothing_reaches_outside(at: int, size: int) -> None:
+    with Mapping.anonymous(PAGE_SIZE) as memory, pytest.raises(ValueError, match="outside"):
+        memory.view(at=at, size=size)
+
+
+def test_closing_leaves_no_vma() -> None:
+    memory = Mapping(4 * PAGE_SIZE, align=2 << 20)
+    hva, size = memory.hva, memory.size
+    memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE)
+    memory.close()
+    memory.close()
+    assert vmas(hva, size) == []
+
+
+def test_a_file_is_shared() -> None:
+    fd = os.memfd_create("test")
+    try:
+        os.truncate(fd, PAGE_SIZE)
+        with Mapping.of_file(fd, PAGE_SIZE) as memory:
+            memory.write(0, b"shared")
+        assert os.pread(fd, 6, 0) == b"shared"
+    finally:
+        os.close(fd)
+
+
+def test_a_file_that_cannot_be_mapped_leaves_nothing() -> None:
+    reader, writer = os.pipe()
+    with pytest.raises(OSError, match="mmap"):
+        Mapping.of_file(reader, PAGE_SIZE)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_unmap_leaves_a_hole_and_place_fills_it() -> None:
+    with Mapping.anonymous(3 * PAGE_SIZE) as memory:
+        memory.unmap(at=PAGE_SIZE, size=PAGE_SIZE)
+        assert vmas(memory.hva + PAGE_SIZE, PAGE_SIZE) == []
+        memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE, prot=READ)
+        [vma] = vmas(memory.hva + PAGE_SIZE, PAGE_SIZE)
+        assert vma.perms == "r--p"
+
+
+def test_protect() -> None:
+    with Mapping.anonymous(PAGE_SIZE) as memory:
+        memory.protect(NONE)
+        [vma] = vmas(memory.hva, PAGE_SIZE)
+        assert vma.perms == "---p"
+
+
+@given(st.integers(0, 2**63), st.sampled_from([1 << n for n in range(40)]))
+def test_round_up_is_the_least_multiple_above(value: int, to: int) -> None:
+    rounded = round_up(value, to)
+    assert rounded % to == 0 and value <= rounded < value + to
