@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which parts of a BAR user space may map, and mapping them.
+
+What can't be mapped stays with `Region.read` and `write`: the VMM emulates it, and can say why.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from pyvmm.memory import PAGE_SIZE, READ, WRITE, Mapping, round_up
+from pyvmm.vfio.capabilities import Area
+from pyvmm.vfio.regions import Region
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A part of a region that is not mapped, and the reason."""
+
+    area: Area
+    why: str
+
+
+@dataclass(frozen=True)
+class Division:
+    """A region, divided: `mapped` and `emulated` together are all of it, and do not overlap."""
+
+    mapped: tuple[Area, ...]
+    emulated: tuple[Emulated, ...]
+
+
+def divide(
+    region: Region,
+    *,
+    msix_table: Area | None = None,
+    trap: Iterable[Area] = (),
+    page: int = PAGE_SIZE,
+) -> Division:
+    """Which parts of `region` can be mapped, in whole pages of the host (`page` bytes).
+
+    `msix_table` is where the region holds the MSI-X table, if it does; it is left out only where
+    the kernel does not let user space map it. `trap` are parts that the caller wants emulated
+    whatever the kernel allows.
+    """
+    if reason := _unmappable(region, page):
+        whole = (Emulated(Area(0, region.size), reason),) if region.size else ()
+        return Division((), whole)
+    holes = [(area, "the VMM traps it") for area in trap]
+    if region.sparse is not None:
+        outside = _complement(region.sparse, region.size)
+        holes += [(area, "the kernel lets user space map only other parts") for area in outside]
+    elif msix_table and not region.msix_mappable:
+        holes.append((msix_table, "the kernel does not let user space map the MSI-X table's page"))
+    if tail := region.size % page:
+        holes.append((Area(region.size - tail, tail), "its page reaches beyond the region"))
+    emulated = _whole_pages(holes, region.size, page)
+    mapped = _complement([hole.area for hole in emulated], region.size)
+    return Division(tuple(mapped), tuple(emulated))
+
+
+def _unmappable(region: Region, page: int) -> str | None:
+    if "mmap" not in region.flags:
+        return "the kernel does not let user space map it"
+    if region.size < page:
+        # The rest of the page may be another device's, and mapping it would hand that over too.
+        return f"it is smaller than the host's page of {page:#x} bytes"
+    return None
+
+
+def _whole_pages(holes: Iterable[tuple[Area, str]], size: int, page: int) -> list[Emulated]:
+    """Holes in order, grown to whole pages within `size` bytes, none overlapping another."""
+    grown: list[Emulated] = []
+    for area, why in sorted(holes):
+        start = max(area.offset // page * page, grown[-1].area.end if grown else 0)
+        end = min(round_up(area.end, page), size)
+        if area.size and start < end:
+            grown.append(Emulated(Area(start, end - start), why))
+    return grown
+
+
+def _complement(areas: Iterable[Area], size: int) -> Iterator[Area]:
+    """What `areas` leave of `size` bytes."""
+    at = 0
+    for area in sorted(areas):
+        if area.offset > at:
+            yield Area(at, area.offset - at)
+        at = max(at, area.end)
+    if at < size:
+        yield Area(at, size - at)
+
+
+@dataclass
+class BarMapping:
+    """A region's areas, mapped at their offsets in one reserved range of host virtual memory.
+
+    Byte N of the region is at HVA ``memory.hva + N``, and the holes between areas have no access.
+    """
+
+    region: Region
+    memory: Mapping
+    areas: tuple[Area, ...]
+    emulated: tuple[Emulated, ...] = field(default=())
+
+    def slots(self, *, joined: bool = False) -> list[Area]:
+        """The memslots that the areas make: one each, or `joined`, one for each run that touches.
+
+        A joined slot lies over several VMAs, which KVM allows.
+        """
+        slots: list[Area] = []
+        for area in self.areas:
+            if joined and slots and slots[-1].end == area.offset:
+                slots[-1] = Area(slots[-1].offset, slots[-1].size + area.size)
+            else:
+                slots.append(area)
+        return slots
+
+    @property
+    def alignment(self) -> int:
+        """What a GPA must be a multiple of, as the HVA is, for stage-2 to map whole blocks."""
+        return block(self.region.size)
+
+    def close(self) -> None:
+        """Unmap all of it; a memslot over it faults from then on."""
+        self.memory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def map_bar(region: Region, division: Division, areas: Sequence[Area] | None = None) -> BarMapping:
+    """Map the areas of a divided region, or others inside them (a VMA is made for each).
+
+    An area that the kernel refuses to map is emulated, with its reason. The kernel populates the
+    mapping at the first access, in blocks as large as HVA and BAR allow.
+    """
+    memory = Mapping(round_up(region.size), align=block(region.size))
+    prot = (READ if "read" in region.flags else 0) | (WRITE if "write" in region.flags else 0)
+    mapped, emulated = [], list(division.emulated)
+    for area in division.mapped if areas is None else areas:
+        start = region.offset + area.offset
+        try:
+            memory.place(region.device.fileno(), start, at=area.offset, size=area.size, prot=prot)
+        except OSError as error:
+            emulated.append(Emulated(area, f"the kernel refused to map it: {error.strerror}"))
+        else:
+            mapped.append(area)
+    return BarMapping(region, memory, tuple(mapped), tuple(emulated))
+
+
+def block(size: int, page: int = PAGE_SIZE) -> int:
+    """The largest page-table block that fits into `size` bytes: 2 MiB and 1 GiB with 4 KiB pages.
+
+    A table is one page of 8-byte entries, so each of the two levels above the last spans that
+    many times more.
+    """
+    fits = page
+    for level in (1, 2):
+        if (larger := page * (page // 8) ** level) <= size:
+            fits = larger
+    return fits

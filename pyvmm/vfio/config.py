@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""PCI config space, through vfio's config region: what vfio virtualizes is seen as it shows it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyvmm.vfio.capabilities import Area
+from pyvmm.vfio.regions import Region
+
+# linux/pci_regs.h
+_COMMAND = 0x04
+_COMMAND_MEMORY = 1 << 1
+_COMMAND_MASTER = 1 << 2
+_STATUS = 0x06
+_STATUS_CAP_LIST = 1 << 4
+_CAPABILITY_LIST = 0x34
+_CAP_ID_MSIX = 0x11
+_MSIX_FLAGS_QSIZE = 0x7FF
+_MSIX_ENTRY_SIZE = 16
+_FIRST_CAPABILITY = 0x40
+_END = 0x100
+
+
+@dataclass(frozen=True)
+class Msix:
+    """Where a function keeps its MSI-X vectors.
+
+    The table (16 bytes a vector) says what to write where; the PBA (a bit a vector, in whole
+    64-bit words) says which are pending. Both lie in a BAR, maybe the same.
+    """
+
+    vectors: int
+    table_bar: int
+    table: Area
+    pba_bar: int
+    pba: Area
+
+
+class ConfigSpace:
+    """A function's config space."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+
+    def read(self, offset: int, size: int) -> int:
+        """The little-endian register of `size` bytes (1, 2 or 4) at `offset`."""
+        return int.from_bytes(self.region.read(offset, size), "little")
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.region.write(offset, value.to_bytes(size, "little"))
+
+    @property
+    def memory_enabled(self) -> bool:
+        """Whether the device answers at its memory BARs.
+
+        While it does not, vfio fails reads and writes of them with EIO, and an access through an
+        mmapped BAR is a SIGBUS.
+        """
+        return bool(self.read(_COMMAND, 2) & _COMMAND_MEMORY)
+
+    def enable_memory(self, on: bool = True) -> None:
+        self._command(_COMMAND_MEMORY, on)
+
+    def enable_bus_master(self, on: bool = True) -> None:
+        """Let the device do DMA and send MSIs, or stop it."""
+        self._command(_COMMAND_MASTER, on)
+
+    def capabilities(self) -> Iterator[tuple[int, int]]:
+        """Id and offset of each capability in the list; a list that loops ends at the loop."""
+        if not self.read(_STATUS, 2) & _STATUS_CAP_LIST:
+            return
+        at, seen = self.read(_CAPABILITY_LIST, 1) & ~3, set[int]()
+        while _FIRST_CAPABILITY <= at < _END and at not in seen:
+            seen.add(at)
+            yield self.read(at, 1), at
+            at = self.read(at + 1, 1) & ~3
+
+    def msix(self) -> Msix | None:
+        """The MSI-X capability; None where the function has none."""
+        at = dict(self.capabilities()).get(_CAP_ID_MSIX)
+        if at is None:
+            return None
+        vectors = (self.read(at + 2, 2) & _MSIX_FLAGS_QSIZE) + 1
+        table, pba = self.read(at + 4, 4), self.read(at + 8, 4)
+        return Msix(
+            vectors,
+            table_bar=table & 7,
+            table=Area(table & ~7, vectors * _MSIX_ENTRY_SIZE),
+            pba_bar=pba & 7,
+            pba=Area(pba & ~7, (vectors + 63) // 64 * 8),
+        )
+
+    def _command(self, bit: int, on: bool) -> None:
+        command = self.read(_COMMAND, 2)
+        self.write(_COMMAND, 2, command | bit if on else command & ~bit)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a vfio driver offers beyond the basics: ``VFIO_DEVICE_FEATURE``, probed one by one."""
+
+import ctypes
+from dataclasses import dataclass
+
+from pyvmm.ioctl import Fd, IoctlError
+from pyvmm.uapi import vfio
+
+_FEATURES = {
+    "pci-vf-token": vfio.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+    "migration": vfio.VFIO_DEVICE_FEATURE_MIGRATION,
+    "mig-device-state": vfio.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+    "low-power-entry": vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+    "low-power-entry-with-wakeup": vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+    "low-power-exit": vfio.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+    "dma-logging-start": vfio.VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+    "dma-logging-stop": vfio.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP,
+    "dma-logging-report": vfio.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
+    "mig-data-size": vfio.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
+    "bus-master": vfio.VFIO_DEVICE_FEATURE_BUS_MASTER,
+    "dma-buf": vfio.VFIO_DEVICE_FEATURE_DMA_BUF,
+    "mig-precopy-info-v2": vfio.VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2,
+}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature that the device's driver knows, and which ways it goes."""
+
+    name: str
+    get: bool
+    set: bool
+
+
+def probe(device: Fd) -> list[Feature]:
+    """The features of a device; asking changes nothing."""
+    found = (
+        Feature(
+            name,
+            get=_knows(device, number | vfio.VFIO_DEVICE_FEATURE_GET),
+            set=_knows(device, number | vfio.VFIO_DEVICE_FEATURE_SET),
+        )
+        for name, number in _FEATURES.items()
+    )
+    return [feature for feature in found if feature.get or feature.set]
+
+
+def _knows(device: Fd, flags: int) -> bool:
+    request = vfio.vfio_device_feature(flags=flags | vfio.VFIO_DEVICE_FEATURE_PROBE)
+    request.argsz = ctypes.sizeof(request)
+    try:
+        device.ioctl(vfio.VFIO_DEVICE_FEATURE, request)
+    except IoctlError:
+        return False  # ENOTTY: unknown; EINVAL: not this way; others: not on this device
+    return True

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Opening vfio's and iommufd's device nodes, and saying why one can't be opened."""
+
+import errno
+import os
+from pathlib import Path
+
+from pyvmm.errors import LackingError
+
+CONTAINER = Path("/dev/vfio/vfio")
+IOMMUFD = Path("/dev/iommu")
+GROUPS = Path("/dev/vfio")
+CDEVS = Path("/dev/vfio/devices")
+
+
+def open_node(path: Path) -> int:
+    """A new descriptor for a device node. Raises `LackingError`."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise LackingError(why_closed(path, error.errno or 0)) from None
+
+
+def why_closed(path: Path, number: int) -> str:
+    """Why open(2) of a device node failed with errno `number`, and the way out."""
+    match number:
+        case errno.ENOENT:
+            return f"there is no {path}: {_REMEDY.get(path, 'is a vfio driver bound?')}"
+        case errno.EACCES | errno.EPERM:
+            return f"no permission on {path}: run as root, or let your user own it (a udev rule)"
+        case errno.EBUSY:
+            return f"{path} is busy: {_by_whom(path)}"
+        case errno.ENODEV:
+            return f"{path} leads nowhere: the device has gone"
+    return f"{path} can't be opened: {os.strerror(number)}"
+
+
+_REMEDY = {
+    CONTAINER: "load the module vfio_iommu_type1 (CONFIG_VFIO_CONTAINER)",
+    IOMMUFD: "load the module iommufd (CONFIG_IOMMUFD)",
+}
+
+
+def holders(path: Path) -> list[str]:
+    """The processes that have `path` open, as ``name (PID)``, as far as we may see."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            open_paths = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
+            if str(path) in open_paths:
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+        except OSError:
+            continue  # it ended meanwhile, or is someone else's
+    return found
+
+
+def _by_whom(path: Path) -> str:
+    # A group is also busy while one of its devices is open through its cdev.
+    held = holders(path)
+    if path.parent == GROUPS:
+        held += [holder for cdev in CDEVS.glob("vfio*") for holder in holders(cdev)]
+    if held:
+        return f"{', '.join(held)} has it open: end that first"
+    return "a process that we may not see has it open (as root: fuser -v shows it)"
