@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from pyvmm.arch.arm64.features import Features
 from pyvmm.arch.translation import MemoryType, Translation, Window
 from pyvmm.uapi.ioctl import Ioctl
 from pyvmm.uapi.layout import Struct
@@ -52,6 +53,9 @@ class Architecture(Protocol):
 
     def prepare(self, system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:
         """Bring a fresh vCPU into being: its features, and whether it waits for vCPU 0."""
+
+    def features(self, vcpu: Vcpu) -> Features | None:
+        """What the CPU can do for memory; None where this architecture asks no such question."""
 
     def translate(self, gpa: int, windows: Iterable[Window]) -> Translation:
         """Page tables to lie at `gpa`; `ValueError` for windows that can't be mapped."""

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from pyvmm.arch.arm64.features import Features
 from pyvmm.arch.arm64.registers import read, write
 from pyvmm.arch.arm64.stage1 import translation as translate
 from pyvmm.arch.protocols import Fd, Vcpu
@@ -21,6 +22,7 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "enter",
+    "features",
     "prepare",
     "read",
     "translate",
@@ -51,6 +53,11 @@ def prepare(system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:
     if index:
         init.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF
     vcpu.ioctl(KVM_ARM_VCPU_INIT, init)
+
+
+def features(vcpu: Vcpu) -> Features | None:
+    """What the CPU can do for memory, by the identification registers of a prepared vCPU."""
+    return Features.of(lambda name: read(vcpu, name))
 
 
 def enter(

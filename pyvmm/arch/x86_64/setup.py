@@ -20,6 +20,7 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "enter",
+    "features",
     "prepare",
     "read",
     "translate",
@@ -47,3 +48,7 @@ def prepare(system: Fd, vm: Fd, vcpu: Fd, index: int = 0) -> None:
     cpuid = kvm_cpuid2.with_room(_MAX_ENTRIES)(nent=_MAX_ENTRIES)
     system.ioctl(KVM_GET_SUPPORTED_CPUID, cpuid)
     vcpu.ioctl(KVM_SET_CPUID2, cpuid)
+
+
+def features(vcpu: Fd) -> None:
+    """None: here a PFNMAP memslot registers whatever its memory type."""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``pyvmm caps``: what this kernel and CPU offer a VMM, and why the rest is missing."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pyvmm.cli import console
+from pyvmm.errors import Status, UsageError
+from pyvmm.kvm.system import System
+from pyvmm.negotiate import Report, negotiate
+from pyvmm.negotiate.diff import answer_text, diff
+from pyvmm.negotiate.report import SCHEMA
+
+
+def main(argv: list[str]) -> int:
+    """Print the report, or how it differs from an earlier one."""
+    args = _parser().parse_args(argv)
+    earlier = _read(args.diff) if args.diff else None
+    with System.open() as system:
+        report = negotiate(system)
+    if earlier is not None:
+        _print_diff(earlier, report.to_json(), as_json=args.json)
+    elif args.json:
+        print(json.dumps(report.to_json(), indent=1))
+    else:
+        _print_report(report, everything=args.all)
+    return Status.DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyvmm caps",
+        description="Ask /dev/kvm and a VM about every capability that the kernel's headers name, "
+        "read the CPU's features from a vCPU, and say for what matters whether it is supported "
+        "and why. Nothing is changed.",
+        epilog="Keep a report with 'pyvmm caps --json > before.json', boot another kernel, and "
+        "see what it brought with 'pyvmm caps --diff before.json'.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.caps/1)")
+    parser.add_argument("--all", action="store_true", help="list absent capabilities as well")
+    parser.add_argument(
+        "--diff", type=Path, metavar="FILE", help="what appeared, went, changed since this --json"
+    )
+    return parser
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        report = None
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise UsageError(f"{path} is no report of 'pyvmm caps --json' (schema {SCHEMA})")
+    return report
+
+
+def _print_report(report: Report, *, everything: bool) -> None:
+    print(f"Linux {report.kernel} on {report.arch}, KVM API {report.api_version}\n")
+    console.table(
+        "Verdicts",
+        ("", "", "why"),
+        (
+            (
+                "[green]yes[/]" if verdict.supported else "[red]no[/]",
+                verdict.name,
+                verdict.why,
+            )
+            for verdict in report.verdicts
+        ),
+    )
+    if report.features:
+        features = asdict(report.features).items()
+        console.table("\nCPU", ("feature", "value"), ((k, _feature(v)) for k, v in features))
+    shown = [c for c in report.capabilities if everything or c.value or c.system.value]
+    console.table(
+        "\nCapabilities",
+        ("number", "system", "VM", "name"),
+        (
+            (
+                str(c.number),
+                answer_text(asdict(c.system)),
+                answer_text(asdict(c.vm) if c.vm else None),
+                c.name,
+            )
+            for c in shown
+        ),
+    )
+    if len(shown) < len(report.capabilities):
+        absent = len(report.capabilities) - len(shown)
+        print(f"\n{absent} of {len(report.capabilities)} are absent; --all lists them.")
+
+
+def _feature(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{size >> 10} KiB" for size in value)
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _print_diff(before: dict[str, Any], after: dict[str, Any], *, as_json: bool) -> None:
+    try:
+        changes = diff(before, after)
+    except (KeyError, TypeError):
+        raise UsageError("the earlier report is incomplete; make it again with --json") from None
+    if as_json:
+        document = {"schema": "pyvmm.caps-diff/1", "changes": [asdict(c) for c in changes]}
+        print(json.dumps(document, indent=1))
+    elif changes:
+        rows = ((c.kind, c.name, c.before or "-", c.after or "-") for c in changes)
+        console.table("Changes", ("", "name", "before", "now"), rows)
+    else:
+        print("nothing changed")

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The report: every capability, the CPU's features, and a verdict on what matters."""
+
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyvmm.arch.arm64.features import Features
+from pyvmm.arch.native import native
+from pyvmm.kvm.capabilities import Capability, ask
+from pyvmm.kvm.system import System
+from pyvmm.negotiate.verdicts import Verdict, judge
+
+SCHEMA = "pyvmm.caps/1"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found out about one host; `features` is None where the CPU has none to tell."""
+
+    kernel: str
+    arch: str
+    api_version: int
+    capabilities: list[Capability]
+    features: Features | None
+    verdicts: list[Verdict]
+
+    def capability(self, name: str) -> Capability:
+        """One capability by its C name. Raises `KeyError`."""
+        return {capability.name: capability for capability in self.capabilities}[name]
+
+    def verdict(self, name: str) -> Verdict:
+        """One verdict by name. Raises `KeyError`."""
+        return {verdict.name: verdict for verdict in self.verdicts}[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as ``pyvmm caps --json`` prints it."""
+        return {
+            "schema": SCHEMA,
+            "host": {"kernel": self.kernel, "arch": self.arch},
+            "kvm": {"api_version": self.api_version},
+            "capabilities": [asdict(capability) for capability in self.capabilities],
+            "features": asdict(self.features) if self.features else None,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+        }
+
+
+def negotiate(system: System) -> Report:
+    """Ask the kernel and a vCPU, read-only: the VM that is made for it is gone afterwards.
+
+    Raises `IoctlError`, or `LackingError` on an architecture that pyvmm can't drive.
+    """
+    arch = native()
+    with system.create_vm() as vm:
+        vcpu = vm.create_vcpu()
+        arch.prepare(system, vm, vcpu)
+        capabilities = ask(system, vm)
+        features = arch.features(vcpu)
+    return Report(
+        kernel=platform.release(),
+        arch=platform.machine(),
+        api_version=system.api_version(),
+        capabilities=capabilities,
+        features=features,
+        verdicts=judge({c.name: c for c in capabilities}, features),
+    )
