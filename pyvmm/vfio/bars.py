@@ -4,6 +4,7 @@
 What can't be mapped stays with `Region.read` and `write`: the VMM emulates it, and can say why.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -150,7 +151,8 @@ def map_bar(region: Region, division: Division, areas: Sequence[Area] | None = N
         try:
             memory.place(region.device.fileno(), start, at=area.offset, size=area.size, prot=prot)
         except OSError as error:
-            emulated.append(Emulated(area, f"the kernel refused to map it: {error.strerror}"))
+            why = f"the kernel refused to map it: {os.strerror(error.errno or 0)}"
+            emulated.append(Emulated(area, why))
         else:
             mapped.append(area)
     return BarMapping(region, memory, tuple(mapped), tuple(emulated))

@@ -40,7 +40,7 @@ class SparseMmap:
     areas: tuple[Area, ...]
 
     def __str__(self) -> str:
-        return f"sparse-mmap {', '.join(map(str, self.areas))}"
+        return f"sparse-mmap {', '.join(map(str, self.areas)) or 'nothing'}"
 
 
 @dataclass(frozen=True)

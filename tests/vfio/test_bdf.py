@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Addresses, well and badly spelled."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvmm.errors import UsageError
+from pyvmm.vfio.bdf import Bdf
+
+BDFS = st.builds(
+    Bdf,
+    domain=st.integers(0, 0xFFFFFFFF),
+    bus=st.integers(0, 0xFF),
+    device=st.integers(0, 0x1F),
+    function=st.integers(0, 7),
+)
+
+
+@given(BDFS)
+def test_what_is_printed_is_parsed(bdf: Bdf) -> None:
+    assert Bdf.parse(str(bdf)) == Bdf.parse(str(bdf).upper()) == bdf
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("01:00.0", "did you mean 0000:01:00.0?"),
+        ("0000:01:20.0", "a device number ends at 1f"),
+        ("0000:01:00.8", "for example 0000:01:00.0"),
+        ("0000:01:00", "for example"),
+        ("0000:1:00.0", "for example"),
+        (" 0000:01:00.0", "for example"),
+        ("0000:01:00.0\n", "for example"),
+        ("", "for example"),
+        ("../../../etc", "for example"),
+        ("\u0660000:01:00.0", "for example"),
+    ],
+)
+def test_what_is_no_address_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(UsageError, match="PCI") as caught:
+        Bdf.parse(text)
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
+    try:
+        assert str(Bdf.parse(text)) == text.lower()
+    except UsageError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (most texts are refused)
