@@ -43,7 +43,7 @@ class Features:
             fwb=bits(mmfr2, 43, 40) != 0,
             dic=bits(cache, 29, 29) == 1,
             idc=bits(cache, 28, 28) == 1,
-            pa_bits=_PA_BITS[bits(mmfr0, 3, 0)],
+            pa_bits=_PA_BITS.get(bits(mmfr0, 3, 0), max(_PA_BITS.values())),
             granules=tuple(size for size, there in present.items() if there),
         )
 

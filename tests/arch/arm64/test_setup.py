@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import pytest
+
+from pyvmm.arch.arm64 import setup
+from pyvmm.arch.translation import identity
+from pyvmm.kvm import System, Vcpu, Vm
+from pyvmm.uapi.kvm import KVM_GET_MP_STATE, KVM_MP_STATE_STOPPED, kvm_mp_state
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+
+def test_entry_state(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
+    setup.prepare(kvm, vm, vcpu)
+    translation = setup.translate(0x4000_0000, [identity(0x4000_0000, 0x20_0000)])
+    setup.enter(vcpu, 0x4010_0000, (1, 2, 3), translation)
+    expect = {"pc": 0x4010_0000, "pstate": 0x3C5, "x0": 1, "x1": 2, "x2": 3, "x3": 0}
+    assert {name: setup.read(vcpu, name) for name in expect} == expect
+    told = {name: setup.read(vcpu, name) for name in translation.registers}
+    assert told == translation.registers
+
+
+def test_secondary_vcpus_wait(kvm: System, vm: Vm) -> None:
+    first, second = vm.create_vcpu(0), vm.create_vcpu(1)
+    setup.prepare(kvm, vm, first, 0)
+    setup.prepare(kvm, vm, second, 1)
+    states = [kvm_mp_state(), kvm_mp_state()]
+    first.ioctl(KVM_GET_MP_STATE, states[0])
+    second.ioctl(KVM_GET_MP_STATE, states[1])
+    assert [s.mp_state == KVM_MP_STATE_STOPPED for s in states] == [False, True]
