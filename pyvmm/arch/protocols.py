@@ -28,6 +28,7 @@ class Device(Fd, Protocol):
     """`pyvmm.kvm.Device`."""
 
     def set_attr(self, group: int, attribute: int, value: int = 0) -> None: ...
+    def get_attr(self, group: int, attribute: int) -> int: ...
 
 
 class Vm(Fd, Protocol):

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Payloads by name and by file, and each built-in one on this machine's KVM."""
+
+import io
+import threading
+from pathlib import Path
+
+import pytest
+
+from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.errors import UsageError
+from pyvmm.guest import payload, repeat
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm.exits import Halt, Interrupted, SystemEvent
+from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, Machine
+
+NO_RAM = 0x6000_0000
+POST_PORT = 0x80
+
+
+@pytest.mark.parametrize("arch", ["arm64", "x86_64"])
+def test_both_architectures_have_the_payloads_that_callers_ask_for(arch: str) -> None:
+    assert {"exits", "hello", "loads", "probe", "spin"} <= set(payload.names(arch))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="no payload 'nope' for arm64; there are: exits, hello"):
+        Payload.builtin("nope", "arm64")
+
+
+def test_a_flat_binary_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "guest.bin").write_bytes(b"\xf4")
+    assert Payload.of_file(tmp_path / "guest.bin", "x86_64").code == b"\xf4"
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("empty", "is empty"), ("gone", "No such file")])
+def test_a_file_that_holds_no_payload(tmp_path: Path, name: str, complaint: str) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(UsageError, match=complaint):
+        Payload.of_file(tmp_path / name, "arm64")
+
+
+def start(machine: Machine, name: str, block: bytes = b"") -> None:
+    machine.start(Payload.builtin(name, machine.arch.NAME), block)
+
+
+def test_hello_prints_a_line(machine: Machine, console: io.BytesIO) -> None:
+    start(machine, "hello")
+    assert isinstance(machine.run().ending, Halt | SystemEvent)
+    assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode()
+
+
+def test_spin_ends_only_from_outside(machine: Machine) -> None:
+    start(machine, "spin")
+    threading.Timer(0.05, machine.vcpu.stop).start()
+    outcome = machine.run()
+    assert isinstance(outcome.ending, Interrupted)
+
+
+class Sink:
+    """A device that counts what is written to it."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.writes += 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_exits_makes_as_many_as_it_is_told(machine: Machine, count: int) -> None:
+    sink = Sink()
+    machine.ports.attach(POST_PORT, 1, sink)
+    machine.mmio.attach(NO_RAM, 0x1000, sink)
+    machine.windows.append(identity(NO_RAM, 0x1000, MemoryType.DEVICE))
+    where = POST_PORT if machine.arch.CONSOLE_IS_PORT else NO_RAM
+    start(machine, "exits", repeat.pack(count, where))
+    outcome = machine.run()
+    assert sink.writes == count
+    assert sum(outcome.exits.values()) == count + 1  # and its end
+
+
+def test_loads_read_memory_without_an_exit(machine: Machine) -> None:
+    start(machine, "loads", repeat.pack(1_000_000, ENTRY))
+    outcome = machine.run()
+    assert sum(outcome.exits.values()) == 1  # its end
+    word = machine.read(ENTRY, 4)
+    assert repeat.last_word(machine.read(ARGUMENT_BLOCK, 24)) == int.from_bytes(word, "little")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The probe's table, and the probe itself on this machine's KVM."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvmm.arch.translation import MemoryType, Window
+from pyvmm.guest import probe
+from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Answer, Op, Outcome, Probe
+from pyvmm.machine import ARGUMENT_BLOCK, MINIMUM_RAM, RAM_BASE, Machine
+
+SCRATCH = RAM_BASE + 0x30_0000
+UNMAPPED = RAM_BASE + MINIMUM_RAM
+ALIASES = 0x5000_0000
+NO_RAM = 0x6000_0000
+PATTERN = 0x1122_3344_5566_7788
+
+probes = st.builds(
+    Probe,
+    gva=st.integers(0, (1 << 64) - 1),
+    width=st.sampled_from(probe.WIDTHS),
+    op=st.sampled_from(Op),
+    value=st.integers(0, 255),
+)
+
+
+@given(st.lists(probes, max_size=5))
+def test_a_block_that_no_guest_has_seen(table: list[Probe]) -> None:
+    found = probe.answers(table, probe.pack(table))
+    assert found == [Answer(p, Outcome.NOT_RUN, p.value, 0, 0) for p in table]
+
+
+@given(st.lists(probes, max_size=5), st.data())
+def test_a_guest_may_write_anything(table: list[Probe], data: st.DataObject) -> None:
+    size = len(probe.pack(table))
+    found = probe.answers(table, data.draw(st.binary(min_size=size, max_size=size)))
+    assert [answer.probe for answer in found] == table
+
+
+@pytest.mark.parametrize(("width", "value"), [(3, 0), (0, 0), (16, 0), (1, 256), (4, 1 << 32)])
+def test_what_is_no_probe(width: int, value: int) -> None:
+    with pytest.raises(ValueError, match=r"wide|fit"):
+        Probe(0, width, Op.WRITE, value)
+
+
+def run(machine: Machine, *table: Probe) -> list[Answer]:
+    block = probe.pack(table)
+    machine.start(Payload.builtin("probe", machine.arch.NAME), block)
+    machine.run()
+    return probe.answers(table, machine.read(ARGUMENT_BLOCK, len(block)))
+
+
+@pytest.mark.parametrize(
+    ("width", "read", "after"),
+    [
+        (1, 0x88, 0x1122_3344_5566_77FF),
+        (2, 0x7788, 0x1122_3344_5566_FFFF),
+        (4, 0x5566_7788, 0x1122_3344_FFFF_FFFF),
+        (8, PATTERN, 0xFFFF_FFFF_FFFF_FFFF),
+    ],
+)
+def test_each_width_reads_and_writes_that_much(
+    machine: Machine, width: int, read: int, after: int
+) -> None:
+    machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
+    ones = (1 << 8 * width) - 1
+    answers = run(machine, Probe(SCRATCH, width), Probe(SCRATCH, width, Op.WRITE, ones))
+    assert [answer.outcome for answer in answers] == [Outcome.OK, Outcome.OK]
+    assert answers[0].value == read
+    assert int.from_bytes(machine.read(SCRATCH, 8), "little") == after
+
+
+def test_an_abort_is_an_answer_and_the_next_probe_follows(machine: Machine) -> None:
+    machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
+    first, second, third = run(
+        machine, Probe(UNMAPPED), Probe(UNMAPPED + 8, 8, Op.WRITE, 1), Probe(SCRATCH, 8)
+    )
+    assert (first.outcome, first.far) == (Outcome.ABORT, UNMAPPED)
+    assert (second.outcome, second.far) == (Outcome.ABORT, UNMAPPED + 8)
+    assert (third.outcome, third.value, third.syndrome) == (Outcome.OK, PATTERN, 0)
+
+
+@pytest.mark.parametrize("width", probe.WIDTHS)
+@pytest.mark.parametrize("op", Op)
+def test_every_kind_of_access_can_abort(machine: Machine, width: int, op: Op) -> None:
+    aborted, after = run(machine, Probe(UNMAPPED, width, op), Probe(SCRATCH))
+    assert (aborted.outcome, after.outcome) == (Outcome.ABORT, Outcome.OK)
+
+
+@pytest.mark.parametrize("memory_type", MemoryType)
+def test_every_memory_type_reaches_the_memory(machine: Machine, memory_type: MemoryType) -> None:
+    machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
+    machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, memory_type))
+    [answer] = run(machine, Probe(ALIASES, 8))
+    assert (answer.outcome, answer.value) == (Outcome.OK, PATTERN)
+
+
+def test_a_window_that_is_not_writable(machine: Machine) -> None:
+    machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
+    read, written = run(machine, Probe(ALIASES), Probe(ALIASES, 4, Op.WRITE, 1))
+    assert (read.outcome, written.outcome) == (Outcome.OK, Outcome.ABORT)
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_permission_fault_s_syndrome_on_arm64(machine: Machine) -> None:
+    machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
+    [answer] = run(machine, Probe(ALIASES, 4, Op.WRITE, 1))
+    # EC: data abort without a change of EL; WnR; DFSC: permission fault, level 3.
+    assert answer.syndrome >> 26 == 0x25
+    assert answer.syndrome & 0x7F == 0x4F
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_exceptions_on_x86_64(machine: Machine) -> None:
+    machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
+    table = Probe(ALIASES, 4, Op.WRITE, 1), Probe(UNMAPPED), Probe(1 << 63)
+    syndromes = [answer.syndrome for answer in run(machine, *table)]
+    # #PF: write to a present page; read of an absent one. #GP: not a canonical address.
+    assert syndromes == [14 << 16 | 0b11, 14 << 16, 13 << 16]
+
+
+def test_a_probe_outside_every_memslot_is_an_exit(machine: Machine) -> None:
+    class Answering:
+        def read(self, offset: int, size: int) -> int:
+            return 0xCAFE
+
+        def write(self, offset: int, size: int, value: int) -> None: ...
+
+    machine.windows.append(Window(NO_RAM, NO_RAM, 0x1000, MemoryType.DEVICE))
+    machine.mmio.attach(NO_RAM, 0x1000, Answering())
+    [answer] = run(machine, Probe(NO_RAM))
+    assert (answer.outcome, answer.value) == (Outcome.OK, 0xCAFE)
