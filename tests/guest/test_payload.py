@@ -84,7 +84,7 @@ def test_exits_makes_as_many_as_it_is_told(machine: Machine, count: int) -> None
 
 
 def test_loads_read_memory_without_an_exit(machine: Machine) -> None:
-    start(machine, "loads", repeat.pack(1_000_000, ENTRY))
+    start(machine, "loads", repeat.pack(100_000, ENTRY))
     outcome = machine.run()
     assert sum(outcome.exits.values()) == 1  # its end
     word = machine.read(ENTRY, 4)
