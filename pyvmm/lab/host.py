@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One emulated host, from power-on to power-off, and the one command that runs in it.
+
+The command's streams come over virtio ports whose other ends are sockets held here, so they
+arrive unchanged; the console goes to a log. QEMU is told by the kernel to die with its parent,
+however that ends.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyvmm
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab import cache, devices, initramfs, kernel, qemu, userland
+from pyvmm.lab.apt import Tell
+from pyvmm.lab.streams import Streams
+
+CHECKOUT = Path(pyvmm.__file__).parents[1]
+_INIT = Path(__file__).with_name("init.sh")
+_LOGS_KEPT = 20
+_LINES_TOLD = 10
+# Nothing on the console but what matters, no self-tests, and an end to it after a panic: QEMU
+# leaves at the reset that follows.
+_COMMAND_LINE = "console=ttyAMA0 panic=-1 quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What an emulated host is made of. Each `run` is a new one, powered on and off again."""
+
+    qemu: qemu.Qemu
+    kernel: kernel.Kernel
+    machine: qemu.Machine
+    image: Path
+    busybox: Path
+    dtb: Path | None
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        timeout: float | None = None,
+        variables: Mapping[str, str] = {},
+    ) -> int:
+        """Run a command in the checkout's directory; returns its exit status.
+
+        ``timeout`` is in seconds from power-on; ``variables`` are added to the command's
+        environment. Raises `LackingError` where it is the host that failed: it hung, its kernel
+        panicked or has no KVM, QEMU did not start.
+        """
+        with ExitStack() as stack:
+            streams = stack.enter_context(Streams(stdout, stderr))
+            log = stack.enter_context(_log())
+            argv = [*self._arguments(stack, command, variables, log), *streams.arguments()]
+            process = stack.enter_context(_started(argv, streams.descriptors()))
+            streams.relay(process, timeout)
+            return self._judge(streams, process, log, timeout)
+
+    def shell(self, command: Sequence[str]) -> int:
+        """Run a command with this terminal as its own; returns its exit status."""
+        columns, rows = shutil.get_terminal_size()
+        terminal = {"TERMINAL": "y", "ROWS": str(rows), "COLUMNS": str(columns)}
+        terminal["TERM"] = os.environ.get("TERM", "linux")
+        with ExitStack() as stack:
+            streams = stack.enter_context(Streams())
+            log = stack.enter_context(_log())
+            argv = [*self._arguments(stack, command, terminal, log), *streams.arguments()]
+            argv += ["-chardev", "stdio,id=terminal,signal=off"]
+            argv += ["-device", "virtconsole,chardev=terminal,nr=0"]
+            process = stack.enter_context(_started(argv, streams.descriptors(), terminal=True))
+            streams.relay(process, None)
+            return self._judge(streams, process, log, None)
+
+    def _arguments(
+        self, stack: ExitStack, command: Sequence[str], variables: Mapping[str, str], log: Path
+    ) -> list[str]:
+        """QEMU's arguments but for the streams; what they name lives as long as ``stack``."""
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-lab-")))
+        exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
+        job = (
+            f"{exports}BINDINGS='{devices.bindings(self.machine.devices)}'\n"
+            f"set -- {shlex.join(command)}\n"
+        )
+        initrd = scratch / "initrd"
+        modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
+        initrd.write_bytes(modules + initramfs.start(self.busybox, _INIT, job))
+        pycache = cache.root() / "pycache"
+        pycache.mkdir(parents=True, exist_ok=True)
+        line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M"
+        argv = [*self.qemu.command, *self.machine.arguments()]
+        argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", line]
+        argv += ["-serial", f"file:{log}"]
+        argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
+        argv += ["-device", "virtio-blk-device,drive=root"]
+        argv += _share("checkout", CHECKOUT, ",readonly=on") + _share("pycache", pycache)
+        return argv + (["-dtb", str(self.dtb)] if self.dtb else [])
+
+    def _judge(
+        self,
+        streams: Streams,
+        process: "subprocess.Popen[bytes]",
+        log: Path,
+        timeout: float | None,
+    ) -> int:
+        """The command's exit status, or an error that says why the host did not get to it."""
+        if streams.status is not None:
+            log.unlink()
+            return streams.status
+        console = log.read_text(errors="replace")
+        complaint = b"" if process.stderr is None else process.stderr.read()
+        if streams.failure:
+            reason = f"{streams.failure} ({self.kernel.name})"
+        elif streams.late:
+            reason = f"the emulated host did not end within {timeout:g} s"
+        elif complaint and not console:
+            raise self._refusal(complaint.decode(errors="replace").strip())
+        elif panic := re.search(r"Kernel panic - .*|Unable to handle kernel .*", console):
+            reason = f"the kernel {self.kernel.name} crashed: {panic[0].strip()}"
+        elif not streams.started:
+            reason = f"the kernel {self.kernel.name} never started the command"
+        else:
+            reason = "the emulated host ended before the command did"
+        last = " | ".join(console.split("\n")[-_LINES_TOLD:]).strip(" |")
+        raise LackingError(f"{reason}; the console's log is {log}" + (f": {last}" if last else ""))
+
+    def _refusal(self, complaint: str) -> Exception:
+        """The error for a QEMU that would not start."""
+        if "unable to find CPU model" in complaint:
+            return UsageError(
+                f"there is no CPU {self.machine.cpu!r}: QEMU has {', '.join(self.qemu.cpus())}"
+            )
+        if "-device" in complaint or "CPU" in complaint or "property" in complaint.lower():
+            return UsageError(f"QEMU: {complaint.splitlines()[0]}")
+        return LackingError(f"QEMU does not start: {complaint.splitlines()[0]}")
+
+
+def prepare(
+    machine: qemu.Machine, kernel_name: str | None, tell: Tell, *, program: str | None = None
+) -> Host:
+    """Bring what a host needs into the cache, and put it together."""
+    found = qemu.find(tell, program)
+    return Host(
+        qemu=found,
+        kernel=kernel.resolve(kernel_name, tell),
+        machine=machine,
+        image=userland.image(tell),
+        busybox=userland.busybox(tell),
+        dtb=None,
+    )
+
+
+def _share(tag: str, path: Path, options: str = "") -> list[str]:
+    return [
+        *("-fsdev", f"local,id={tag},path={path},security_model=none{options}"),
+        *("-device", f"virtio-9p-device,fsdev={tag},mount_tag={tag}"),
+    ]
+
+
+@contextmanager
+def _log() -> Iterator[Path]:
+    """A new file for the console; older ones go, but for the last few."""
+    logs = cache.root() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix="console-", suffix=".log", dir=logs)
+    os.close(descriptor)
+    yield Path(name)
+
+
+@contextmanager
+def _started(
+    argv: Sequence[str], descriptors: Sequence[int], *, terminal: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """QEMU, running; it has ended when the block has, and when this process dies in it."""
+    if (setpriv := shutil.which("setpriv")) is None:
+        raise LackingError("setpriv is not on PATH: install util-linux")
+    with subprocess.Popen(
+        [setpriv, "--pdeathsig", "KILL", "--", *argv],
+        stdin=None if terminal else subprocess.DEVNULL,
+        stdout=None if terminal else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        # Ctrl-C is for this process, which ends QEMU; a terminal's QEMU must own the terminal.
+        process_group=None if terminal else 0,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

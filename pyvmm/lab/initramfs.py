@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An initial RAM file system in cpio's "newc" format, as the kernel unpacks it.
+
+The kernel takes several archives one after the other: a kernel's modules, made once, and the
+few kilobytes that say what this run is to do.
+"""
+
+import stat
+from pathlib import Path
+
+_ALIGNMENT = 4
+
+
+class Archive:
+    """A cpio archive in the making; every file is root's."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._inode = 0
+
+    def directory(self, name: str) -> None:
+        self._add(name, stat.S_IFDIR | 0o755, b"")
+
+    def file(self, name: str, content: bytes, *, executable: bool = False) -> None:
+        self._add(name, stat.S_IFREG | (0o755 if executable else 0o644), content)
+
+    def device(self, name: str, major: int, minor: int) -> None:
+        """A character device."""
+        self._add(name, stat.S_IFCHR | 0o600, b"", (major, minor))
+
+    def to_bytes(self) -> bytes:
+        end = Archive()
+        end._add("TRAILER!!!", 0, b"")
+        return b"".join(self._parts + end._parts)
+
+    def _add(self, name: str, mode: int, content: bytes, device: tuple[int, int] = (0, 0)) -> None:
+        self._inode += 1
+        encoded = name.encode() + b"\0"
+        # inode, mode, uid, gid, links, mtime, size, device, special device, name's size, check
+        fields = (
+            *(self._inode, mode, 0, 0, 1, 0, len(content)),
+            *(0, 0, *device, len(encoded), 0),
+        )
+        header = b"070701" + b"".join(b"%08X" % field for field in fields)
+        self._parts.append(_padded(header + encoded) + _padded(content))
+
+
+def start(busybox: Path, init: Path, job: str) -> bytes:
+    """What starts every run: busybox, the init script, and the run's job as shell text."""
+    archive = Archive()
+    for name in ("bin", "dev", "proc", "sys", "root"):
+        archive.directory(name)
+    archive.device("dev/console", 5, 1)
+    archive.file("bin/busybox", busybox.read_bytes(), executable=True)
+    archive.file("init", init.read_bytes(), executable=True)
+    archive.file("job", job.encode())
+    return archive.to_bytes()
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGNMENT)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernels a run can have: Debian's own, the lab's, or a file or build tree of yours.
+
+A Debian kernel has in modules what the lab needs to start: those go, with all that they need,
+into an archive for the initial RAM file system. The lab's own has everything built in, and so
+must one of yours.
+"""
+
+import lzma
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab import cache, tree
+from pyvmm.lab.apt import RELEASE, Apt, Tell, unpack
+from pyvmm.lab.initramfs import Archive
+
+NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or a build tree"
+# What a stock kernel loads before the lab can start its command.
+_MODULES = (
+    *("virtio_mmio", "virtio_blk", "virtio_console", "erofs", "9pnet_virtio", "9p"),
+    *("arm-smmu-v3", "nvme", "iommufd", "vfio_iommu_type1", "vfio-pci", "nvgrace-gpu-vfio-pci"),
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel: its name, its image, and its modules' archive where it needs one."""
+
+    name: str
+    image: Path
+    modules: Path | None = None
+
+
+def store() -> Path:
+    """Where kernels are kept: a directory each."""
+    return cache.root() / "kernels"
+
+
+def resolve(name: str | None, tell: Tell) -> Kernel:
+    """The kernel of a name, fetched if it is one of Debian's and not in the cache yet.
+
+    Without a name: the lab's own if it has been built, else Debian's newest stable one.
+    Raises `UsageError` on a name that means none, `LackingError` where it is not to be had.
+    """
+    if name is None:
+        return _load("lab") if (store() / "lab").exists() else resolve("debian", tell)
+    kind, _, version = name.partition(":")
+    if kind == "debian":
+        return _debian(version, tell)
+    if kind == "lab":
+        if not (store() / directory(name)).exists():
+            raise LackingError(
+                f"the kernel {name} is not built yet: python -m pyvmm lab setup --kernel {name}"
+            )
+        return _load(directory(name))
+    return _of_path(Path(name))
+
+
+def directory(name: str) -> str:
+    """The name in the cache of ``lab`` or ``lab:VARIANT``. Raises `UsageError`."""
+    if not re.fullmatch(r"lab(:\w[\w.+-]*)?", name):
+        raise UsageError(f"{name!r} names no kernel that can be built: lab or lab:VARIANT")
+    return name.replace(":", "-")
+
+
+def _of_path(path: Path) -> Kernel:
+    image = path / "arch/arm64/boot/Image" if path.is_dir() else path
+    if not image.is_file():
+        raise UsageError(f"there is no kernel {str(path)!r}: it is one of {NAMES}")
+    return Kernel(str(path), image.resolve())
+
+
+def _debian(version: str, tell: Tell) -> Kernel:
+    here = [path.name[7:] for path in store().glob("debian-*")]
+    if found := [release for release in here if _matches(release, version)]:
+        return _load(f"debian-{max(found, key=_order)}")
+    apt = Apt("arm64", tell)
+    wanted = version or next(
+        offer.version.split("-")[0]
+        for offer in apt.versions("linux-image-arm64")
+        if offer.release == f"{RELEASE}-backports"
+    )
+    names = apt.names(rf"^linux-image-{re.escape(wanted)}.*arm64$")
+    releases = [name.removeprefix("linux-image-").removesuffix("-arm64") for name in names]
+    found = [release for release in releases if _matches(release, wanted)]
+    if not found:
+        raise LackingError(f"Debian's mirror has no arm64 kernel {wanted}")
+    return _fetch(max(found, key=_order), apt, tell)
+
+
+def _matches(release: str, version: str) -> bool:
+    """Whether ``release`` ("6.12.95+deb12", but no flavour as "…+deb12-rt") is of a version."""
+    plain = r"(\.\d+)*(-\d+)?(\+deb[\d.]+)?"
+    return bool(re.fullmatch((re.escape(version) or r"\d+") + plain, release))
+
+
+def _order(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
+
+
+def _fetch(version: str, apt: Apt, tell: Tell) -> Kernel:
+    """Fetch and unpack one of Debian's kernels, and make its modules ready."""
+    name, release = f"debian-{version}", f"{version}-arm64"
+    with cache.making(store() / name) as partial:
+        if partial is not None:
+            # Newer packages keep the image and the modules in packages of their own.
+            parts = apt.names(rf"^linux-(binary|modules)-{re.escape(release)}$")
+            archives = apt.fetch(*(parts or [f"linux-image-{release}"]), dependencies=False)
+            unpacked = partial / "unpacked"
+            unpack(archives, unpacked, tell=tell)
+            tell(f"preparing the kernel {version}", None)
+            modules = unpacked / "usr/lib/modules" / release
+            places = (modules / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
+            next(place for place in places if place.exists()).rename(partial / "Image")
+            (partial / "modules.cpio").write_bytes(_modules(modules, tell))
+            cache.remove(unpacked)
+            for archive in archives:
+                archive.unlink()
+    return _load(name)
+
+
+def _load(name: str) -> Kernel:
+    modules = store() / name / "modules.cpio"
+    return Kernel(name, store() / name / "Image", modules if modules.exists() else None)
+
+
+def _modules(directory: Path, tell: Tell) -> bytes:
+    """The archive of the modules that the lab needs, and the order in which to load them."""
+    depmod = tree.tools(tell).command("depmod")
+    root = directory.parents[3]  # below it is usr/lib/modules/RELEASE
+    subprocess.run([*depmod, "-b", root, directory.name], check=True, capture_output=True)
+    files: dict[str, str] = {}
+    needs: dict[str, list[str]] = {}
+    for line in (directory / "modules.dep").read_text().splitlines():
+        path, _, others = line.partition(":")
+        files[_name(path)] = path
+        needs[_name(path)] = [_name(other) for other in others.split()]
+
+    def ordered(name: str) -> Iterator[str]:
+        if name in needs:  # else it is built in, or this kernel has none
+            for other in reversed(needs[name]):
+                yield from ordered(other)
+            yield name
+
+    order = dict.fromkeys(each for name in _MODULES for each in ordered(_name(name)))
+    archive = Archive()
+    archive.directory("modules")
+    for name in order:
+        archive.file(f"modules/{name}.ko", _uncompressed(directory / files[name]))
+    archive.file("modules/order", "".join(f"{name}.ko\n" for name in order).encode())
+    return archive.to_bytes()
+
+
+def _name(path: str) -> str:
+    return Path(path).name.split(".ko")[0].replace("-", "_")
+
+
+def _uncompressed(path: Path) -> bytes:
+    data = path.read_bytes()
+    return lzma.decompress(data) if path.suffix == ".xz" else data

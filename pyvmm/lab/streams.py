@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The emulated host's end of the line: its command's streams, and how that command ended.
+
+Three virtio ports, each a socket here. init.sh says on the control port ``kvm`` when it is up,
+then ``exit STATUS`` or ``fail REASON``.
+"""
+
+import contextlib
+import selectors
+import socket
+import subprocess
+import time
+from typing import BinaryIO, Self
+
+_CHUNK = 1 << 16
+
+
+class Streams:
+    """The ports of one run. Without files for its output the command has only the control port."""
+
+    def __init__(self, *outputs: BinaryIO) -> None:
+        self.status: int | None = None  # of the command, once it has ended
+        self.failure = ""  # why the host could not run it
+        self.started = False
+        self.late = False  # the host was still running when its time was up
+        self._outputs = outputs
+        self._control = b""
+
+    def __enter__(self) -> Self:
+        pairs = [socket.socketpair() for _ in range(1 + len(self._outputs))]
+        self._ours, self._theirs = (list(ends) for ends in zip(*pairs, strict=True))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for end in (*self._ours, *self._theirs):
+            end.close()
+
+    def descriptors(self) -> list[int]:
+        """What QEMU inherits."""
+        return [end.fileno() for end in self._theirs]
+
+    def arguments(self) -> list[str]:
+        """QEMU's arguments: port 1 is the control port, 2 and 3 are stdout and stderr."""
+        argv = ["-device", "virtio-serial-device"]
+        for number, descriptor in enumerate(self.descriptors(), 1):
+            argv += ["-chardev", f"socket,id=stream{number},fd={descriptor}"]
+            argv += ["-device", f"virtserialport,chardev=stream{number},nr={number}"]
+        return argv
+
+    def relay(self, process: "subprocess.Popen[bytes]", timeout: float | None) -> None:
+        """Copy what comes to its place until the host says it is done, ends, or is late."""
+        for end in self._theirs:
+            end.close()  # QEMU has its own
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ours[0], selectors.EVENT_READ, self._hear)
+            for end, output in zip(self._ours[1:], self._outputs, strict=True):
+                selector.register(end, selectors.EVENT_READ, output.write)
+            # The command's output has reached its sockets before the host says the word.
+            while selector.get_map() and not self._over:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                ready = selector.select(left)
+                if not ready and left is not None:
+                    self.late = True
+                    return
+                for key, _ in ready:
+                    self._copy(selector, key)
+            for key in list(selector.get_map().values()):
+                key.fileobj.setblocking(False)  # type: ignore[union-attr]
+                with contextlib.suppress(BlockingIOError):
+                    while key.fd in selector.get_map():
+                        self._copy(selector, key)
+        for output in self._outputs:
+            output.flush()
+
+    @property
+    def _over(self) -> bool:
+        return self.status is not None or bool(self.failure)
+
+    def _copy(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        assert isinstance(key.fileobj, socket.socket)
+        try:
+            data = key.fileobj.recv(_CHUNK)
+        except ConnectionError:
+            data = b""
+        if data:
+            key.data(data)
+        else:
+            selector.unregister(key.fileobj)
+
+    def _hear(self, data: bytes) -> None:
+        self._control += data
+        *lines, self._control = self._control.split(b"\n")
+        for line in lines:
+            word, _, rest = line.decode(errors="replace").partition(" ")
+            if word == "kvm":
+                self.started = True
+            elif word == "exit":
+                self.status = int(rest)
+            elif word == "fail":
+                self.failure = rest
