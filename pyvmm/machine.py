@@ -11,17 +11,19 @@ GPAs everywhere::
 
 import sys
 from contextlib import ExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from pyvmm.arch.native import native
-from pyvmm.arch.translation import MemoryType, Window, identity
+from pyvmm.arch.translation import MemoryType, Translation, Window, identity
 from pyvmm.bus import Bus
 from pyvmm.console import Console
 from pyvmm.errors import UsageError
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Io, Mmio
 from pyvmm.kvm.system import System
+from pyvmm.kvm.vfio_files import VfioFiles
 from pyvmm.memory import Mapping
 from pyvmm.run import Handlers, Outcome, answer_mmio, answer_ports, run
 
@@ -35,7 +37,7 @@ class Machine:
     """One virtual machine with one vCPU. Everything it opened goes when it is closed.
 
     Attributes:
-        windows: what the guest's page tables will map; add to it before `start`.
+        windows: what the guest's page tables will map; add to it before `load`.
         mmio, ports: the buses that exits are answered from.
         handlers: who answers which exit; replace or add before `run`.
     """
@@ -48,12 +50,13 @@ class Machine:
         Raises `IoctlError`, or `LackingError` on an architecture that pyvmm can't drive.
         """
         self.arch = native()
+        self._system = system
+        self._translation: Translation | None = None
         with ExitStack() as stack:
             self.vm = stack.enter_context(system.create_vm())
             self.ram = stack.enter_context(Mapping.anonymous(ram_size, align=2 << 20))
             self.vm.memslots.add(RAM_BASE, self.ram)
             self.vcpu = self.vm.create_vcpu()
-            self.arch.prepare(system, self.vm, self.vcpu)
             self._owned = stack.pop_all()
         self.mmio, self.ports = Bus(), Bus()
         self.windows: list[Window] = [identity(RAM_BASE, ram_size, executable=True)]
@@ -70,17 +73,29 @@ class Machine:
             self.mmio.attach(self.arch.CONSOLE, Console.SIZE, console)
             self.windows.append(identity(self.arch.CONSOLE, Console.SIZE, MemoryType.DEVICE))
 
-    def start(self, payload: Payload, block: bytes = b"") -> None:
-        """Load `payload` and its argument `block`, and set the vCPU to enter it.
+    @cached_property
+    def vfio_files(self) -> VfioFiles:
+        """Where KVM is told of the vfio files that this VM uses."""
+        return VfioFiles(self.vm)
 
-        Raises `UsageError` where they do not fit into RAM.
+    def load(self, payload: Payload) -> None:
+        """Put `payload` and the page tables for `windows` into RAM.
+
+        Raises `UsageError` where they do not fit.
         """
         self.write(ENTRY, payload.code)
+        self._translation = self.arch.translate(RAM_BASE, self.windows)
+        self.write(self._translation.gpa, self._translation.image)
+
+    def enter(self, block: bytes = b"") -> None:
+        """Set the vCPU to enter the loaded payload afresh, with `block` as its argument block.
+
+        The vCPU is brought up from scratch: on arm64 a guest that has powered off stays off
+        otherwise (kvm_prepare_system_event in arch/arm64/kvm/psci.c).
+        """
         self.write(ARGUMENT_BLOCK, block)
-        translation = self.arch.translate(RAM_BASE, self.windows)
-        self.write(translation.gpa, translation.image)
-        arguments = (self.arch.CONSOLE, ARGUMENT_BLOCK)
-        self.arch.enter(self.vcpu, ENTRY, arguments, translation)
+        self.arch.prepare(self._system, self.vm, self.vcpu)
+        self.arch.enter(self.vcpu, ENTRY, (self.arch.CONSOLE, ARGUMENT_BLOCK), self._translation)
 
     def run(self) -> Outcome:
         """Run the vCPU until an exit that no handler answers."""

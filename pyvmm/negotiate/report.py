@@ -33,6 +33,15 @@ class Report:
         """One verdict by name. Raises `KeyError`."""
         return {verdict.name: verdict for verdict in self.verdicts}[name]
 
+    @property
+    def takes_cacheable_pfnmap(self) -> bool:
+        """May a cacheable PFNMAP memslot be registered here, properly supported or not?
+
+        Only a kernel that knows the capability, and answers 0 to it, rejects one.
+        """
+        capability = self.capability("KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED")
+        return bool(capability.value) or capability.system.errno is None
+
     def to_json(self) -> dict[str, Any]:
         """The report as ``pyvmm caps --json`` prints it."""
         return {

@@ -13,6 +13,8 @@ _COMMAND_MEMORY = 1 << 1
 _COMMAND_MASTER = 1 << 2
 _STATUS = 0x06
 _STATUS_CAP_LIST = 1 << 4
+_BAR0 = 0x10
+_BAR_PORT_SPACE = 1 << 0
 _CAPABILITY_LIST = 0x34
 _CAP_ID_MSIX = 0x11
 _MSIX_FLAGS_QSIZE = 0x7FF
@@ -48,6 +50,10 @@ class ConfigSpace:
 
     def write(self, offset: int, size: int, value: int) -> None:
         self.region.write(offset, value.to_bytes(size, "little"))
+
+    def is_port_bar(self, bar: int) -> bool:
+        """Whether BAR number `bar` is x86 port space and not memory."""
+        return bool(self.read(_BAR0 + 4 * bar, 4) & _BAR_PORT_SPACE)
 
     @property
     def memory_enabled(self) -> bool:

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One vfio device on a machine: opened, its BARs placed and registered, and undone together."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pyvmm.assigned.emulation import EmulatedArea
+from pyvmm.assigned.placement import BAR_BASE, place
+from pyvmm.assigned.slots import Part, SlotOutcome, register
+from pyvmm.machine import RAM_BASE, Machine
+from pyvmm.vfio.bars import BarMapping, map_bar
+from pyvmm.vfio.bind import lent
+from pyvmm.vfio.device import Device
+from pyvmm.vfio.modes import AUTO, open_device
+from pyvmm.vfio.regions import Region
+from pyvmm.vfio.sysfs import PciFunction
+
+
+@dataclass(frozen=True)
+class PlacedBar:
+    """A BAR with its GPA, its mapping, and what became of each of its parts."""
+
+    region: Region
+    gpa: int
+    mapping: BarMapping
+    slots: tuple[SlotOutcome, ...]
+
+
+class AssignedDevice:
+    """A PCI function that belongs to a machine until it is closed.
+
+    Attributes:
+        device: the open vfio device.
+        bars: its memory BARs, in order.
+    """
+
+    device: Device
+    bars: tuple[PlacedBar, ...]
+
+    def __init__(
+        self,
+        machine: Machine,
+        address: str,
+        *,
+        mode: str = AUTO,
+        bind: bool = False,
+        beside: Sequence["AssignedDevice"] = (),
+        takes_cacheable: bool = True,
+        joined: bool = False,
+    ) -> None:
+        """Open the function at `address`, let its DMA reach the machine's RAM, place its BARs.
+
+        `bind` lends it to a vfio driver for that time. A device `beside` others shares their IO
+        address space and lies behind them; close it before them. `joined` makes one memslot of
+        areas that touch, over several VMAs. `takes_cacheable` is
+        `Report.takes_cacheable_pfnmap`.
+
+        Raises what `open_device` and `lent` raise, and `IoctlError`.
+        """
+        self._machine = machine
+        with ExitStack() as stack:
+            if bind:
+                stack.enter_context(lent(PciFunction.find(address)))
+            neighbour = beside[0].device if beside else None
+            self.device = stack.enter_context(open_device(address, mode, beside=neighbour))
+            if not beside:
+                self.device.dma.map(RAM_BASE, machine.ram)
+            machine.vfio_files.add(self.device.kvm_file)
+            self.device.config.enable_memory()
+            ends = (bar.gpa + bar.region.size for other in beside for bar in other.bars)
+            self.bars = tuple(
+                self._place(region, gpa, takes_cacheable, joined, stack)
+                for region, gpa in place(self._memory_bars(), max(ends, default=BAR_BASE))
+            )
+            self._owned = stack.pop_all()
+
+    @property
+    def slots(self) -> list[SlotOutcome]:
+        """What became of every part of every BAR."""
+        return [slot for bar in self.bars for slot in bar.slots]
+
+    def _memory_bars(self) -> list[Region]:
+        """The BARs but those of port space, which a guest here has no use for."""
+        bars = (r for name, r in self.device.regions.items() if name.startswith("BAR"))
+        return [bar for bar in bars if not self.device.config.is_port_bar(bar.index)]
+
+    def _place(
+        self, region: Region, gpa: int, takes_cacheable: bool, joined: bool, stack: ExitStack
+    ) -> PlacedBar:
+        mapping = stack.enter_context(map_bar(region, self.device.divide(region)))
+        outcomes = [
+            register(
+                self._machine.vm, mapping, area, gpa + area.offset, takes_cacheable=takes_cacheable
+            )
+            for area in mapping.slots(joined=joined)
+        ]
+        outcomes += [
+            SlotOutcome(
+                Part(region.name, hole.area.offset, hole.area.size, gpa + hole.area.offset),
+                "emulated",
+                why=hole.why,
+                cause="unmappable",
+                fallback="emulate",
+            )
+            for hole in mapping.emulated
+        ]
+        for outcome in outcomes:
+            if outcome.slot is not None:
+                stack.callback(self._unregister, outcome.part.gpa)
+            else:
+                part = outcome.part
+                self._machine.mmio.attach(part.gpa, part.size, EmulatedArea(region, part.offset))
+        outcomes.sort(key=lambda outcome: outcome.part.offset)
+        return PlacedBar(region, gpa, mapping, tuple(outcomes))
+
+    def _unregister(self, gpa: int) -> None:
+        # Nothing is left to remove where the machine was closed first.
+        if slot := self._machine.vm.memslots.at(gpa):
+            self._machine.vm.memslots.remove(slot)
+
+    def close(self) -> None:
+        """Unmap the BARs, close the device and give it back; end the machine's vCPU first."""
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

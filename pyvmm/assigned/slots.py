@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Registering parts of a BAR as memslots, and what became of each part."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyvmm.ioctl import errno_name
+from pyvmm.kvm.memslots import MemslotError
+from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
+from pyvmm.kvm.vm import Vm
+from pyvmm.vfio.bars import BarMapping
+from pyvmm.vfio.capabilities import Area
+
+Cacheability = Literal["cacheable", "noncacheable", "unknown"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a region: `size` bytes from byte `offset`, for the guest at `gpa`."""
+
+    region: str
+    offset: int
+    size: int
+    gpa: int
+
+
+@dataclass(frozen=True)
+class SlotOutcome:
+    """What became of a part: a memslot with a number, or accesses that the VMM answers.
+
+    `emulated` was never tried: vfio lets no one map it.
+    """
+
+    part: Part
+    outcome: Literal["registered", "rejected", "emulated"]
+    why: str
+    slot: int | None = None
+    errno: str | None = None
+    cause: str | None = None
+    cacheability: Cacheability = "unknown"
+    fallback: Literal["emulate"] | None = None
+
+
+def register(
+    vm: Vm, bar: BarMapping, area: Area, gpa: int, *, takes_cacheable: bool
+) -> SlotOutcome:
+    """Make `area` of a mapped BAR a memslot at `gpa`; a rejection is an outcome, not an error.
+
+    Where this kernel does not take a cacheable PFNMAP VMA, one that it took is not cacheable.
+    Where it takes both, no interface tells user space which of the two a VMA is.
+    """
+    part = Part(bar.region.name, area.offset, area.size, gpa)
+    try:
+        slot = vm.memslots.add(gpa, bar.memory, at=area.offset, size=area.size)
+    except MemslotError as error:
+        return SlotOutcome(
+            part,
+            "rejected",
+            errno=errno_name(error.errno),
+            cause=error.cause,
+            why=error.why or "",
+            cacheability="cacheable" if error.cause == CACHEABLE_PFNMAP else "unknown",
+            fallback="emulate",
+        )
+    return SlotOutcome(
+        part,
+        "registered",
+        why="the guest reaches it through stage-2, with no exit",
+        slot=slot.number,
+        cacheability="unknown" if takes_cacheable else "noncacheable",
+    )
