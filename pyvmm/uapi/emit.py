@@ -112,12 +112,12 @@ def _constants(header: Header) -> Iterator[str]:
 
 
 def _number(constant: Constant) -> str:
-    """Write a value the way the header does, if that is a bit or in hex."""
+    """Write a value the way the header does: a bit as a shift, what has bits in hex."""
     if bit := re.fullmatch(r"\(*1U?L*<<(\d+)\)*|_BITULL?\((\d+)\)", constant.text):
         shift = int(bit[1] or bit[2])
         if constant.value == 1 << shift:  # not so for C's int 1 << 31
             return f"1 << {shift}"
-    if "0x" in constant.text.lower() or abs(constant.value) >= 1 << 16:
+    if re.search(r"0x|<<|\||MASK", constant.text, re.IGNORECASE) or constant.value >= 1 << 16:
         return _hex(constant.value)
     return str(constant.value)
 

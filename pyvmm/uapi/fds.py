@@ -9,7 +9,7 @@ under each. The generator refuses a header with an ioctl that has no line here.
 
 from pyvmm.uapi.ioctl import Fd
 
-_ANSWERS: dict[Fd, str] = {
+ANSWERS: dict[Fd, str] = {
     "system": """
         KVM_GET_API_VERSION KVM_CREATE_VM KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE
         KVM_GET_MSR_INDEX_LIST KVM_GET_MSR_FEATURE_INDEX_LIST KVM_GET_MSRS
@@ -143,4 +143,4 @@ ARGUMENTS: dict[str, str | None] = {
 
 def fds_of(ioctl: str) -> tuple[Fd, ...]:
     """Return the fds that answer an ioctl; none where the table does not know it."""
-    return tuple(fd for fd, names in _ANSWERS.items() if ioctl in names.split())
+    return tuple(fd for fd, names in ANSWERS.items() if ioctl in names.split())

@@ -24,7 +24,7 @@ from pyvmm.uapi.headers import HeaderError, read
 # Module → header. One with an architecture's own part has a module for each (kvm_arm64).
 MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommufd.h"}
 
-_HERE = Path(__file__).parent
+HERE = Path(__file__).parent
 
 
 def generate(headers: Path) -> dict[str, str]:
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.status
     status = Status.DONE
     for module, text in sources.items():
-        path = _HERE / f"{module}.py"
+        path = HERE / f"{module}.py"
         if not arguments.check:
             path.write_text(text)
         elif difference := list(_difference(path, text)):

@@ -24,8 +24,15 @@ from pyvmm.uapi.fds import ARGUMENTS
 # Our name of an architecture → its name in the kernel tree, and GNU's.
 ARCHITECTURES = {"arm64": ("arm64", "aarch64-linux-gnu"), "x86_64": ("x86", "x86_64-linux-gnu")}
 
-# arm64's asm/kvm.h uses SZ_64K, which is in linux/sizes.h, which is not installed for userspace.
+# arm64's asm/kvm.h uses SZ_64K of linux/sizes.h, which is not installed for userspace, and
+# __GENMASK of linux/bits.h, which it does not include.
 _DEFINES = ("-DSZ_64K=0x10000",)
+_PRELUDE = """\
+#include <linux/version.h>
+#if __has_include(<linux/bits.h>)
+#include <linux/bits.h>
+#endif
+"""
 
 _SCALARS = {
     **dict.fromkeys((TypeKind.CHAR_S, TypeKind.CHAR_U, TypeKind.UCHAR, TypeKind.BOOL), "u8"),
@@ -106,7 +113,7 @@ def read(directory: Path, header: str, architecture: str) -> Header:
         *_DEFINES,
         *(f"-I{path}" for path in paths),
     ]
-    includes = f"#include <linux/version.h>\n#include <{header}>\n"
+    includes = f"{_PRELUDE}#include <{header}>\n"
     unit = _parse(includes, arguments)
     if errors := _errors(unit):
         raise HeaderError(

@@ -19,6 +19,7 @@ A C member whose name starts with two underscores loses one: Python would mangle
 
 import ctypes
 import functools
+import types
 from collections.abc import Iterator
 from ctypes import Array
 from typing import (
@@ -200,12 +201,16 @@ def _with_room(cls: type[Struct], count: int) -> type[Struct]:
     element = _ctype(cls.__annotations__[name])._type_
     offset = getattr(cls, name).offset
     body = {
-        **_Layout.__prepare__(name, (cls,)),
+        "__module__": cls.__module__,
         "__annotations__": {name: Annotated[Array, element * count]},
         name: at(offset),
     }
-    size = offset + count * ctypes.sizeof(element)
-    return cast(type[Struct], _Layout(f"{cls.__name__}[{count}]", (cls,), body, size=size))
+    return types.new_class(
+        f"{cls.__name__}[{count}]",
+        (cls,),
+        {"size": offset + count * ctypes.sizeof(element)},
+        lambda namespace: namespace.update(body),
+    )
 
 
 def _show(value: object) -> str:

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every size, offset, constant and ioctl number of the generated modules, put to a C compiler.
+
+The compiler is GCC, which had no part in making them, native and for the other architecture.
+"""
+
+import ctypes
+import keyword
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pyvmm.uapi import iommufd, kvm, kvm_arm64, kvm_x86_64, vfio
+from pyvmm.uapi.headers import include_paths
+from pyvmm.uapi.layout import Struct
+
+COMPILERS = {"arm64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
+HEADERS = {
+    "linux/kvm.h": {"arm64": [kvm, kvm_arm64], "x86_64": [kvm, kvm_x86_64]},
+    "linux/vfio.h": {"arm64": [vfio], "x86_64": [vfio]},
+    "linux/iommufd.h": {"arm64": [iommufd], "x86_64": [iommufd]},
+}
+CASES = [
+    pytest.param(architecture, header, id=f"{header}-{architecture}")
+    for header in HEADERS
+    for architecture in COMPILERS
+]
+
+
+def structs(modules: list[ModuleType]) -> dict[str, type[Struct]]:
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Struct) and value is not Struct
+    }
+
+
+def c_types(found: dict[str, type[Struct]]) -> Iterator[tuple[str, type[Struct]]]:
+    """Yield each struct as C spells it; one without a name is the type of its parent's member."""
+    parents = {
+        f"{parent}_{member}": (parent, member)
+        for parent, cls in found.items()
+        for member in cls.members
+    }
+
+    def spell(name: str) -> str:
+        if name not in parents:
+            return f"struct {name}"
+        parent, member = parents[name]
+        element = "[0]" if "Array" in str(found[parent].__annotations__[member]) else ""
+        return f"__typeof__((({spell(parent)} *)0)->{c_name(member)}{element})"
+
+    for name, cls in found.items():
+        yield spell(name), cls
+
+
+def c_name(member: str) -> str:
+    """Undo what pyvmm.uapi.layout says of names that Python cannot have."""
+    if keyword.iskeyword(member.removesuffix("_")):
+        return member.removesuffix("_")
+    return f"_{member}" if member.startswith("_") else member
+
+
+def facts(modules: list[ModuleType]) -> Iterator[str]:
+    """Yield what must hold, as C expressions."""
+    for spelled, cls in c_types(structs(modules)):
+        yield f"sizeof({spelled}) == {ctypes.sizeof(cls)}"
+        for member in cls.members:
+            field = getattr(cls, member)
+            if field.size >> 16:  # a bit-field: C tells neither its offset nor its size
+                continue
+            yield f"__builtin_offsetof({spelled}, {c_name(member)}) == {field.offset}"
+            if field.size:  # else it is a flexible array
+                yield f"sizeof((({spelled} *)0)->{c_name(member)}) == {field.size}"
+    for module in modules:
+        for name, value in vars(module).items():
+            if isinstance(value, int):
+                yield f"{name} == {value:d}{'ULL' if value >> 63 == 1 else 'LL'}"
+
+
+def compile_c(architecture: str, headers: Path, source: str, *options: str) -> str:
+    """Compile for an architecture and return what the compiler said and wrote."""
+    compiler = COMPILERS[architecture]
+    if shutil.which(compiler) is None:
+        package = compiler.removesuffix("-gcc").replace("_", "-")
+        pytest.skip(f"{compiler} is missing: apt install gcc-{package}")
+    done = subprocess.run(
+        [
+            *(compiler, "-x", "c", "-nostdinc", "-w", *options, "-"),
+            *(f"-I{path}" for path in include_paths(headers, architecture)),
+            # What arm64's asm/kvm.h uses and does not include.
+            *("-DSZ_64K=0x10000", "-include", "linux/bits.h"),
+        ],
+        input=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("architecture", "header"), CASES)
+def test_every_fact_holds_in_c(architecture: str, header: str, headers: Path) -> None:
+    asserted = list(facts(HEADERS[header][architecture]))
+    lines = [f"#include <{header}>", *(f'_Static_assert({fact}, "");' for fact in asserted)]
+    assert compile_c(architecture, headers, "\n".join(lines), "-fsyntax-only") == ""
+    assert len(asserted) > 300
+
+
+@pytest.mark.parametrize(("architecture", "header"), CASES)
+def test_a_wrong_fact_does_not(architecture: str, header: str, headers: Path) -> None:
+    [name, cls] = next(c_types(structs(HEADERS[header][architecture])))
+    fact = f"sizeof({name}) == {ctypes.sizeof(cls) + 1}"
+    source = f'#include <{header}>\n_Static_assert({fact}, "");'
+    assert "static assertion failed" in compile_c(architecture, headers, source, "-fsyntax-only")
+
+
+def test_bit_fields_lie_where_c_puts_them(headers: Path) -> None:
+    """C cannot ask for a bit-field's place, so each is set alone and the bytes are compared."""
+    cls = kvm_x86_64.kvm_ioapic_state_redirtbl_fields
+    fields = [member for member in cls.members if getattr(cls, member).size >> 16]
+    lines = ["#include <linux/kvm.h>"]
+    for member in fields:
+        type_ = "__typeof__(((struct kvm_ioapic_state *)0)->redirtbl[0].fields)"
+        lines.append(f"{type_} set_{member} = {{ .{member} = -1 }};")
+    assembly = compile_c("x86_64", headers, "\n".join(lines), "-S", "-o", "-")
+    for member in fields:
+        body = assembly.partition(f"\nset_{member}:\n")[2].partition("\n\t.globl")[0]
+        in_c = b"".join(
+            bytes(int(size)) if directive == "zero" else bytes([int(size) & 0xFF])
+            for directive, size in re.findall(r"\t\.(byte|zero)\t(-?\d+)", body)
+        )
+        value = cls()
+        setattr(value, member, 0xFF)
+        assert in_c == bytes(value), member
+
+
+@pytest.mark.parametrize(("architecture", "header"), CASES)
+def test_nothing_that_the_header_defines_is_missing(
+    architecture: str, header: str, headers: Path
+) -> None:
+    """What the preprocessor sees, read with regular expressions and not with libclang."""
+    modules = HEADERS[header][architecture]
+    known = {name for module in modules for name in vars(module)}
+    preprocessed = compile_c(architecture, headers, f"#include <{header}>\n", "-E", "-dD")
+    own, file, found = (header, f"asm/{Path(header).name}"), "", []
+    for line in preprocessed.splitlines():
+        if marker := re.match(r'# \d+ "(.*?)"', line):
+            file = marker[1]
+        elif file.endswith(own) and (match := re.match(r"(?:struct|#define) (\w+) +(.+)", line)):
+            found.append((match[1], match[2]))
+    assert len(found) > 50
+    missing = [name for name, text in found if name not in known and not foreign(text, known)]
+    assert missing == []
+
+
+def foreign(text: str, known: set[str]) -> bool:
+    """Whether a macro is no number here: a string, the page size, another one's ioctl."""
+    argument = re.search(r"struct (\w+)\)$", text)
+    return '"' in text or "PAGE_SIZE" in text or bool(argument and argument[1] not in known)

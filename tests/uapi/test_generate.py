@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The committed modules are what the generator makes of the headers."""
+
+from pathlib import Path
+
+import pytest
+
+from pyvmm.errors import Status
+from pyvmm.uapi import fds, generate
+
+
+def test_committed_modules_are_up_to_date(
+    headers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = generate.main(["--headers", str(headers), "--check"])
+    assert (status, capsys.readouterr().out) == (Status.DONE, "")
+
+
+def test_check_shows_what_differs(
+    headers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(generate, "HERE", tmp_path)
+    assert generate.main(["--headers", str(headers)]) == Status.DONE
+    module = tmp_path / "kvm.py"
+    module.write_text(module.read_text().replace("KVM_EXIT_MMIO = 6", "KVM_EXIT_MMIO = 7"))
+    assert generate.main(["--headers", str(headers), "--check"]) == Status.FAILED
+    changed = [line for line in capsys.readouterr().out.splitlines() if line[0] in "+-"]
+    assert changed[2:] == ["-KVM_EXIT_MMIO = 7", "+KVM_EXIT_MMIO = 6"]
+
+
+def test_an_ioctl_of_unknown_fd_is_refused(
+    headers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(fds.ANSWERS, "vcpu", "")
+    assert generate.main(["--headers", str(headers)]) == Status.FAILED
+    assert "KVM_RUN" in capsys.readouterr().err
+
+
+def test_a_directory_without_headers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--headers", str(tmp_path)]) == Status.FAILED
+    assert capsys.readouterr().err.startswith(f"pyvmm: error: {tmp_path} holds no kernel headers")

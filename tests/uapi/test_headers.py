@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A header becomes the values that it says, on the architecture that is asked for."""
+
+from pathlib import Path
+
+import pytest
+
+from pyvmm.uapi.headers import Constant, Header, HeaderError, Ioctl, Member, Struct, read
+
+TREE = {
+    "linux/version.h": "#define LINUX_VERSION_CODE 459276",
+    "asm/types.h": "typedef unsigned int __u32; typedef unsigned long long __u64;",
+    "asm/kvm.h": "struct arch { __u32 only_here; };\n#define FROM_ASM 5",
+    "linux/kvm.h": """
+        #include <asm/types.h>
+        #include <asm/kvm.h>
+        #define _IO(t, n) (((t) << 8) | (n))
+        #define _IOW(t, n, s) ((1U << 30) | (sizeof(s) << 16) | _IO(t, n))
+        #define DECIMAL 10
+        #define BIT (1UL << 3)
+        #define TOP 0xff00000000000000ULL
+        #define NEGATIVE (-1)
+        #define ALIAS DECIMAL
+        #define TEXT "no number"
+        #define TAKES(x) (x)
+        #define EMPTY
+        #define FOREIGN sizeof(struct elsewhere)
+        enum named { FIRST, SECOND = 0x10 };
+        struct flexible { __u32 count; struct { struct { } __empty_items; __u64 items[]; }; };
+        struct example {
+            char text[3][2];
+            void *where;
+            union { __u32 plain; struct { unsigned char a:3, b:5; }; };
+            union { __u64 whole; struct { __u32 low, high; } half; } u[2];
+            struct arch arch;
+            long __reserved;
+        };
+        #define RUN _IO(0xAE, 0x80)
+        #define SET _IOW(0xAE, 0x46, struct example)
+        #define SCALAR _IOW(0xAE, 0x47, __u64)
+        #define ELSEWHERE _IOW(0xAE, 0x48, struct elsewhere)
+    """,
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name, text in TREE.items():
+        (tmp_path / "include" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "include" / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def header(tree: Path) -> Header:
+    return read(tree, "linux/kvm.h", "arm64")
+
+
+def test_version(header: Header) -> None:
+    assert header.version == "7.2.12"
+
+
+def test_constants_are_what_has_an_integer_value(header: Header) -> None:
+    assert [(c.name, c.value) for c in header.constants.values()] == [
+        ("DECIMAL", 10),
+        ("BIT", 8),
+        ("TOP", 0xFF00000000000000),
+        ("NEGATIVE", -1),
+        ("ALIAS", 10),
+        ("FIRST", 0),
+        ("SECOND", 16),
+        ("FROM_ASM", 5),
+    ]
+
+
+def test_a_constant_keeps_its_spelling_and_does_not_compare_it(header: Header) -> None:
+    assert header.constants["BIT"].text == "(1UL<<3)"
+    assert header.constants["SECOND"].text == "0x10"
+    assert header.constants["BIT"] == Constant("BIT", 8, "8")
+
+
+def test_structs_come_after_what_they_are_made_of(header: Header) -> None:
+    assert list(header.structs) == ["flexible", "example_u_half", "example_u", "arch", "example"]
+
+
+def test_struct(header: Header) -> None:
+    assert header.structs["example"] == Struct(
+        "example",
+        56,
+        (
+            Member("text", "u8", (3, 2), 0),
+            Member("where", "ptr", (), 8),
+            Member("plain", "u32", (), 16),
+            Member("a", "u8", (), 16, bit=0, width=3),
+            Member("b", "u8", (), 16, bit=3, width=5),
+            Member("u", "example_u", (2,), 24),
+            Member("arch", "arch", (), 40),
+            Member("__reserved", "s64", (), 48),
+        ),
+    )
+
+
+def test_flexible_array(header: Header) -> None:
+    members = (Member("count", "u32", (), 0), Member("items", "u64", (0,), 8))
+    assert header.structs["flexible"] == Struct("flexible", 8, members)
+
+
+def test_ioctls_are_those_whose_argument_is_known(header: Header) -> None:
+    assert header.ioctls == {
+        "RUN": Ioctl("RUN", 0xAE80, None),
+        "SET": Ioctl("SET", 0x4038AE46, "example"),
+        "SCALAR": Ioctl("SCALAR", 0x4008AE47, "u64"),
+    }
+
+
+def test_a_header_that_does_not_compile(tree: Path) -> None:
+    (tree / "include/linux/kvm.h").write_text("struct broken { nonsense member; };")
+    with pytest.raises(HeaderError, match=r"does not compile for arm64: .*nonsense"):
+        read(tree, "linux/kvm.h", "arm64")
+
+
+def test_a_header_that_is_not_there(tree: Path) -> None:
+    with pytest.raises(HeaderError, match=r"linux/vfio\.h"):
+        read(tree, "linux/vfio.h", "arm64")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["usr/include/aarch64-linux-gnu", "usr/lib/linux/uapi/arm64", "usr/include", "include", "."],
+)
+def test_the_layouts_of_a_directory(place: str, tmp_path: Path) -> None:
+    generic = place if place in ("usr/include", "include", ".") else "usr/include"
+    for name, text in TREE.items():
+        path = tmp_path / (place if name.startswith("asm") else generic) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert read(tmp_path, "linux/kvm.h", "arm64").constants["FROM_ASM"].value == 5
