@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The emulated arm64 host's devices, wherever they sit, bound to their vfio drivers by it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvmm.vfio.device import Device
+from pyvmm.vfio.modes import MODES, open_device
+from pyvmm.vfio.sysfs import PCI, PciFunction, functions
+from tests.vfio.edu import Edu
+from tests.vfio.events import EventFd
+
+# Name in the lab: vendor, device, and the vfio driver that has it there.
+KNOWN = {
+    "bochs": (0x1234, 0x1111, "vfio-pci"),
+    "edu": (0x1234, 0x11E8, "vfio-pci"),
+    "nvme": (0x1B36, 0x0010, "vfio-pci"),
+    "grace": (0x1234, 0x1111, "nvgrace-gpu-vfio-pci"),
+}
+
+Find = Callable[[str], PciFunction]
+
+
+@pytest.fixture(scope="session")
+def find() -> Find:
+    """The function that is a device of this name; skips where there is none."""
+
+    def found(name: str) -> PciFunction:
+        for function in functions():
+            if (function.vendor, function.device, function.driver) == KNOWN[name]:
+                return function
+        pytest.skip(f"no {name} device that vfio has: python -m pyvmm lab test --device {name}")
+
+    return found
+
+
+@pytest.fixture(params=KNOWN)
+def function(request: pytest.FixtureRequest, find: Find) -> PciFunction:
+    """Each device of the lab."""
+    return find(request.param)
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each IOMMU mode."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def nvme(find: Find) -> Iterator[Device]:
+    """The NVMe disk, opened."""
+    with open_device(find("nvme").bdf) as device:
+        yield device
+
+
+@pytest.fixture
+def bochs(find: Find) -> Iterator[Device]:
+    """The display, opened; its BAR0 is memory."""
+    with open_device(find("bochs").bdf) as device:
+        yield device
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    """Every test ends with the descriptors that it began with."""
+    before = _open_files()
+    yield
+    left = _open_files() - before
+    assert not [path for path in left if "vfio" in path or "iommu" in path or "event" in path]
+
+
+def _open_files() -> set[str]:
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them is gone again
+            found.add(f"{fd.name} {fd.readlink()}")
+    return found
+
+
+@pytest.fixture
+def grace(find: Find) -> Iterator[Device]:
+    """The Grace-style GPU, opened."""
+    with open_device(find("grace").bdf) as device:
+        yield device
+
+
+@pytest.fixture
+def edu_function(find: Find) -> PciFunction:
+    """The teaching device, not opened."""
+    return find("edu")
+
+
+@pytest.fixture
+def edu(edu_function: PciFunction) -> Iterator[Edu]:
+    """The teaching device, opened."""
+    with open_device(edu_function.bdf) as device:
+        yield Edu(device)
+
+
+@pytest.fixture
+def edu_in_mode(edu_function: PciFunction, mode: str) -> Iterator[Edu]:
+    """The teaching device, opened in each IOMMU mode."""
+    with open_device(edu_function.bdf, mode) as device:
+        yield Edu(device)
+
+
+@pytest.fixture
+def eventfd() -> Iterator[EventFd]:
+    """An eventfd."""
+    event = EventFd()
+    yield event
+    event.close()
+
+
+@pytest.fixture
+def driverless(find: Find) -> Iterator[PciFunction]:
+    """The NVMe disk, taken from vfio: no driver has it, any that matches may."""
+    function = find("nvme")
+    (function.path / "driver_override").write_text("\n")
+    (function.path / "driver" / "unbind").write_text(str(function))
+    yield function
+    (function.path / "driver_override").write_text("vfio-pci")
+    if function.driver != "vfio-pci":
+        if function.driver:
+            (function.path / "driver" / "unbind").write_text(str(function))
+        (PCI / "drivers_probe").write_text(str(function))
+
+
+@pytest.fixture
+def nvme_with_its_driver(driverless: PciFunction) -> PciFunction:
+    """The NVMe disk as a host has it: nvme drives it, and it is a block device."""
+    (PCI / "drivers" / "nvme" / "bind").write_text(str(driverless))
+    deadline = time.monotonic() + 10
+    while not list(driverless.path.glob("nvme/*/nvme*n1")):  # the namespace is scanned in a worker
+        assert time.monotonic() < deadline, "nvme shows no disk"
+        time.sleep(0.05)
+    return driverless

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A driver for QEMU's teaching device, small enough to test vfio with (docs/specs/edu.rst)."""
+
+import time
+from dataclasses import dataclass
+
+from pyvmm.vfio.device import Device
+from pyvmm.vfio.regions import Region
+
+
+@dataclass
+class Edu:
+    """The teaching device, through its one BAR."""
+
+    device: Device
+
+    # Registers of BAR0.
+    IDENTITY = 0x00
+    IRQ_STATUS = 0x24
+    IRQ_RAISE = 0x60
+    IRQ_ACK = 0x64
+    DMA_FROM = 0x80
+    DMA_TO = 0x88
+    DMA_COUNT = 0x90
+    DMA_COMMAND = 0x98
+    # Where its own 4 KiB of memory lie for DMA, and how far its addresses reach (28 bits).
+    BUFFER = 0x40000
+    LAST_IOVA = 0xFFFFFFF
+
+    @property
+    def bar(self) -> Region:
+        return self.device.regions["BAR0"]
+
+    def read(self, register: int, size: int = 4) -> int:
+        return int.from_bytes(self.bar.read(register, size), "little")
+
+    def write(self, register: int, value: int, size: int = 4) -> None:
+        self.bar.write(register, value.to_bytes(size, "little"))
+
+    def fetch(self, iova: int, size: int) -> None:
+        """Copy from `iova` into the device's memory."""
+        self._dma(iova, self.BUFFER, size, 1)
+
+    def store(self, iova: int, size: int) -> None:
+        """Copy from the device's memory to `iova`."""
+        self._dma(self.BUFFER, iova, size, 1 | 2)
+
+    def _dma(self, source: int, target: int, size: int, command: int) -> None:
+        self.device.config.enable_bus_master()
+        for register, value in (
+            (self.DMA_FROM, source),
+            (self.DMA_TO, target),
+            (self.DMA_COUNT, size),
+            (self.DMA_COMMAND, command),
+        ):
+            self.write(register, value, 8)
+        deadline = time.monotonic() + 10
+        while self.read(self.DMA_COMMAND, 8) & 1:
+            assert time.monotonic() < deadline, "the device does not finish its DMA"
+            time.sleep(0.01)

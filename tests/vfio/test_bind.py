@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Lending a device to vfio and giving it back, on every way out."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.vfio.bind import best_driver, lent
+from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.sysfs import PciFunction, functions
+
+# Lends a device, opens it, says so, and waits to be ended.
+CHILD = """
+import signal, sys
+from pyvmm.vfio.bind import lent
+from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.sysfs import PciFunction
+
+def terminate(signum, frame):
+    raise SystemExit(128 + signum)
+
+signal.signal(signal.SIGTERM, terminate)
+function = PciFunction.find(sys.argv[1])
+with lent(function) as driver, open_device(function.bdf):
+    print(driver, flush=True)
+    signal.pause()
+"""
+
+
+class Stop(Exception):
+    """Ends a block early."""
+
+
+def test_a_device_is_lent_and_given_back(nvme_with_its_driver: PciFunction) -> None:
+    function = nvme_with_its_driver
+    with lent(function) as driver:
+        assert driver == function.driver == "vfio-pci"
+        with open_device(function.bdf) as device:
+            assert device.regions["BAR0"].size
+    assert (function.driver, function.driver_override) == ("nvme", None)
+
+
+def test_a_device_without_a_driver_has_none_afterwards(driverless: PciFunction) -> None:
+    with lent(driverless):
+        assert driverless.driver == "vfio-pci"
+    assert not driverless.driver
+    assert not driverless.driver_override
+
+
+def test_a_device_that_vfio_has_stays_there(function: PciFunction) -> None:
+    before = function.driver, function.driver_override
+    with lent(function) as driver:
+        assert driver == function.driver == before[0]
+    assert (function.driver, function.driver_override) == before
+
+
+def test_given_back_after_a_failure(nvme_with_its_driver: PciFunction) -> None:
+    with pytest.raises(Stop), lent(nvme_with_its_driver):
+        raise Stop
+    assert nvme_with_its_driver.driver == "nvme"
+
+
+def test_given_back_where_the_driver_does_not_want_it(nvme_with_its_driver: PciFunction) -> None:
+    with ExitStack() as stack, pytest.raises(LackingError, match="does not want"):
+        # Any function may be offered to it, and it refuses all that are no ports.
+        stack.enter_context(lent(nvme_with_its_driver, "pcieport"))
+    assert (nvme_with_its_driver.driver, nvme_with_its_driver.driver_override) == ("nvme", None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_given_back_after_a_signal(
+    nvme_with_its_driver: PciFunction, number: signal.Signals
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(nvme_with_its_driver)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout
+        assert child.stdout.readline() == "vfio-pci\n"
+        assert nvme_with_its_driver.driver == "vfio-pci"
+        child.send_signal(number)
+        child.wait(60)
+    assert child.returncode in (128 + number, -number)
+    assert nvme_with_its_driver.driver == "nvme"
+
+
+def test_an_unknown_driver_is_refused(nvme_with_its_driver: PciFunction) -> None:
+    with pytest.raises(LackingError, match="no PCI driver no-such"), ExitStack() as stack:
+        stack.enter_context(lent(nvme_with_its_driver, "no-such"))
+    assert nvme_with_its_driver.driver == "nvme"
+
+
+def test_a_disk_in_use_is_refused(nvme_with_its_driver: PciFunction) -> None:
+    [disk] = nvme_with_its_driver.path.glob("nvme/*/nvme*n1")
+    held = os.open(Path("/dev") / disk.name, os.O_RDONLY | os.O_EXCL)
+    try:
+        with pytest.raises(UsageError, match="stays with the host: its disk"), ExitStack() as stack:
+            stack.enter_context(lent(nvme_with_its_driver))
+    finally:
+        os.close(held)
+    assert nvme_with_its_driver.driver == "nvme"
+
+
+def test_the_hosts_own_devices_are_refused() -> None:
+    bridges = [function for function in functions() if function.is_bridge]
+    if not bridges:
+        pytest.skip("this machine has no PCI bridge: python -m pyvmm lab test")
+    with pytest.raises(UsageError, match="stays with the host"), ExitStack() as stack:
+        stack.enter_context(lent(bridges[0]))
+
+
+def test_the_driver_that_fits_everything(function: PciFunction) -> None:
+    assert best_driver(function) == "vfio-pci"

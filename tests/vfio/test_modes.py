@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Opening devices: the five modes, and one line for each thing that stands in the way."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvmm.errors import LackingError, Status, UsageError
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.vfio import nodes
+from pyvmm.vfio.modes import MODES, open_device, survey
+from pyvmm.vfio.sysfs import PciFunction, functions
+
+# Opens a device as a user without privileges; prints the error's status and text.
+UNPRIVILEGED = """
+import os, resource, sys
+from pyvmm.errors import PyvmmError
+from pyvmm.memory import Mapping
+from pyvmm.vfio.modes import open_device
+
+bdf, mode, limit, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+os.setgid(65534)
+os.setuid(65534)
+try:
+    with open_device(bdf, mode) as device, Mapping.anonymous(size) as memory:
+        device.dma.map(0x10000000, memory)
+        print("mapped")
+except PyvmmError as error:
+    print(error.status, error)
+"""
+
+
+def unprivileged(function: PciFunction, mode: str, limit: int, size: int) -> str:
+    argv = [sys.executable, "-c", UNPRIVILEGED, str(function), mode, str(limit), str(size)]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_every_device_opens_in_every_mode(function: PciFunction, mode: str) -> None:
+    driver = function.driver
+    with open_device(function.bdf, mode) as device:
+        assert device.dma.mode == mode
+        assert device.config.read(0, 2) == function.vendor
+        assert device.report().iommu_mode == mode
+        assert (device.kvm_file is device.fd) == (mode == "iommufd")
+    assert function.driver == driver
+
+
+def test_auto_takes_the_best(function: PciFunction) -> None:
+    assert [str(offer) for offer in survey(function)] == [f"{mode}: available" for mode in MODES]
+    with open_device(function.bdf) as device:
+        assert device.dma.mode == "iommufd"
+
+
+def test_two_devices_share_an_address_space(find: Callable[[str], PciFunction], mode: str) -> None:
+    edu, bochs = find("edu"), find("bochs")
+    with open_device(edu.bdf, mode) as first, open_device(bochs.bdf, beside=first) as second:
+        assert second.dma is first.dma
+        assert second.config.read(2, 2) == bochs.device
+
+
+@pytest.mark.parametrize(
+    ("address", "mode", "why"),
+    [
+        ("0000:01:00", "auto", "is not a PCI address"),
+        ("ffff:ff:1f.7", "auto", "there is no PCI device"),
+        (
+            "0000:00:00.0",
+            "type1",
+            "no IOMMU mode 'type1': it is one of auto, iommufd, vfio_type1v2",
+        ),
+    ],
+)
+def test_wrong_usage(address: str, mode: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        open_device(address, mode)
+
+
+def test_no_iommu() -> None:
+    for function in functions():
+        if not function.group:
+            with pytest.raises(LackingError, match="has no IOMMU group"):
+                open_device(function.bdf)
+            return
+    pytest.skip("every function here has an IOMMU: run it where one has none")
+
+
+def test_a_device_that_no_driver_holds(driverless: PciFunction) -> None:
+    with pytest.raises(LackingError, match="no driver holds it: lend it to vfio with --bind"):
+        open_device(driverless.bdf)
+
+
+def test_a_device_that_the_host_drives(nvme_with_its_driver: PciFunction) -> None:
+    with pytest.raises(LackingError, match="nvme holds it: lend it to vfio with --bind"):
+        open_device(nvme_with_its_driver.bdf)
+
+
+def test_a_group_with_other_drivers() -> None:
+    for function in functions():
+        others = [m for m in (function.group.members() if function.group else []) if m != function]
+        held = [m for m in others if m.driver and not m.cdev and not m.is_bridge]
+        if held and function.cdev:
+            with pytest.raises(LackingError, match=f"{held[0]} \\({held[0].driver}\\)"):
+                open_device(function.bdf)
+            return
+    pytest.skip(
+        "no group here has a vfio device beside a driver's: python -m pyvmm lab test --device edu "
+        "--device-arg='-device nvme,serial=beside,bus=port1,addr=0.1'"
+    )
+
+
+@pytest.mark.parametrize("second", ["iommufd", "vfio_type1v2_iommu"])
+def test_a_busy_device_names_who_has_it(function: PciFunction, mode: str, second: str) -> None:
+    me = f"{Path('/proc/self/comm').read_text().strip()} ({os.getpid()})"
+    with open_device(function.bdf, mode):
+        with pytest.raises(LackingError, match="is busy") as caught:
+            open_device(function.bdf, second)
+        assert f"{me} has it open: end that first" in str(caught.value)
+    with open_device(function.bdf, second):
+        pass
+
+
+def test_no_permission(edu_function: PciFunction, mode: str) -> None:
+    said = unprivileged(edu_function, mode, resource.RLIM_INFINITY, PAGE_SIZE)
+    assert said.startswith(f"{Status.LACKING} no permission on /dev/")
+    assert said.endswith("run as root, or let your user own it (a udev rule)\n")
+
+
+def test_nothing_to_choose_from_without_permission(edu_function: PciFunction) -> None:
+    said = unprivileged(edu_function, "auto", resource.RLIM_INFINITY, PAGE_SIZE)
+    assert said.startswith(f"{Status.LACKING} no IOMMU mode works for {edu_function}: iommufd: no ")
+    assert all(f"{mode}: no permission on /dev/" in said for mode in MODES)
+
+
+@pytest.fixture
+def for_all(edu_function: PciFunction) -> Iterator[PciFunction]:
+    """The teaching device, with its nodes open to every user of the emulated host."""
+    group = edu_function.require_group().number
+    paths = [nodes.CONTAINER, nodes.IOMMUFD, nodes.GROUPS / f"{group}"]
+    paths.append(nodes.CDEVS / f"{edu_function.cdev}")
+    before = [path.stat().st_mode for path in paths]
+    for path in paths:
+        path.chmod(0o666)
+    yield edu_function
+    for path, mode in zip(paths, before, strict=True):
+        path.chmod(mode)
+
+
+def test_a_user_with_permission_needs_no_privilege(for_all: PciFunction, mode: str) -> None:
+    assert unprivileged(for_all, mode, 1 << 20, 1 << 19) == "mapped\n"
+
+
+def test_a_memlock_limit_is_named(for_all: PciFunction, mode: str) -> None:
+    said = unprivileged(for_all, mode, 1 << 16, 1 << 20)
+    assert said.startswith(f"{Status.LACKING} ")
+    assert "0x100000 bytes goes beyond the limit of 0x10000 locked bytes: raise ulimit -l" in said
