@@ -9,6 +9,7 @@ from pyvmm.arch.x86_64.modes import enter_long as enter
 from pyvmm.arch.x86_64.paging import translation as translate
 from pyvmm.arch.x86_64.registers import read, write
 from pyvmm.uapi.kvm_x86_64 import (
+    KVM_GET_CPUID2,
     KVM_GET_SUPPORTED_CPUID,
     KVM_SET_CPUID2,
     kvm_cpuid2,
@@ -44,8 +45,13 @@ def prepare(system: Fd, vm: Fd, vcpu: Fd, index: int = 0) -> None:
 
     Without CPUID a vCPU has 36 bits of physical address, and KVM takes the rest of a page table
     entry for reserved. Secondary vCPUs wait for an INIT that only an in-kernel APIC can send.
+    A vCPU that has CPUID keeps it: one that has run may not be given any other.
     """
     cpuid = kvm_cpuid2.with_room(_MAX_ENTRIES)(nent=_MAX_ENTRIES)
+    vcpu.ioctl(KVM_GET_CPUID2, cpuid)
+    if cpuid.nent:
+        return
+    cpuid.nent = _MAX_ENTRIES
     system.ioctl(KVM_GET_SUPPORTED_CPUID, cpuid)
     vcpu.ioctl(KVM_SET_CPUID2, cpuid)
 
