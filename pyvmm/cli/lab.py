@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm lab``: set up the emulated arm64 host, run commands in it, see and remove what it keeps."""
+"""``pyvmm lab``: set up the emulated arm64 host, run commands in it, see what it keeps."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from pyvmm.cli.progress import progress
-from pyvmm.errors import Status, UsageError
+from pyvmm.errors import UsageError
 from pyvmm.lab import devices, host, qemu
 
 _PYVMM = ("python3", "-m", "pyvmm")
@@ -59,7 +59,8 @@ def _host(options: argparse.Namespace) -> host.Host:
         device_arguments=tuple(options.device_arg),
     )
     with progress() as tell:
-        return host.prepare(machine, options.kernel, tell, program=options.qemu)
+        program = qemu.find(tell, options.qemu)
+        return host.prepare(program, kernel.resolve(options.kernel, tell), machine, tell)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cpu", default="max", metavar="NAME", help="QEMU's CPU model, and options of it")
-    add("--kernel", metavar="NAME", help=f"{host.kernel.NAMES}; the lab's own if it is built")
+    add("--kernel", metavar="NAME", help=f"{kernel.NAMES}; the lab's own if it is built")
     names = ", ".join(devices.DEVICES)
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")

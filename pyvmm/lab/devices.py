@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab.apt import Tell
-from pyvmm.lab.tree import tools
 
 _GIB = 1 << 30
 _RAM = 0x4000_0000  # where the virt machine's RAM begins
@@ -86,13 +84,13 @@ def arguments(devices: Sequence[Device]) -> list[str]:
     return argv
 
 
-def describe(devices: Sequence[Device], memory: int, dtb: Path, tell: Tell) -> None:
+def describe(devices: Sequence[Device], memory: int, dtb: Path, fdtput: Sequence[str]) -> None:
     """Write into a device tree where each grace device's memory is: past the kernel's own.
 
     The firmware of a real machine says so in ``nvidia,gpu-mem-base-pa`` and ``-size``, on the
     function's own node, which the kernel finds by devfn below its root port's.
     """
-    put = [*tools(tell).command("fdtput"), "-p", "-t", "x"]
+    put = [*fdtput, "-p", "-t", "x"]
     base = _RAM + memory
     for slot, device in enumerate(devices, 1):
         if not device.reserved:

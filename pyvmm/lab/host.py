@@ -20,8 +20,10 @@ from typing import BinaryIO
 
 import pyvmm
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, devices, initramfs, kernel, qemu, userland
+from pyvmm.lab import cache, devices, initramfs, tree, userland
 from pyvmm.lab.apt import Tell
+from pyvmm.lab.kernel import Kernel
+from pyvmm.lab.qemu import Machine, Qemu, dump_device_tree
 from pyvmm.lab.streams import Streams
 
 CHECKOUT = Path(pyvmm.__file__).parents[1]
@@ -37,12 +39,12 @@ _COMMAND_LINE = "console=ttyAMA0 panic=-1 quiet loglevel=4 cryptomgr.notests aud
 class Host:
     """What an emulated host is made of. Each `run` is a new one, powered on and off again."""
 
-    qemu: qemu.Qemu
-    kernel: kernel.Kernel
-    machine: qemu.Machine
+    qemu: Qemu
+    kernel: Kernel
+    machine: Machine
     image: Path
     busybox: Path
-    dtb: Path | None
+    fdtput: tuple[str, ...]
 
     def run(
         self,
@@ -104,7 +106,12 @@ class Host:
         argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
         argv += ["-device", "virtio-blk-device,drive=root"]
         argv += _share("checkout", CHECKOUT, ",readonly=on") + _share("pycache", pycache)
-        return argv + (["-dtb", str(self.dtb)] if self.dtb else [])
+        if any(device.reserved for device in self.machine.devices):
+            dtb = scratch / "machine.dtb"
+            dump_device_tree(self.qemu, self.machine, dtb)
+            devices.describe(self.machine.devices, self.machine.memory, dtb, self.fdtput)
+            argv += ["-dtb", str(dtb)]
+        return argv
 
     def _judge(
         self,
@@ -145,18 +152,15 @@ class Host:
         return LackingError(f"QEMU does not start: {complaint.splitlines()[0]}")
 
 
-def prepare(
-    machine: qemu.Machine, kernel_name: str | None, tell: Tell, *, program: str | None = None
-) -> Host:
-    """Bring what a host needs into the cache, and put it together."""
-    found = qemu.find(tell, program)
+def prepare(qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell) -> Host:
+    """Put a host together, and make what it needs of the rest where the cache has none."""
     return Host(
-        qemu=found,
-        kernel=kernel.resolve(kernel_name, tell),
+        qemu=qemu,
+        kernel=kernel,
         machine=machine,
         image=userland.image(tell),
         busybox=userland.busybox(tell),
-        dtb=None,
+        fdtput=tuple(tree.tools(tell).command("fdtput")),
     )
 
 

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building the lab's kernel: from Debian's newest source, or a tree of yours, patched or not.
+
+The compilers come from a tree of Debian's own, entered with chroot in a mount namespace, so
+every machine builds with the same ones. The kernel's source is always mounted at ``/source``
+and its objects at ``/build``: with the paths the same, make builds a variant from a copy of the
+objects and compiles only what a patch touches.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from pyvmm.errors import LackingError, PyvmmError, UsageError
+from pyvmm.lab import cache, kernel, tree
+from pyvmm.lab.apt import RELEASE, Apt, Tell, unpack
+
+FRAGMENT = Path(__file__).with_name("kernel.config")
+CPU_MINUTES = 10  # what a build from nothing takes, by measurement
+_STEPS = 2100  # lines that make prints in it
+# Parts of the source that nothing for arm64 reads, half of its size.
+_UNREAD = (
+    *("drivers/gpu/drm/amd/include", "drivers/gpu/drm/amd/display", "drivers/net/ethernet/*/*"),
+    *("Documentation/[a-z]*", "tools/testing", "tools/perf", "sound/*/*", "arch/*/boot/dts"),
+)
+
+_ENTER = """\
+set -e
+root=$1; shift
+mount --bind "$1" "$root/source"; shift
+mount --bind "$1" "$root/build"; shift
+mount --rbind /dev "$root/dev"
+mount --rbind /proc "$root/proc"
+exec setpriv --pdeathsig TERM nice chroot "$root" /usr/bin/env -i PATH=/usr/bin LC_ALL=C "$@"
+"""
+
+
+def build(name: str, tell: Tell, *, source: Path | None = None, patch: Path | None = None) -> None:
+    """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
+
+    Without ``source`` it is made of Debian's newest kernel source, or, where the variant is a
+    version ("lab:7.2"), of that one's, once. With a ``source`` of yours make decides each time
+    what there is to do. A ``patch`` is put on a copy of the source. Raises `LackingError` where
+    something is missing, `PyvmmError` where the build itself fails.
+    """
+    variant = kernel.directory(name)
+    place = kernel.store() / variant
+    work = cache.root() / "build" / variant
+    if source is None and patch is None and place.exists():
+        return
+    if source is not None and not (source / "arch/arm64/Kconfig").exists():
+        raise UsageError(f"{source} is no kernel source: it has no arch/arm64/Kconfig")
+    root = tree.builder(tell)
+    with cache.locked(work):
+        work.mkdir(exist_ok=True)
+        original = source or _debian_source(name, tell)
+        if patch is not None:
+            original = _patched(root, original, patch, work)
+        _configure(root, original, work)
+        minutes = -(-CPU_MINUTES // (os.cpu_count() or 1))
+        _make(root, original, work, "Image", tell, f"building {name} (about {minutes} minutes)")
+        _install(work / "arch/arm64/boot/Image", place)
+
+
+def _debian_source(name: str, tell: Tell) -> Path:
+    """Debian's kernel source that a name means, unpacked."""
+    apt = Apt(tree.native(), tell)
+    _, _, variant = name.partition(":")
+    version = variant if re.fullmatch(r"\d+\.\d+", variant) else ""
+    package = f"linux-source-{version}" if version else "linux-source"
+    offers = apt.versions(package)
+    newest = [offer for offer in offers if offer.release == f"{RELEASE}-backports"] or offers
+    if not newest:
+        raise LackingError(f"Debian's mirror has no {package}")
+    upstream = newest[0].version.split("-")[0]
+    series = version or ".".join(upstream.split(".")[:2])
+    place = cache.root() / "build" / f"source-{upstream}"
+    with cache.making(place) as partial:
+        if partial is not None:
+            wanted = f"linux-source-{series}={newest[0].version}"
+            archives = apt.fetch(wanted, dependencies=False)
+            unpacked = partial.with_name(partial.name + ".unpacked")
+            try:
+                unpack(archives, unpacked)
+                tell(f"unpacking the source of Linux {upstream}", None)
+                partial.mkdir()
+                _untar(next(unpacked.glob("usr/src/*.tar.xz")), partial)
+            finally:
+                cache.remove(unpacked)
+            archives[0].unlink()
+    return place
+
+
+def _untar(tarball: Path, into: Path) -> None:
+    exclude = [f"--exclude=linux-source-*/{path}/*.[ch]" for path in _UNREAD]
+    argv = ["tar", "-x", "--strip-components=1", *exclude, "-C", str(into), "-f", str(tarball)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LackingError(f"{tarball.name} does not unpack: {done.stderr.strip()}")
+
+
+def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
+    """A copy of the source with a patch on it, and the unpatched kernel's objects beside it."""
+    if not patch.is_file():
+        raise UsageError(f"there is no patch {patch}")
+    copy = work.with_name(work.name + "-source")
+    with cache.making(copy) as partial:
+        if partial is not None:
+            # Hard links cost no space; patch(1) writes a new file and leaves the old one be.
+            subprocess.run(["cp", "-al", source, partial], check=True)
+            shutil.copy(patch, work / "variant.patch")
+            argv = ["patch", "-p1", "--batch", "-d", "/source", "-i", "/build/variant.patch"]
+            done = _enter(root, partial, work, *argv)
+            if done.returncode:
+                raise PyvmmError(f"{patch} does not apply to {source.name}: {_last(done.stdout)}")
+    base = work.with_name("lab")
+    if base.exists() and not (work / ".config").exists():
+        subprocess.run(["cp", "-a", f"{base}/.", work], check=True)
+    return copy
+
+
+def _configure(root: Path, source: Path, work: Path) -> None:
+    """allnoconfig and the fragment, where either has changed."""
+    fragment = FRAGMENT.read_text()
+    used = work / "lab.config"
+    if used.exists() and used.read_text() == fragment and (work / ".config").exists():
+        return
+    used.write_text(fragment)
+    _make(root, source, work, "allnoconfig")
+    configured = set((work / ".config").read_text().splitlines())
+    wanted = [line for line in fragment.splitlines() if line.startswith("CONFIG_")]
+    if missing := {"CONFIG_KVM=y", "CONFIG_VIRTIO_MMIO=y"} & set(wanted) - configured:
+        raise PyvmmError(f"{source} cannot have {', '.join(sorted(missing))}: is it Linux?")
+
+
+def _make(
+    root: Path,
+    source: Path,
+    work: Path,
+    target: str,
+    tell: Tell = lambda what, done: None,
+    what: str = "",
+) -> None:
+    cross = () if tree.native() == "arm64" else ("CROSS_COMPILE=aarch64-linux-gnu-",)
+    argv = ["make", "-C", "/source", "O=/build", "ARCH=arm64", *cross, f"-j{os.cpu_count()}"]
+    argv += ["KCONFIG_ALLCONFIG=/build/lab.config", target]
+    log = work / f"{target}.log"
+    with log.open("w") as output, _entered(root, source, work, *argv) as process:
+        assert process.stdout is not None
+        for count, line in enumerate(process.stdout):
+            output.write(line)
+            tell(what, min(count / _STEPS, 0.99))
+    if process.returncode:
+        raise PyvmmError(f"make {target} failed: {_last(log.read_text())}; its output is {log}")
+
+
+def _entered(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Popen[str]":
+    mapped = ["--map-root-user"] if os.geteuid() else []
+    unshare = ["unshare", "--mount", *mapped, "sh", "-c", _ENTER, "sh"]
+    return subprocess.Popen(
+        [*unshare, root, source.resolve(), work, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _enter(
+    root: Path, source: Path, work: Path, *argv: str
+) -> "subprocess.CompletedProcess[str]":
+    with _entered(root, source, work, *argv) as process:
+        output, _ = process.communicate()
+    return subprocess.CompletedProcess(argv, process.returncode, output)
+
+
+def _install(image: Path, place: Path) -> None:
+    """Put an image in its place in the cache, whole, in one step."""
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / ".partial-Image"
+    shutil.copy(image, partial)
+    partial.rename(place / "Image")
+
+
+def _last(text: str) -> str:
+    """The line that says what went wrong, or the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    errors = [line for line in lines if "error:" in line or "Error" in line]
+    return (errors or lines)[-1] if not errors else errors[0]
