@@ -14,13 +14,18 @@ from types import FrameType
 from pyvmm.errors import PyvmmError, Status
 
 COMMANDS = {
+    "run": "the main job, named: run --vfio BDF is --vfio BDF",
     "caps": "what this kernel and CPU offer a VMM, and why the rest is missing",
     "lab": "an emulated arm64 host with real KVM, vfio and SMMU: set it up, run commands in it",
 }
 
 USAGE = """\
-usage: python -m pyvmm COMMAND [ARGS…]
+usage: python -m pyvmm --vfio BDF [OPTIONS]
+       python -m pyvmm COMMAND [ARGS…]
        python -m pyvmm COMMAND --help
+
+With --vfio, the main job: take a PCI device, register its BARs as memslots, let a guest touch
+them, and say what happened and why (python -m pyvmm run --help).
 
 commands:
 {commands}
@@ -50,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "--help"
+    if command.startswith("--vfio"):
+        arguments, command = ["run", *arguments], "run"
     if command in COMMANDS:
         module = importlib.import_module(f"pyvmm.cli.{command}")
         status: int = module.main(arguments[1:])

@@ -61,18 +61,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _print_report(report: Report, *, everything: bool) -> None:
     print(f"Linux {report.kernel} on {report.arch}, KVM API {report.api_version}\n")
-    console.table(
-        "Verdicts",
-        ("", "", "why"),
-        (
-            (
-                "[green]yes[/]" if verdict.supported else "[red]no[/]",
-                verdict.name,
-                verdict.why,
-            )
-            for verdict in report.verdicts
-        ),
-    )
+    print_verdicts(report)
     if report.features:
         features = asdict(report.features).items()
         console.table("\nCPU", ("feature", "value"), ((k, _feature(v)) for k, v in features))
@@ -95,10 +84,28 @@ def _print_report(report: Report, *, everything: bool) -> None:
         print(f"\n{absent} of {len(report.capabilities)} are absent; --all lists them.")
 
 
+def print_verdicts(report: Report) -> None:
+    """What matters, whether it is supported, and why."""
+    console.table(
+        "Verdicts",
+        ("", "verdict", "why"),
+        (
+            (
+                "[green]yes[/]" if verdict.supported else "[red]no[/]",
+                verdict.name,
+                verdict.why,
+            )
+            for verdict in report.verdicts
+        ),
+    )
+
+
 def _feature(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"{size >> 10} KiB" for size in value)
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return (
+        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    )
 
 
 def _print_diff(before: dict[str, Any], after: dict[str, Any], *, as_json: bool) -> None:

@@ -26,17 +26,28 @@ def stdout() -> "Console":
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text under headings, columns aligned, no frame."""
+    """Print rows of rich markup under headings, columns aligned, no frame."""
+    console = stdout()
     from rich.table import Table
     from rich.text import Text
 
-    console = stdout()
     grid = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False)
     for heading in headings:
-        grid.add_column(heading, style="", header_style="dim")
+        grid.add_column(heading, header_style="dim")
     for row in rows:
         grid.add_row(*(Text.from_markup(cell) for cell in row))
-    console.print(grid)
+    with console.capture() as capture:
+        console.print(grid)
+    # rich pads each line to the table's width; a pipe has no use for that.
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def size(count: int) -> str:
+    """Bytes for a person: ``512 MiB (0x20000000)``."""
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >> shift and not count % (1 << shift):
+            return f"{count >> shift} {unit} ({count:#x})"
+    return f"{count} bytes ({count:#x})"
 
 
 def note(text: str) -> None:

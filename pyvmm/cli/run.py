@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``pyvmm --vfio BDF``: the main job, printed."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pyvmm.cli import console
+from pyvmm.cli.caps import print_verdicts
+from pyvmm.errors import Status, UsageError
+from pyvmm.job import JobOutcome, Plan, perform
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.probing import Probed, Write
+from pyvmm.report import result_of, to_json
+from pyvmm.vfio.modes import AUTO, MODES
+
+_WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
+
+
+def main(argv: list[str]) -> int:
+    """Do the job and print what happened."""
+    args = _parser().parse_args(argv)
+    if args.write and len(args.vfio) > 1:
+        raise UsageError("--write needs to know the device: give one --vfio")
+    outcome = perform(
+        Plan(
+            devices=args.vfio,
+            iommu_mode=args.iommu_mode,
+            bind=args.bind,
+            writes=[_write(text) for text in args.write],
+            guest=args.guest,
+        )
+    )
+    document = to_json(outcome)
+    if args.report:
+        _keep(args.report, document)
+    if args.json:
+        print(json.dumps(document, indent=1))
+    else:
+        _print(outcome)
+    return Status.DONE if document["result"] == "ok" else Status.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyvmm",
+        description="Take a PCI device through vfio, map its BARs, register them as memslots, and "
+        "let a guest read their first and last words with each memory type that it may pick. "
+        "A memslot that KVM rejects is explained and emulated. Nothing is written to the device "
+        "unless --write says so.",
+        epilog="Try it with no arm64 hardware: python -m pyvmm lab run --device grace -- "
+        "--vfio 0000:01:00.0. Other commands: python -m pyvmm --help.",
+    )
+    parser.add_argument(
+        "--vfio",
+        action="append",
+        required=True,
+        metavar="BDF",
+        help="the device's PCI address, as lspci -D prints it; may be given several times",
+    )
+    parser.add_argument(
+        "--iommu-mode",
+        choices=(AUTO, *MODES),
+        default=AUTO,
+        help="how to reach the IOMMU (default: the best that there is)",
+    )
+    parser.add_argument(
+        "--bind",
+        action="store_true",
+        help="lend the device to vfio for the run and give it back afterwards; refused where the "
+        "host uses it",
+    )
+    parser.add_argument(
+        "--write",
+        action="append",
+        default=[],
+        metavar="REGION+OFFSET=VALUE",
+        help="let the guest write a 32-bit word (BAR0+0x10=0xff) and read it back; the old value "
+        "is put back at the end",
+    )
+    parser.add_argument(
+        "--guest",
+        type=Path,
+        metavar="FILE",
+        help="run this payload instead of the probes: assembly source (.s) or a flat binary; its "
+        "argument block lists the BARs",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="keep the JSON in a file, too")
+    return parser
+
+
+def _write(text: str) -> Write:
+    match = _WRITE.fullmatch(text)
+    try:
+        if match:
+            offset, value = int(match["offset"], 0), int(match["value"], 0)
+            if value < 1 << 32:
+                return Write(match["region"].upper(), offset, value)
+    except ValueError:
+        pass
+    raise UsageError(
+        f"--write takes REGION+OFFSET=VALUE of 32 bits, like BAR0+0x10=0xff, not {text}"
+    )
+
+
+def _keep(path: Path, document: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise UsageError(f"cannot write the report to {path}: {error.strerror}") from None
+
+
+def _print(outcome: JobOutcome) -> None:
+    caps = outcome.caps
+    print(f"Linux {caps.kernel} on {caps.arch}, {PAGE_SIZE >> 10} KiB pages\n")
+    print_verdicts(caps)
+    for device in outcome.devices:
+        report = device.report
+        print(
+            f"\n{report.bdf}  {report.vendor}:{report.device}  driver {report.driver}, "
+            f"IOMMU mode {report.iommu_mode}"
+        )
+        console.table(
+            "\nMemslots",
+            ("region", "GPA", "size", "", "why"),
+            (
+                (
+                    slot.part.region,
+                    f"{slot.part.gpa:#x}",
+                    console.size(slot.part.size),
+                    _coloured(slot.outcome, slot.outcome == "registered"),
+                    f"{slot.errno}: {slot.why}" if slot.errno else slot.why,
+                )
+                for slot in device.slots
+            ),
+        )
+    if outcome.probes:
+        console.table(
+            "\nThe guest's accesses",
+            ("at", "memory type", "access", "result", "value", "exits"),
+            (
+                (
+                    f"{probed.region}+{probed.offset:#x}",
+                    probed.attribute,
+                    probed.access,
+                    _coloured(probed.result, probed.result == "ok"),
+                    _value(probed),
+                    str(sum(probed.exits.values())),
+                )
+                for probed in outcome.probes
+            ),
+        )
+    if outcome.guest:
+        print(f"\nthe guest ended with {outcome.guest.ending}")
+    exits = ", ".join(f"{count} {kind}" for kind, count in outcome.exits.items()) or "none"
+    print(f"\nexits: {exits}")
+    print(f"{result_of(outcome)}: {_verdict(outcome)}")
+
+
+def _verdict(outcome: JobOutcome) -> str:
+    slots = [slot for device in outcome.devices for slot in device.slots]
+    registered = sum(slot.outcome == "registered" for slot in slots)
+    parts = [f"{registered} of {len(slots)} BAR areas are memslots"]
+    for slot in slots:
+        if slot.outcome == "rejected":
+            parts.append(f"{slot.part.region} is emulated ({slot.cause})")
+    if outcome.probes:
+        good = sum(probed.result == "ok" for probed in outcome.probes)
+        parts.append(f"{good} of {len(outcome.probes)} guest accesses went well")
+    return ", ".join(parts)
+
+
+def _coloured(word: str, good: bool) -> str:
+    return f"[green]{word}[/]" if good else f"[yellow]{word}[/]"
+
+
+def _value(probed: Probed) -> str:
+    if probed.result == "ok":
+        return f"{probed.value:#010x}"
+    return f"syndrome {probed.syndrome:#x}" if probed.result == "abort" else "-"
