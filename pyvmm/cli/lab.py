@@ -2,94 +2,205 @@
 """``pyvmm lab``: set up the emulated arm64 host, run commands in it, see what it keeps."""
 
 import argparse
+import json
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from pyvmm.cli import console
 from pyvmm.cli.progress import progress
-from pyvmm.errors import UsageError
-from pyvmm.lab import devices, host, qemu
+from pyvmm.errors import Status, UsageError
+from pyvmm.lab import build, cache, devices, host, kernel, matrix, qemu
 
 _PYVMM = ("python3", "-m", "pyvmm")
+# What pytest and hypothesis would write beside the tests, which are read-only there.
+_PYTEST = ("python3", "-m", "pytest", "-p", "no:cacheprovider")
+_TEST_VARIABLES = {"HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
 
 
 def main(argv: list[str]) -> int:
     """Run ``pyvmm lab ARGV``; returns the exit status."""
-    before, dashes, after = _split(argv)
-    options = _parser().parse_args(before)
-    status: int = options.run(options, after if dashes else None)
+    at = argv.index("--") if "--" in argv else len(argv)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(argv[:at])
+    rest = [*unknown, *argv[at + 1 :]]
+    if unknown and options.run is not _test:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest and options.run in (_setup, _status, _clean):
+        parser.error(f"this takes no command: {' '.join(rest)}")
+    status: int = options.run(options, rest)
     return status
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
-    """What is before the first ``--``, whether there is one, and what is after it."""
-    words = list(argv)
-    if "--" not in words:
-        return words, False, []
-    at = words.index("--")
-    return words[:at], True, words[at + 1 :]
+def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    name = options.kernel
+    if options.patch and name in (None, "lab"):
+        name = f"lab:{options.patch.stem}"  # what is patched does not take the place of what is not
+    with progress() as tell:
+        if name is not None and name.partition(":")[0] == "lab":
+            build.build(name, tell, source=options.source, patch=options.patch)
+        elif options.source or options.patch:
+            raise UsageError("--source and --patch make a kernel of the lab's: --kernel lab:NAME")
+        host.prepare(
+            qemu.find(tell, options.qemu), kernel.resolve(name, tell), qemu.Machine(), tell
+        )
+    return Status.DONE
 
 
-def _run(options: argparse.Namespace, command: list[str] | None) -> int:
+def _run(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
-        raise UsageError("lab run needs a command of pyvmm's: lab run -- caps")
+        raise UsageError("give a command of pyvmm's after --: lab run -- caps")
+    return _passed_through(options, [*_PYVMM, *command])
+
+
+def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    colour = ["--color=yes"] if sys.stdout.isatty() else []
+    return _passed_through(options, [*_PYTEST, *colour, *arguments], _TEST_VARIABLES)
+
+
+def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
+    if command:
+        return _passed_through(options, command)
+    if not sys.stdin.isatty():
+        raise UsageError("stdin is no terminal: give a command, lab shell -- COMMAND")
+    return _host(options).shell(["sh", "-l"])
+
+
+def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
+    if not command:
+        raise UsageError("give a command of pyvmm's after --: lab matrix -- caps --json")
+    with progress() as tell:
+        program = qemu.find(tell, options.qemu)
+        kernels = [kernel.resolve(name, tell) for name in options.kernels or [None]]
+        hosts = {
+            (cpu, each.name): host.prepare(program, each, _machine(options, cpu), tell)
+            for cpu in options.cpus
+            for each in kernels
+        }
+        cells = matrix.run(hosts, [*_PYVMM, *command], options.timeout, tell)
+    if options.json:
+        print(json.dumps(matrix.document(cells, command), indent=1))
+    elif options.markdown:
+        print(matrix.markdown(cells))
+    else:
+        console.table("", *matrix.table(cells))
+    return max((cell.status for cell in cells), default=Status.DONE)
+
+
+def _status(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    entries = cache.entries()
+    if options.json:
+        things = [{"name": e.name, "size": e.size, "made": e.made} for e in entries]
+        document = {"schema": "pyvmm.lab.status/1", "root": str(cache.root()), "cached": things}
+        print(json.dumps(document, indent=1))
+        return Status.DONE
+    rows = [(e.name, f"{e.size / (1 << 20):.1f} MiB", _age(time.time() - e.made)) for e in entries]
+    rows.append(("in all", f"{sum(e.size for e in entries) / (1 << 20):.1f} MiB", ""))
+    console.table(f"The lab keeps in {cache.root()}", ("what", "size", "age"), rows)
+    return Status.DONE
+
+
+def _clean(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    console.note(f"removing {cache.root()}")
+    cache.clean()
+    return Status.DONE
+
+
+def _passed_through(
+    options: argparse.Namespace, command: Sequence[str], variables: dict[str, str] | None = None
+) -> int:
+    """Run a command there with this process's own stdout and stderr."""
     return _host(options).run(
-        [*_PYVMM, *command],
+        command,
         stdout=sys.stdout.buffer,
         stderr=sys.stderr.buffer,
         timeout=options.timeout,
+        variables=variables or {},
     )
-
-
-def _shell(options: argparse.Namespace, command: list[str] | None) -> int:
-    here = _host(options)
-    if command:
-        return here.run(
-            command, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer, timeout=options.timeout
-        )
-    if not sys.stdin.isatty():
-        raise UsageError("stdin is no terminal: give a command, lab shell -- COMMAND")
-    return here.shell(["busybox", "sh", "-l"])
 
 
 def _host(options: argparse.Namespace) -> host.Host:
-    machine = qemu.Machine(
-        cpu=options.cpu,
-        memory=options.memory,
-        devices=tuple(devices.lookup(options.device)),
-        device_arguments=tuple(options.device_arg),
-    )
+    machine = _machine(options, options.cpu)
     with progress() as tell:
         program = qemu.find(tell, options.qemu)
         return host.prepare(program, kernel.resolve(options.kernel, tell), machine, tell)
 
 
+def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
+    return qemu.Machine(
+        cpu=cpu,
+        memory=options.memory,
+        devices=tuple(devices.lookup(options.device)),
+        device_arguments=tuple(options.device_arg),
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pyvmm lab", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run a command of pyvmm's there: lab run -- caps")
-    run.set_defaults(run=_run)
-    shell = commands.add_parser("shell", help="a terminal there, or any command after --")
-    shell.set_defaults(run=_shell)
-    for each in (run, shell):
+
+    def command(name: str, about: str, function: object) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        added.set_defaults(run=function)
+        added.add_argument("--qemu", metavar="PROGRAM", help="a QEMU of yours")
+        return added
+
+    setup = command("setup", "bring what is needed into the cache", _setup)
+    setup.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
+    setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT of this tree")
+    setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with this patch")
+    run = command("run", "run a command of pyvmm's: lab run -- caps", _run)
+    test = command("test", "run the tests with pytest, whose arguments are taken", _test)
+    shell = command("shell", "a terminal there, or any command after --", _shell)
+    for each in (run, test, shell):
+        each.add_argument(
+            "--cpu", default="max", metavar="NAME", help="QEMU's CPU, its options too"
+        )
+        each.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
         _machine_options(each)
+    table = command("matrix", "run a command of pyvmm's on CPUs and kernels, as a table", _matrix)
+    table.add_argument("--cpus", type=_names, default=["max"], metavar="NAMES", help="with commas")
+    table.add_argument("--kernels", type=_names, metavar="NAMES", help="with commas")
+    table.add_argument("--json", action="store_true", help="JSON on stdout")
+    table.add_argument("--markdown", action="store_true", help="a table in Markdown")
+    _machine_options(table)
+    status = command("status", "what is cached, its size and age", _status)
+    status.add_argument("--json", action="store_true", help="JSON on stdout")
+    command("clean", "remove what is cached", _clean)
     return parser
 
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--cpu", default="max", metavar="NAME", help="QEMU's CPU model, and options of it")
-    add("--kernel", metavar="NAME", help=f"{kernel.NAMES}; the lab's own if it is built")
     names = ", ".join(devices.DEVICES)
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="the kernel's RAM: 2G")
-    add("--timeout", type=float, metavar="S", help="seconds, from power-on")
-    add("--qemu", metavar="PROGRAM", help="a QEMU of yours")
+    add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on")
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time")
+    return seconds
 
 
 def _size(text: str) -> int:
     """Bytes of a size as QEMU writes it: 512M, 2G."""
     scale = {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper())
-    if scale is None or not text[:-1].isdigit() or not int(text[:-1]):
+    if scale is None or not text[:-1].isdecimal() or not int(text[:-1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write 512M or 2G")
     return int(text[:-1]) * scale
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -168,9 +168,7 @@ def _entered(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Po
     )
 
 
-def _enter(
-    root: Path, source: Path, work: Path, *argv: str
-) -> "subprocess.CompletedProcess[str]":
+def _enter(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
     with _entered(root, source, work, *argv) as process:
         output, _ = process.communicate()
     return subprocess.CompletedProcess(argv, process.returncode, output)

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from pyvmm.errors import LackingError
 
+# The rooms of the cache: package lists and archives, unpacked trees, the kernels' sources and
+# objects, kernels, compiled Python, and consoles' logs.
+KEPT = ("apt", "trees", "build", "kernels", "pycache", "logs")
 _PARTIAL = ".partial-"
 
 
@@ -47,6 +50,7 @@ def making(place: Path) -> Iterator[Path | None]:
             remove(partial)  # a killed maker's leavings
             try:
                 yield partial
+                os.utime(partial)
                 partial.rename(place)
             finally:
                 remove(partial)
@@ -79,6 +83,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def clean() -> None:
+    """Remove all that the lab keeps; what others keep in the same place stays."""
+    for name in KEPT:
+        remove(root() / name)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One thing in the cache: its name under the root, size in bytes, and when it was made."""
@@ -90,12 +100,10 @@ class Entry:
 
 def entries() -> list[Entry]:
     """What is cached and whole, by name."""
-    found = []
-    for kind in sorted(root().glob("*")):
-        children = sorted(kind.glob("[!.]*")) if kind.name in ("trees", "kernels") else [kind]
-        for path in children:
-            found.append(Entry(str(path.relative_to(root())), _size(path), path.stat().st_mtime))
-    return found
+    paths = [path for name in KEPT for path in sorted((root() / name).glob("[!.]*"))]
+    return [
+        Entry(str(path.relative_to(root())), _size(path), path.stat().st_mtime) for path in paths
+    ]
 
 
 def _size(path: Path) -> int:
