@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the kernel's headers say: ioctl numbers, struct layouts, names. It knows nothing else.
 
-Generated from the headers and committed, to be read and grepped; C names stay as they are:
+Generated from the headers and committed, to be read and grepped:
     kvm                 ``linux/kvm.h``: what is the same on arm64 and x86-64
     kvm_arm64           what only arm64 has, or has otherwise
     kvm_x86_64          what only x86-64 has, or has otherwise
     vfio, iommufd       ``linux/vfio.h``, ``linux/iommufd.h``
+
+C names stay as they are. A struct that has none is called after its parent and its member there:
+``kvm_run_mmio`` is the type of ``mmio`` in ``struct kvm_run``.
 
 By hand, for those who use them:
     native              the names that differ, as the running machine has them
@@ -14,8 +17,9 @@ By hand, for those who use them:
     ioctl               what an ioctl is: a number with a name, its fds and its argument
 
 The generator, one step a file:
-    headers             libclang reads a header into plain values
+    headers             libclang reads a header
     fds                 what no header says: the fds and the argument of an ioctl
+    model               what was read, as plain values
     emit                plain values become Python source
     generate            the command that does it all, or checks that it was done
 """

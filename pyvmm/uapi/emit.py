@@ -5,53 +5,16 @@ import functools
 import keyword
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from pyvmm.uapi.fds import fds_of
-from pyvmm.uapi.headers import Constant, Header, Ioctl, Member, Struct
+from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
 
-_CTYPES = {
-    "u8": "c_uint8",
-    "u16": "c_uint16",
-    "u32": "c_uint32",
-    "u64": "c_uint64",
-    "s8": "c_int8",
-    "s16": "c_int16",
-    "s32": "c_int32",
-    "s64": "c_int64",
-    "ptr": "c_uint64",
+_CTYPES = {"ptr": "c_uint64"} | {
+    f"{sign}{bits}": f"c_{name}{bits}"
+    for sign, name in (("u", "uint"), ("s", "int"))
+    for bits in (8, 16, 32, 64)
 }
 _WIDTH = 100
-
-
-def split(first: Header, second: Header) -> tuple[Header, Header, Header]:
-    """Return what two architectures have in common, and what remains of each."""
-    common = Header(
-        version=first.version,
-        constants={n: c for n, c in first.constants.items() if second.constants.get(n) == c},
-        structs={n: s for n, s in first.structs.items() if _alike(n, first, second)},
-        ioctls={
-            name: ioctl
-            for name, ioctl in first.ioctls.items()
-            if second.ioctls.get(name) == ioctl and _alike(ioctl.argument, first, second)
-        },
-    )
-    return common, _without(first, common), _without(second, common)
-
-
-def _alike(type: str | None, first: Header, second: Header) -> bool:
-    """Whether a type, with all that it is made of, is the same in both."""
-    one, other = first.structs.get(type or ""), second.structs.get(type or "")
-    return one == other and (one is None or all(_alike(m.type, first, second) for m in one.members))
-
-
-def _without(header: Header, common: Header) -> Header:
-    return replace(
-        header,
-        constants={n: c for n, c in header.constants.items() if n not in common.constants},
-        structs={n: s for n, s in header.structs.items() if n not in common.structs},
-        ioctls={n: i for n, i in header.ioctls.items() if n not in common.ioctls},
-    )
 
 
 def source(header: Header, docstring: str, base: str | None = None) -> str:
@@ -75,7 +38,7 @@ def source(header: Header, docstring: str, base: str | None = None) -> str:
         *_import("ctypes", words & {"Array", *_CTYPES.values()}),
         *_import("typing", words & {"Annotated"}),
         "",
-        *_import("pyvmm.uapi.ioctl", {"Ioctl"}),
+        *_import("pyvmm.uapi.ioctl", words & {"Ioctl"}),
         *(_import(base, structs - set(header.structs)) if base else []),
         *_import("pyvmm.uapi.layout", words & {"Struct", "at", *_CTYPES}),
         "",

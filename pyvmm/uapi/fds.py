@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the headers leave out about an ioctl: the fd it belongs to, and a few arguments.
 
-The fds are those that Documentation/virt/kvm/api.rst names under "Type:", and that the kernel's
+The fds are those that Documentation/virt/kvm/api.rst names under "Type:" and that the kernel's
 ioctl functions answer: kvm_dev_ioctl, kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl with
-their arch parts, drivers/vfio and drivers/iommu/iommufd. An ioctl that several fds answer stands
-under each. The generator refuses a header with an ioctl that has no line here.
+their arch parts, drivers/vfio and drivers/iommu/iommufd. Where the two differ the code is right:
+KVM_MEMORY_ENCRYPT_REG_REGION is the VM's and not the system's, and x86's /dev/kvm has attributes
+too. An ioctl that several fds answer stands under each. The generator refuses a header with an
+ioctl that has no line here.
 """
 
 from pyvmm.uapi.ioctl import Fd

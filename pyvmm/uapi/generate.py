@@ -6,8 +6,9 @@
     python -m pyvmm.uapi.generate --headers DIR [--check]
 
 DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
-that `pyvmm.uapi.headers` reads for both architectures. To add a header: name it in `MODULES`, run
-this, and give each ioctl that it complains about a line in `pyvmm.uapi.fds`.
+that `pyvmm.uapi.headers` can read for both architectures. To add a header, name it in `MODULES`,
+run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`; if its constants have a
+prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find it by themselves.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi import emit
 from pyvmm.uapi.fds import fds_of
-from pyvmm.uapi.headers import HeaderError, read
+from pyvmm.uapi.model import HeaderError, split
 
 # Module → header. One with an architecture's own part has a module for each (kvm_arm64).
 MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommufd.h"}
@@ -32,11 +33,13 @@ def generate(headers: Path) -> dict[str, str]:
 
     Raises `HeaderError` where the headers are not usable, or an ioctl's fd is not known.
     """
+    from pyvmm.uapi.headers import read  # needs libclang
+
     sources = {}
     for module, name in MODULES.items():
         arm64, x86_64 = read(headers, name, "arm64"), read(headers, name, "x86_64")
         _refuse_unknown_ioctls(name, {**arm64.ioctls, **x86_64.ioctls})
-        common, arm64, x86_64 = emit.split(arm64, x86_64)
+        common, arm64, x86_64 = split(arm64, x86_64)
         release = f"``{name}`` of Linux {common.version.rpartition('.')[0]}"
         sources[module] = emit.source(common, f"{release}: what arm64 and x86-64 have in common.")
         for suffix, own in (("arm64", arm64), ("x86_64", x86_64)):

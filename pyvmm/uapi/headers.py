@@ -11,30 +11,26 @@ no integer there is no constant. The same pass gives an ioctl's number, so an io
 another architecture defines does not exist on this one.
 """
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from clang import cindex
-from clang.cindex import Cursor, CursorKind, Diagnostic, TranslationUnit, Type, TypeKind
-
-from pyvmm.errors import PyvmmError
+from pyvmm.errors import LackingError
 from pyvmm.uapi.fds import ARGUMENTS
+from pyvmm.uapi.model import SCALARS, Constant, Header, HeaderError, Ioctl, Member, Struct
+
+try:
+    from clang import cindex
+    from clang.cindex import Cursor, CursorKind, Diagnostic, TranslationUnit, Type, TypeKind
+except ImportError:
+    raise LackingError(
+        "reading kernel headers needs the package libclang: pip install 'pyvmm[headers]'"
+    ) from None
 
 # Our name of an architecture → its name in the kernel tree, and GNU's.
 ARCHITECTURES = {"arm64": ("arm64", "aarch64-linux-gnu"), "x86_64": ("x86", "x86_64-linux-gnu")}
 
-# arm64's asm/kvm.h uses SZ_64K of linux/sizes.h, which is not installed for userspace, and
-# __GENMASK of linux/bits.h, which it does not include.
-_DEFINES = ("-DSZ_64K=0x10000",)
-_PRELUDE = """\
-#include <linux/version.h>
-#if __has_include(<linux/bits.h>)
-#include <linux/bits.h>
-#endif
-"""
-
-_SCALARS = {
+_KINDS = {
     **dict.fromkeys((TypeKind.CHAR_S, TypeKind.CHAR_U, TypeKind.UCHAR, TypeKind.BOOL), "u8"),
     TypeKind.SCHAR: "s8",
     TypeKind.SHORT: "s16",
@@ -45,60 +41,17 @@ _SCALARS = {
     **dict.fromkeys((TypeKind.ULONG, TypeKind.ULONGLONG), "u64"),
     TypeKind.POINTER: "ptr",
 }
-
-
 _IOCTL_MACROS = ("_IO", "_IOR", "_IOW", "_IOWR")
 
-
-class HeaderError(PyvmmError):
-    """A directory holds no kernel headers, or they do not compile."""
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A macro or an enum member with an integer value."""
-
-    name: str
-    value: int
-    text: str = field(compare=False)  # as the header spells it
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of a struct; those of anonymous members count as the struct's own."""
-
-    name: str
-    type: str  # "u32", "ptr", or a struct's name
-    counts: tuple[int, ...]  # an array's lengths, outermost first; 0 is a flexible array
-    offset: int  # bytes
-    bit: int = 0
-    width: int = 0  # bits; 0 is no bit-field
-
-
-@dataclass(frozen=True)
-class Struct:
-    """A struct or a union. One without a name is called after its parent and its member."""
-
-    name: str
-    size: int  # bytes
-    members: tuple[Member, ...]
-
-
-@dataclass(frozen=True)
-class Ioctl:
-    name: str
-    number: int
-    argument: str | None  # a Member's type; None where the macro gives none
-
-
-@dataclass(frozen=True)
-class Header:
-    """What one header says to one architecture, in the header's order."""
-
-    version: str  # of the kernel, "7.2.12"
-    constants: dict[str, Constant]
-    structs: dict[str, Struct]
-    ioctls: dict[str, Ioctl]
+# What arm64's asm/kvm.h uses and does not include: linux/bits.h, and of linux/sizes.h, which is
+# not installed for userspace, SZ_64K.
+_INCLUDES = """\
+#define SZ_64K 0x10000
+#if __has_include(<linux/bits.h>)
+#include <linux/bits.h>
+#endif
+#include <{header}>
+"""
 
 
 def read(directory: Path, header: str, architecture: str) -> Header:
@@ -110,14 +63,14 @@ def read(directory: Path, header: str, architecture: str) -> Header:
     arguments = [
         *("-x", "c", "-std=gnu11", "-nostdinc", "-ferror-limit=0", "-w"),
         f"--target={ARCHITECTURES[architecture][1]}",
-        *_DEFINES,
         *(f"-I{path}" for path in paths),
     ]
-    includes = f"{_PRELUDE}#include <{header}>\n"
+    includes = _INCLUDES.format(header=header)
     unit = _parse(includes, arguments)
     if errors := _errors(unit):
         raise HeaderError(
-            f"{header} in {directory} does not compile for {architecture}: {errors[0]}"
+            f"{header} in {directory} does not compile for {architecture}: {errors[0].spelling} "
+            f"({errors[0].location.file}:{errors[0].location.line})"
         )
     files = [str(path / name) for name in (header, f"asm/{Path(header).name}") for path in paths]
     own = sorted(
@@ -127,10 +80,9 @@ def read(directory: Path, header: str, architecture: str) -> Header:
     macros = {cursor.spelling: body for cursor in own if (body := _body(cursor))}
     structs = _structs(own)
     values, types = _evaluate(includes, arguments, macros)
-    code = values.pop("LINUX_VERSION_CODE")
     numbers = {name: value for name, value in values.items() if macros[name][0] in _IOCTL_MACROS}
     return Header(
-        version=f"{code >> 16}.{code >> 8 & 255}.{code & 255}",
+        version=_version(paths[-1]),
         constants={
             constant.name: constant
             for cursor in own
@@ -155,6 +107,14 @@ def include_paths(directory: Path, architecture: str) -> list[Path]:
         f"{directory} holds no kernel headers for {architecture}: give an unpacked linux-libc-dev, "
         f"or the INSTALL_HDR_PATH of `make headers_install ARCH={kernel}`"
     )
+
+
+def _version(include: Path) -> str:
+    code = re.search(r"LINUX_VERSION_CODE (\d+)", (include / "linux/version.h").read_text())
+    if code is None:
+        raise HeaderError(f"{include}/linux/version.h names no version")
+    number = int(code[1])
+    return f"{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
 def _parse(source: str, arguments: list[str]) -> TranslationUnit:
@@ -185,7 +145,7 @@ def _evaluate(
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Return the value of each macro that has one, and the argument type of each ioctl."""
     lines = includes.splitlines()
-    for name, body in {**macros, "LINUX_VERSION_CODE": [""]}.items():
+    for name, body in macros.items():
         lines.append(f"enum {{ value_of_{name} = ({name}) }};")
         if body[0] in _IOCTL_MACROS[1:]:
             *_, argument = " ".join(body[2:-1]).split(",")
@@ -201,14 +161,15 @@ def _evaluate(
             values[member.spelling.removeprefix("value_of_")] = member.enum_value
         elif cursor.kind == CursorKind.VAR_DECL:
             pointee = cursor.type.get_pointee().get_canonical()
-            types[cursor.spelling.removeprefix("argument_of_")] = _type(pointee, {}, "")[0]
+            name = cursor.spelling.removeprefix("argument_of_")
+            types[name], _ = _type(pointee, {}, name)
     return values, types
 
 
 def _argument(ioctl: str, types: dict[str, str], structs: dict[str, Struct]) -> str | None:
     """Return the type that an ioctl's pointer leads to, where this architecture has it."""
     argument = ARGUMENTS.get(ioctl, types.get(ioctl))
-    return argument if argument in structs or argument in _SCALARS.values() else None
+    return argument if argument in structs or argument in SCALARS else None
 
 
 def _constants(
@@ -245,7 +206,7 @@ def _members(record: Type, structs: dict[str, Struct], name: str, base: int) -> 
         if not member.isidentifier():  # anonymous: its members are the parent's
             yield from _members(cursor.type, structs, name, base + bits // 8)
         elif cursor.is_bitfield():
-            kind, _ = _type(cursor.type.get_canonical(), structs, "")
+            kind, _ = _type(cursor.type.get_canonical(), structs, member)
             unit = 8 * cursor.type.get_size()
             offset, bit = base + bits // unit * unit // 8, bits % unit
             yield Member(member, kind, (), offset, bit, cursor.get_bitfield_width())
@@ -267,4 +228,6 @@ def _type(type: Type, structs: dict[str, Struct], unnamed: str) -> tuple[str, tu
         return name, ()
     if type.kind == TypeKind.UINT128:
         return "u8", (16,)
-    return _SCALARS[type.kind], ()
+    if type.kind not in _KINDS:
+        raise HeaderError(f"{unnamed} is a {type.spelling}, which no kernel header had before")
+    return _KINDS[type.kind], ()

@@ -5,10 +5,10 @@ For code that is the same on both: type checkers see arm64's, so that code keeps
 that both have. Code of one architecture imports `kvm_arm64` or `kvm_x86_64` instead.
 """
 
-import platform
+import os
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or platform.machine() == "aarch64":
+if TYPE_CHECKING or os.uname().machine == "aarch64":
     from pyvmm.uapi import kvm_arm64 as module
     from pyvmm.uapi.kvm_arm64 import (
         KVM_COALESCED_MMIO_PAGE_OFFSET,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pyvmm.uapi import emit
-from pyvmm.uapi.headers import Constant, Header, Ioctl, Member, Struct
+from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
 
 
 def header(
@@ -77,27 +77,6 @@ def test_an_ioctl_has_its_fds_and_argument() -> None:
     ioctl = run(header(structs=(one_reg,), ioctls=(get,))).KVM_GET_ONE_REG
     assert (ioctl, ioctl.name, ioctl.fds) == (0x4010AEAB, "KVM_GET_ONE_REG", ("vcpu",))
     assert ioctl.argument.__name__ == "kvm_one_reg"
-
-
-def test_split_takes_apart_what_differs_and_all_that_holds_it() -> None:
-    def architecture(type_: str, value: int) -> Header:
-        return header(
-            Constant("SAME", 1, "1"),
-            Constant("OTHER", value, str(value)),
-            structs=(
-                struct("same", Member("a", "u64", (), 0)),
-                struct("regs", Member("a", type_, (), 0)),
-                struct("run", Member("regs", "regs", (), 0)),
-            ),
-            ioctls=(Ioctl("KVM_RUN", 1, None), Ioctl("KVM_GET_REGS", 2, "run")),
-        )
-
-    common, first, second = emit.split(architecture("u64", 1), architecture("s64", 2))
-    assert (list(common.constants), list(common.structs)) == (["SAME"], ["same"])
-    assert list(common.ioctls) == ["KVM_RUN"]
-    for own in (first, second):
-        assert (list(own.constants), list(own.structs)) == (["OTHER"], ["regs", "run"])
-        assert list(own.ioctls) == ["KVM_GET_REGS"]
 
 
 def test_structs_of_the_base_module_are_imported() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.uapi.headers import Constant, Header, HeaderError, Ioctl, Member, Struct, read
+from pyvmm.uapi.headers import read
+from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
 
 TREE = {
     "linux/version.h": "#define LINUX_VERSION_CODE 459276",

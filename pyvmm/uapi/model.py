@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a header says, as plain values: constants, structs and ioctls that can be compared.
+
+`pyvmm.uapi.headers` makes them, `pyvmm.uapi.emit` writes them down as Python.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from pyvmm.errors import PyvmmError
+
+# What a member can be, besides a struct: C's integers by their size, and a pointer.
+SCALARS = ("u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "ptr")
+
+
+class HeaderError(PyvmmError):
+    """A directory holds no kernel headers, or they cannot be read."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A macro or an enum member with an integer value."""
+
+    name: str
+    value: int
+    text: str = field(compare=False)  # as the header spells it
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of a struct; those of anonymous members count as the struct's own."""
+
+    name: str
+    type: str  # one of SCALARS, or a struct's name
+    counts: tuple[int, ...]  # an array's lengths, outermost first; 0 is a flexible array
+    offset: int  # bytes
+    bit: int = 0
+    width: int = 0  # bits; 0 is no bit-field
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A struct or a union. One without a name is called after its parent and its member."""
+
+    name: str
+    size: int  # bytes
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Ioctl:
+    """An ioctl's number, and the type that its pointer leads to; None where it has no pointer."""
+
+    name: str
+    number: int
+    argument: str | None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one header says to one architecture, in the header's order."""
+
+    version: str  # of the kernel, "7.2.12"
+    constants: dict[str, Constant]
+    structs: dict[str, Struct]
+    ioctls: dict[str, Ioctl]
+
+
+def split(first: Header, second: Header) -> tuple[Header, Header, Header]:
+    """Return what two architectures have in common, and what remains of each.
+
+    A struct is common if all that it is made of is, an ioctl if its argument is.
+    """
+    common = Header(
+        version=first.version,
+        constants={n: c for n, c in first.constants.items() if second.constants.get(n) == c},
+        structs={n: s for n, s in first.structs.items() if _alike(n, first, second)},
+        ioctls={
+            name: ioctl
+            for name, ioctl in first.ioctls.items()
+            if second.ioctls.get(name) == ioctl and _alike(ioctl.argument, first, second)
+        },
+    )
+    return common, _without(first, common), _without(second, common)
+
+
+def _alike(type: str | None, first: Header, second: Header) -> bool:
+    """Whether a type, with all that it is made of, is the same in both."""
+    one, other = first.structs.get(type or ""), second.structs.get(type or "")
+    return one == other and (one is None or all(_alike(m.type, first, second) for m in one.members))
+
+
+def _without(header: Header, common: Header) -> Header:
+    return replace(
+        header,
+        constants={n: c for n, c in header.constants.items() if n not in common.constants},
+        structs={n: s for n, s in header.structs.items() if n not in common.structs},
+        ioctls={n: i for n, i in header.ioctls.items() if n not in common.ioctls},
+    )

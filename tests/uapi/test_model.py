@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two architectures' headers are taken apart into what is common and what is not."""
+
+from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct, split
+
+
+def architecture(type_: str, value: int) -> Header:
+    """A header whose struct regs, and one constant, differ with the arguments."""
+    structs = (
+        Struct("same", 8, (Member("a", "u64", (), 0),)),
+        Struct("regs", 8, (Member("a", type_, (), 0),)),
+        Struct("run", 8, (Member("regs", "regs", (), 0),)),
+    )
+    return Header(
+        "7.2.12",
+        {"SAME": Constant("SAME", 1, "1"), "OTHER": Constant("OTHER", value, "")},
+        {struct.name: struct for struct in structs},
+        {"KVM_RUN": Ioctl("KVM_RUN", 1, None), "KVM_GET_REGS": Ioctl("KVM_GET_REGS", 2, "run")},
+    )
+
+
+def test_what_differs_takes_all_that_holds_it_along() -> None:
+    common, first, second = split(architecture("u64", 1), architecture("s64", 2))
+    assert (list(common.constants), list(common.structs)) == (["SAME"], ["same"])
+    assert list(common.ioctls) == ["KVM_RUN"]
+    for own in (first, second):
+        assert (list(own.constants), list(own.structs)) == (["OTHER"], ["regs", "run"])
+        assert list(own.ioctls) == ["KVM_GET_REGS"]
+
+
+def test_what_one_has_alone_stays_with_it() -> None:
+    one = architecture("u64", 1)
+    other = Header("7.2.12", {}, {}, {})
+    assert split(one, other) == (other, one, other)
+
+
+def test_the_same_twice_is_all_common() -> None:
+    one = architecture("u64", 1)
+    empty = Header("7.2.12", {}, {}, {})
+    assert split(one, one) == (one, empty, empty)
