@@ -20,7 +20,6 @@ A C member whose name starts with two underscores loses one: Python would mangle
 import ctypes
 import functools
 import types
-from collections.abc import Iterator
 from ctypes import Array
 from typing import (
     TYPE_CHECKING,
@@ -48,22 +47,13 @@ s32 = Annotated[int, ctypes.c_int32]
 s64 = Annotated[int, ctypes.c_int64]
 ptr = Annotated[int, ctypes.c_uint64]  # an address in this process (HVA)
 
-
 # No padding of ctypes' own; Python 3.14 wants to be told that this is Microsoft's way to do it.
 _PACKED: dict[str, Any] = {"_pack_": 1, "_layout_": "ms"}
 
 
-class Place(NamedTuple):
-    """Where a member sits: bytes from the struct's start, and for a bit-field the bits in it."""
-
-    offset: int
-    bit: int
-    width: int  # 0: not a bit-field
-
-
 def at(offset: int, bit: int = 0, width: int = 0) -> Any:
     """Place a member `offset` bytes into its struct; a bit-field is `width` bits from `bit`."""
-    return Place(offset, bit, width)
+    return offset, bit, width
 
 
 class _Member(NamedTuple):
@@ -120,11 +110,10 @@ def _fields(members: list[_Member], here: int, size: int) -> tuple[list[Any], li
     """Return ctypes' fields from byte `here` to `size`, and which of them are anonymous."""
     fields: list[tuple[str, Any]] = []
     anonymous: list[str] = []
-    for group in _overlapping(members):
-        start = group[0].start
+    for start, end, group in _overlapping(members):
         if start > here:
             fields.append((f"_gap_{here}", ctypes.c_uint8 * (start - here)))
-        here = max(member.end for member in group)
+        here = end
         if len(group) == 1 and not group[0].width:
             fields.append((group[0].name, group[0].type))
         else:
@@ -135,18 +124,19 @@ def _fields(members: list[_Member], here: int, size: int) -> tuple[list[Any], li
     return fields, anonymous
 
 
-def _overlapping(members: list[_Member]) -> Iterator[list[_Member]]:
-    """Group members that share bytes, in the order of their offsets."""
-    group: list[_Member] = []
-    end = 0
+def _overlapping(members: list[_Member]) -> list[tuple[int, int, list[_Member]]]:
+    """Group members that share bytes: where each group starts and ends, and who is in it."""
+    groups: list[tuple[int, int, list[_Member]]] = []
+    end = -1
     for member in sorted(members):
-        if group and member.start >= end:
-            yield group
-            group = []
-        group.append(member)
-        end = max(end, member.end)
-    if group:
-        yield group
+        if member.start >= end:
+            groups.append((member.start, member.end, [member]))
+            end = member.end
+        else:
+            start, _, group = groups[-1]
+            end = max(end, member.end)
+            groups[-1] = (start, end, [*group, member])
+    return groups
 
 
 def _union(group: list[_Member]) -> type[ctypes.Union]:
@@ -155,7 +145,7 @@ def _union(group: list[_Member]) -> type[ctypes.Union]:
     anonymous: list[str] = []
     for member in group:
         if member.start > group[0].start or member.width:
-            anonymous.append(f"_{member.name}")
+            anonymous.append(f"_of_{member.name}")
             fields.append((anonymous[-1], _placed(member, member.start - group[0].start)))
         else:
             fields.append((member.name, member.type))
@@ -217,5 +207,7 @@ def _show(value: object) -> str:
     if isinstance(value, int):
         return str(value) if -10 < value < 10 else f"{value:#x}"
     if isinstance(value, Array):
+        if not any(bytes(value)):  # padding, most often
+            return f"[0] * {len(value)}"
         return f"[{', '.join(map(_show, value))}]"
     return repr(value)

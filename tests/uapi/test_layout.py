@@ -95,8 +95,10 @@ def test_repr_names_every_member() -> None:
     value = example(first=header(id=1), number=0x10, low=1)
     assert repr(value) == (
         "example(first=header(id=1, version=0), number=0x10, address=0x10, signed=0, "
-        "array=[0, 0, 0], low=1, high=0)"
+        "array=[0] * 3, low=1, high=0)"
     )
+    value.array[1] = 0xAB
+    assert "array=[0, 0xab, 0]" in repr(value)
 
 
 def test_with_room_places_the_array_behind_the_struct() -> None:
