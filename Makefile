@@ -18,8 +18,8 @@ TEST_PACKAGES := \
 
 .PHONY: run test lint unit lab-test bench packages-run packages-test clean
 
-run: $(BIN)/pyvmm
-	$(PYVMM) lab run -- caps
+run: packages-run $(BIN)/pyvmm
+	$(if $(VFIO),$(PYVMM) --vfio $(VFIO),$(PYVMM) lab run --device bochs -- --vfio 0000:01:00.0)
 
 test: packages-test lint unit lab-test
 

@@ -5,11 +5,11 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pyvmm.cli import console
 from pyvmm.cli.caps import print_verdicts
-from pyvmm.errors import Status, UsageError
+from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.job import JobOutcome, Plan, perform
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.probing import Probed, Write
@@ -24,6 +24,8 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     if args.write and len(args.vfio) > 1:
         raise UsageError("--write needs to know the device: give one --vfio")
+    if args.report:
+        _open(args.report).close()  # a run is not to be lost for want of a place to put it
     outcome = perform(
         Plan(
             devices=args.vfio,
@@ -34,12 +36,12 @@ def main(argv: list[str]) -> int:
         )
     )
     document = to_json(outcome)
-    if args.report:
-        _keep(args.report, document)
     if args.json:
         print(json.dumps(document, indent=1))
     else:
         _print(outcome)
+    if args.report:
+        _keep(args.report, document)
     return Status.DONE if document["result"] == "ok" else Status.FAILED
 
 
@@ -106,11 +108,21 @@ def _write(text: str) -> Write:
     )
 
 
-def _keep(path: Path, document: dict[str, Any]) -> None:
+def _open(path: Path) -> TextIO:
     try:
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        return path.open("a")
     except OSError as error:
         raise UsageError(f"cannot write the report to {path}: {error.strerror}") from None
+
+
+def _keep(path: Path, document: dict[str, Any]) -> None:
+    try:
+        with _open(path) as file:
+            file.truncate(0)
+            json.dump(document, file, indent=1)
+            file.write("\n")
+    except OSError as error:
+        raise LackingError(f"cannot write the report to {path}: {error.strerror}") from None
 
 
 def _print(outcome: JobOutcome) -> None:
