@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One access to guest memory: where, how much, and what for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pyvmm.arch.arm64.bits import DOUBLEWORD, align_down
+
+INSTRUCTION_SIZE = 4  # bytes
+
+
+class Kind(StrEnum):
+    """What an access does to memory."""
+
+    READ = "read"
+    WRITE = "write"
+    FETCH = "fetch"
+    MAINTENANCE = "cache maintenance"
+
+
+@dataclass(frozen=True)
+class Access:
+    """`size` bytes at guest virtual address `va`."""
+
+    va: int
+    size: int
+    kind: Kind
+    unprivileged: bool = False
+    """Checked with EL0's permissions even at EL1 (LDTR, STTR)."""
+
+    def pages(self, page_size: int) -> Iterator["Access"]:
+        """The parts of this access that lie within one page each, lowest address first.
+
+        Addresses wrap around at 2**64, as the CPU's do.
+        """
+        va, left = self.va, self.size
+        while left:
+            size = min(left, align_down(va, page_size) + page_size - va)
+            yield replace(self, va=va, size=size)
+            va, left = (va + size) & DOUBLEWORD, left - size
+
+
+def fetch(pc: int) -> Access:
+    """The access that reads the instruction at `pc` itself."""
+    return Access(pc, INSTRUCTION_SIZE, Kind.FETCH)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The fields that most loads and stores share, and the tables behind size and opc."""
+
+from pyvmm.arch.arm64.a64.operation import Element, Indexing, Transfer
+from pyvmm.arch.arm64.bits import bit, bits
+
+PREFETCH = "a prefetch, which never faults"
+
+
+def general(number: int) -> str:
+    """A general-purpose register of an operand: 31 is the zero register."""
+    return "xzr" if number == 31 else f"x{number}"
+
+
+def base(word: int) -> str:
+    """Rn, bits 9:5, as an address: 31 is the stack pointer."""
+    number = bits(word, 9, 5)
+    return "sp" if number == 31 else f"x{number}"
+
+
+def target(word: int) -> str:
+    """Rt, bits 4:0, general-purpose."""
+    return general(bits(word, 4, 0))
+
+
+def whole(number: int, size: int) -> Element:
+    """A SIMD&FP register as a scalar of `size` bytes: B, H, S, D or Q."""
+    return Element(f"v{number}", size, lanes=(0,))
+
+
+def sized(word: int) -> tuple[Element, bool] | str | None:
+    """The element of a load or store of one register, and whether it is a load.
+
+    From size (bits 31:30), V (bit 26) and opc (bits 23:22). A string for a prefetch, None where
+    the encoding is unallocated.
+    """
+    size, opc = bits(word, 31, 30), bits(word, 23, 22)
+    if bit(word, 26):
+        if not opc & 0b10:
+            return whole(bits(word, 4, 0), 1 << size), bool(opc & 1)
+        return (whole(bits(word, 4, 0), 16), bool(opc & 1)) if size == 0 else None
+    if opc < 0b10:
+        return Element(target(word), 1 << size), opc == 0b01
+    if size == 3:
+        return PREFETCH if opc == 0b10 else None
+    if size == 2 and opc == 0b11:
+        return None
+    return Element(target(word), 1 << size, sign_extend_to=64 if opc == 0b10 else 32), True
+
+
+def unpredictable(transfer: Transfer) -> str | None:
+    """Why the architecture does not say what this transfer does (each instruction's own page).
+
+    Guests do not hold such instructions but by accident, and CPUs differ in them.
+    """
+    registers = [element.register for element in transfer.elements if not element.lanes]
+    address = transfer.address
+    if address.indexing is not Indexing.OFFSET and address.base in registers:
+        return "CONSTRAINED UNPREDICTABLE: writes back a base register that it also transfers"
+    vectors = [element.register for element in transfer.elements if element.lanes == (0,)]
+    both = registers or vectors
+    if transfer.load and len(both) == 2 and both[0] == both[1]:
+        return "CONSTRAINED UNPREDICTABLE: loads the same register twice"
+    if transfer.status in {*registers, address.base} and transfer.status is not None:
+        return "CONSTRAINED UNPREDICTABLE: the status register is also transferred or the base"
+    return None
+
+
+def checked(transfer: Transfer) -> Transfer | str:
+    """The transfer, or why it is none."""
+    return unpredictable(transfer) or transfer
