@@ -17,7 +17,8 @@ By hand, for those who use them:
     ioctl               what an ioctl is: a number with a name, its fds and its argument
 
 The generator, one step a file:
-    headers             libclang reads a header
+    tree                where in a directory the headers are
+    headers             libclang reads one
     fds                 what no header says: the fds and the argument of an ioctl
     model               what was read, as plain values
     emit                plain values become Python source

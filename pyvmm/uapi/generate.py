@@ -6,7 +6,7 @@
     python -m pyvmm.uapi.generate --headers DIR [--check]
 
 DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
-that `pyvmm.uapi.headers` can read for both architectures. To add a header, name it in `MODULES`,
+that `pyvmm.uapi.tree` knows for both architectures. To add a header, name it in `MODULES`,
 run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`; if its constants have a
 prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find it by themselves.
 """

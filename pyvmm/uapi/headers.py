@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """libclang reads a kernel header, for one architecture, into plain values: a `Header`.
 
-A directory of headers is one of
-
-* an unpacked Debian ``linux-libc-dev``: every architecture's, or up to Debian 12 that of one,
-* what ``make headers_install`` put into INSTALL_HDR_PATH, for the one architecture it was told.
-
 Constants are evaluated by the compiler itself, in a second pass with one enum per macro: what is
 no integer there is no constant. The same pass gives an ioctl's number, so an ioctl whose argument
 another architecture defines does not exist on this one.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pyvmm.errors import LackingError
 from pyvmm.uapi.fds import ARGUMENTS
 from pyvmm.uapi.model import SCALARS, Constant, Header, HeaderError, Ioctl, Member, Struct
+from pyvmm.uapi.tree import ARCHITECTURES, include_paths, version
 
 try:
     from clang import cindex
@@ -26,9 +21,6 @@ except ImportError:
     raise LackingError(
         "reading kernel headers needs the package libclang: pip install 'pyvmm[headers]'"
     ) from None
-
-# Our name of an architecture → its name in the kernel tree, and GNU's.
-ARCHITECTURES = {"arm64": ("arm64", "aarch64-linux-gnu"), "x86_64": ("x86", "x86_64-linux-gnu")}
 
 _KINDS = {
     **dict.fromkeys((TypeKind.CHAR_S, TypeKind.CHAR_U, TypeKind.UCHAR, TypeKind.BOOL), "u8"),
@@ -82,7 +74,7 @@ def read(directory: Path, header: str, architecture: str) -> Header:
     values, types = _evaluate(includes, arguments, macros)
     numbers = {name: value for name, value in values.items() if macros[name][0] in _IOCTL_MACROS}
     return Header(
-        version=_version(paths[-1]),
+        version=version(paths[-1]),
         constants={
             constant.name: constant
             for cursor in own
@@ -92,29 +84,6 @@ def read(directory: Path, header: str, architecture: str) -> Header:
         structs=structs,
         ioctls={n: Ioctl(n, number, _argument(n, types, structs)) for n, number in numbers.items()},
     )
-
-
-def include_paths(directory: Path, architecture: str) -> list[Path]:
-    """Find the include directories that hold ``linux/`` and `architecture`'s ``asm/``."""
-    kernel, gnu = ARCHITECTURES[architecture]
-    for root in (directory / "usr/include", directory / "include", directory):
-        if not (root / "linux/version.h").is_file():
-            continue
-        for asm in (root / gnu, directory / "usr/lib/linux/uapi" / kernel, root):
-            if (asm / "asm/types.h").is_file():
-                return [asm] if asm == root else [asm, root]
-    raise HeaderError(
-        f"{directory} holds no kernel headers for {architecture}: give an unpacked linux-libc-dev, "
-        f"or the INSTALL_HDR_PATH of `make headers_install ARCH={kernel}`"
-    )
-
-
-def _version(include: Path) -> str:
-    code = re.search(r"LINUX_VERSION_CODE (\d+)", (include / "linux/version.h").read_text())
-    if code is None:
-        raise HeaderError(f"{include}/linux/version.h names no version")
-    number = int(code[1])
-    return f"{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
 def _parse(source: str, arguments: list[str]) -> TranslationUnit:

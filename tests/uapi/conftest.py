@@ -41,3 +41,9 @@ def headers(release: str) -> Path:
             archives = debian.fetch(f"{PACKAGE}={offered[0]}", dependencies=False)
             apt.unpack(archives, partial)
     return place
+
+
+@pytest.fixture
+def libclang() -> None:
+    """What reads headers."""
+    pytest.importorskip("clang", reason="reading headers needs pip install 'pyvmm[headers]'")

@@ -18,8 +18,8 @@ import pytest
 
 from pyvmm.uapi import kvm_x86_64
 from pyvmm.uapi.generate import MODULES
-from pyvmm.uapi.headers import include_paths
 from pyvmm.uapi.layout import Struct
+from pyvmm.uapi.tree import include_paths
 
 COMPILERS = {"arm64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
 CASES = [

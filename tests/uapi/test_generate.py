@@ -8,6 +8,8 @@ import pytest
 from pyvmm.errors import Status
 from pyvmm.uapi import fds, generate
 
+pytestmark = pytest.mark.usefixtures("libclang")
+
 
 def test_committed_modules_are_up_to_date(
     headers: Path, capsys: pytest.CaptureFixture[str]
