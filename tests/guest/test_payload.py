@@ -41,7 +41,8 @@ def test_a_file_that_holds_no_payload(tmp_path: Path, name: str, complaint: str)
 
 
 def start(machine: Machine, name: str, block: bytes = b"") -> None:
-    machine.start(Payload.builtin(name, machine.arch.NAME), block)
+    machine.load(Payload.builtin(name, machine.arch.NAME))
+    machine.enter(block)
 
 
 def test_hello_prints_a_line(machine: Machine, console: io.BytesIO) -> None:

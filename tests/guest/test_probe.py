@@ -47,7 +47,8 @@ def test_what_is_no_probe(width: int, value: int) -> None:
 
 def run(machine: Machine, *table: Probe) -> list[Answer]:
     block = probe.pack(table)
-    machine.start(Payload.builtin("probe", machine.arch.NAME), block)
+    machine.load(Payload.builtin("probe", machine.arch.NAME))
+    machine.enter(block)
     machine.run()
     return probe.answers(table, machine.read(ARGUMENT_BLOCK, len(block)))
 
