@@ -39,7 +39,7 @@ _ALL = (
         "a Grace-style GPU: BAR0 registers, BAR2 1 GiB Normal-NC, BAR4 512 MiB cacheable",
         # No GPU: a display whose BAR0 is memory, which the real nvgrace driver is told is one.
         "bochs-display,romfile=",
-        "nvgrace-gpu-vfio-pci",
+        "nvgrace_gpu_vfio_pci",
         reserved=2 * _GIB,
     ),
     Device("bochs", "a display: BAR0 16 MiB of memory, BAR2 registers", "bochs-display,romfile="),

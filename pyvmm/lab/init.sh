@@ -56,7 +56,7 @@ for binding in $BINDINGS; do # ADDRESS=DRIVER
     device=/sys/bus/pci/devices/$address
     [ -e "$device" ] || finish fail "there is no PCI device $address"
     [ -e "/sys/bus/pci/drivers/$driver" ] || finish fail "this kernel has no driver $driver"
-    if [ "$driver" = nvgrace-gpu-vfio-pci ]; then
+    if [ "$driver" = nvgrace_gpu_vfio_pci ]; then
         # The driver waits until two words of BAR0 say that the GPU is up; this BAR is memory.
         echo 1 >$device/enable
         bar0=$(cut -d' ' -f1 $device/resource | head -n1)
