@@ -46,18 +46,23 @@ class Bus:
     def at(self, address: int) -> Attachment | None:
         """The attachment that answers for `address`."""
         index = bisect_right(self._starts, address)
-        if index and address < self._attachments[index - 1].end:
-            return self._attachments[index - 1]
+        if index:
+            found = self._attachments[index - 1]
+            if address < found.end:
+                return found
         return None
 
     def read(self, address: int, size: int) -> int | None:
         """The answer to a read, or None where nobody is at that address."""
-        found = self.at(address)
-        return found.device.read(address - found.start, size) if found else None
+        if found := self.at(address):
+            start, _, device = found
+            return device.read(address - start, size)
+        return None
 
     def write(self, address: int, size: int, value: int) -> bool:
         """Hand a write over; False where nobody is at that address."""
-        found = self.at(address)
-        if found:
-            found.device.write(address - found.start, size, value)
-        return found is not None
+        if found := self.at(address):
+            start, _, device = found
+            device.write(address - start, size, value)
+            return True
+        return False

@@ -14,6 +14,8 @@ from pyvmm.uapi.layout import Struct
 
 Argument = int | Struct
 
+_LONGEST = 400  # characters of an argument's text in an error; a CPUID table has 30,000
+
 EHWPOISON = 133  # asm-generic/errno.h; Python's errno module does not know it
 
 
@@ -52,7 +54,8 @@ class IoctlError(PyvmmError, OSError):
         if self.why:
             text += f": {self.why}"
         if isinstance(self.argument, Struct):
-            text += f" [{self.argument}]"
+            argument = str(self.argument)
+            text += f" [{argument[:_LONGEST]}{'…' if len(argument) > _LONGEST else ''}]"
         elif self.argument:
             text += f" [argument {self.argument:#x}]"
         return text

@@ -6,10 +6,13 @@ tell the address of one, and memslots need both; so this calls mmap(2) itself.
 """
 
 import ctypes
+import errno
 import mmap
 import os
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+from pyvmm.placements import Placement, Placements
 
 PAGE_SIZE = mmap.PAGESIZE
 
@@ -20,6 +23,7 @@ NONE = 0
 
 # asm-generic/mman.h and linux/mman.h; the mmap module of Python 3.11 does not name them.
 _MAP_FIXED = 0x10
+_MAP_FIXED_NOREPLACE = 0x100000
 _MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -55,11 +59,44 @@ def round_up(value: int, to: int = PAGE_SIZE) -> int:
     return (value + to - 1) & ~(to - 1)
 
 
+def can_hold(hva: int, size: int) -> bool:
+    """Is `hva` to `hva + size` within this process's addresses, whatever is mapped there?
+
+    How many bits those have depends on CPU, kernel and page size, so the kernel is asked: it
+    places nothing over what is there, and says ENOMEM beyond its user space.
+    """
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
+    try:
+        _libc.munmap(_mmap(hva, size, NONE, flags, -1, 0), size)
+    except OSError as error:
+        return error.errno != errno.ENOMEM
+    return True
+
+
+class Backing(Protocol):
+    """Another way to what a mapping shows: a region of a device, read and written by the VMM.
+
+    Offsets are those of the mapping, in bytes. `read` and `write` raise `OSError` where the
+    device does not answer.
+    """
+
+    name: str
+
+    def read(self, offset: int, size: int) -> bytes: ...
+    def write(self, offset: int, data: bytes) -> None: ...
+    def trouble(self) -> str | None:
+        """Why it cannot be reached now, told without touching what it shows; None: nothing."""
+
+
 class Mapping:
     """An owned range of host virtual memory: `hva` to `hva + size`, both in bytes.
 
     Whatever is later placed inside (`place`, `protect`, `unmap`) stays within the range, and
     `close` gives all of it back, holes included.
+
+    Attributes:
+        placements: what was placed where through this object, at bytes of the mapping.
+        backing: the other way to what it shows, where there is one.
     """
 
     def __init__(self, size: int, *, align: int = PAGE_SIZE) -> None:
@@ -76,6 +113,8 @@ class Mapping:
         start = _mmap(0, size + slack, NONE, flags, -1, 0)
         self.hva = round_up(start, align)
         self.size = size
+        self.placements = Placements()
+        self.backing: Backing | None = None
         if self.hva > start:
             _libc.munmap(start, self.hva - start)
         if tail := start + slack - self.hva:
@@ -121,22 +160,28 @@ class Mapping:
         This is ``mmap(MAP_FIXED)``: the kernel drops the old pages, and a memslot over the
         range sees the new ones at its next fault.
         """
-        hva, size = self._span(at, size)
-        _mmap(hva, size, prot, mmap.MAP_SHARED | _MAP_FIXED, fd, offset)
+        self._put(Placement(at, at + self._span(at, size)[1], prot, fd, offset))
 
-    def place_anonymous(
-        self, *, at: int = 0, size: int | None = None, prot: int = RW
-    ) -> None:
+    def place_anonymous(self, *, at: int = 0, size: int | None = None, prot: int = RW) -> None:
         """Put fresh zeroed anonymous memory over what is at byte `at`."""
-        hva, size = self._span(at, size)
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
-        _mmap(hva, size, prot, flags, -1, 0)
+        self._put(Placement(at, at + self._span(at, size)[1], prot))
+
+    def restore(self, *, at: int = 0, size: int | None = None) -> None:
+        """Map again what was placed there, whatever is there now.
+
+        A file's contents come back, as far as its descriptor is still open (else `OSError`,
+        EBADF); anonymous memory comes back zeroed.
+        """
+        _, size = self._span(at, size)
+        for placement in self.placements.within(at, at + size):
+            self._map(placement)
 
     def protect(self, prot: int, *, at: int = 0, size: int | None = None) -> None:
         """mprotect(2) a part of the range."""
         hva, size = self._span(at, size)
         if _libc.mprotect(hva, size, prot):
             raise _failure(f"mprotect of {size:#x} bytes at HVA {hva:#x}")
+        self.placements.protect(at, at + size, prot)
 
     def advise(self, advice: int, *, at: int = 0, size: int | None = None) -> None:
         """madvise(2) a part of the range; `advice` is one of ``mmap.MADV_*``."""
@@ -149,6 +194,7 @@ class Mapping:
         hva, size = self._span(at, size)
         if _libc.munmap(hva, size):
             raise _failure(f"munmap of {size:#x} bytes at HVA {hva:#x}")
+        self.placements.remove(at, at + size)
 
     def view(self, *, at: int = 0, size: int | None = None) -> memoryview:
         """The bytes themselves, writable where the mapping is.
@@ -172,6 +218,18 @@ class Mapping:
         if self.size:
             _libc.munmap(self.hva, self.size)
             self.size = 0
+
+    def _put(self, placement: Placement) -> None:
+        self._map(placement)
+        self.placements.add(placement)
+
+    def _map(self, placement: Placement) -> None:
+        hva, size = self._span(placement.start, placement.size)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        if placement.fd is not None:
+            flags = mmap.MAP_SHARED
+        fd = -1 if placement.fd is None else placement.fd
+        _mmap(hva, size, placement.prot, flags | _MAP_FIXED, fd, placement.offset)
 
     def _span(self, at: int, size: int | None) -> tuple[int, int]:
         size = self.size - at if size is None else size

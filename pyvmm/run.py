@@ -29,18 +29,16 @@ def run(vcpu: Vcpu, handlers: Handlers) -> Outcome:
     A signal that is not a `Vcpu.stop` (Ctrl-C, a child's end) is handled by Python between two
     entries, and the guest goes on if its handler raised nothing.
     """
-    enter, answers = vcpu.run, handlers.get
-    exits: Counter[str] = Counter()
-    while True:
-        ending = enter()
-        exits[ending.kind] += 1
-        answer = answers(type(ending))
-        if answer is None:
-            if isinstance(ending, Interrupted) and not vcpu.stopping:
+    counts: Counter[str] = Counter()
+    for exit in vcpu.exits():
+        counts[exit.kind] += 1
+        if answer := handlers.get(type(exit)):
+            if answer(exit):
                 continue
-            return Outcome(ending, dict(exits))
-        if not answer(ending):
-            return Outcome(ending, dict(exits))
+        elif isinstance(exit, Interrupted) and not vcpu.stopping:
+            continue
+        break
+    return Outcome(exit, dict(counts))
 
 
 def answer_mmio(vcpu: Vcpu, bus: Bus) -> Handler:
@@ -62,13 +60,15 @@ def answer_ports(vcpu: Vcpu, bus: Bus) -> Handler:
     """The handler that takes x86 port exits to the devices on `bus`, item by item."""
 
     def answer(exit: Io) -> bool:
-        size = exit.size
+        port, size = exit.port, exit.size
         if exit.write:
-            items = [exit.data[i : i + size] for i in range(0, len(exit.data), size)]
-            return all(bus.write(exit.port, size, int.from_bytes(i, "little")) for i in items)
+            if exit.count == 1:
+                return bus.write(port, size, int.from_bytes(exit.data, "little"))
+            items = (exit.data[i : i + size] for i in range(0, len(exit.data), size))
+            return all(bus.write(port, size, int.from_bytes(item, "little")) for item in items)
         data = bytearray()
         for _ in range(exit.count):
-            value = bus.read(exit.port, size)
+            value = bus.read(port, size)
             if value is None:
                 return False
             data += value.to_bytes(size, "little")

@@ -33,9 +33,12 @@ class Vma:
         return "pf" in self.flags
 
     @property
-    def memory_tagging(self) -> bool:
-        """May the VMA hold arm64 MTE tags?"""
-        return "mt" in self.flags
+    def could_hold_tags(self) -> bool:
+        """Is it memory that arm64's MTE can tag: anonymous, or a tmpfs's?
+
+        The kernel's own flag for it, VM_MTE_ALLOWED, has no name in smaps.
+        """
+        return not self.path.startswith("/") or self.path.startswith(("/memfd:", "/dev/zero"))
 
 
 def vmas(hva: int, size: int, pid: int | str = "self") -> list[Vma]:

@@ -14,7 +14,7 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_
 
 
 class GuestMemfd(Fd):
-    """Made by `Vm.create_guest_memfd`; `size` in bytes.
+    """Made by `Vm.create_guest_memfd`, its `owner`; `size` in bytes.
 
     A memslot refers to a part of it (`Memslots.add`), and keeps referring after it is closed:
     then the guest's next access to a page that it has not touched yet is a memory fault.
@@ -22,9 +22,12 @@ class GuestMemfd(Fd):
 
     kind = "guest_memfd"
 
-    def __init__(self, number: int, size: int) -> None:
+    def __init__(self, number: int, size: int, flags: int, owner: Fd) -> None:
         super().__init__(number)
+        os.set_inheritable(number, False)  # KVM leaves O_CLOEXEC out, here alone
         self.size = size
+        self.flags = flags
+        self.owner = owner
 
     def punch(self, offset: int, size: int) -> None:
         """Give the pages of a range back (``FALLOC_FL_PUNCH_HOLE``); they read as zero after.

@@ -85,8 +85,8 @@ class Memslots:
     def __init__(self, vm: "Vm") -> None:
         self._vm = vm
         self._slots: list[Memslot] = []  # by GPA
-        self._numbers: set[int] = set()
-        self._next = 0
+        self._numbered: dict[int, Memslot] = {}
+        self._next = 0  # no number below it is free
 
     def add(
         self,
@@ -104,8 +104,9 @@ class Memslots:
         """Back `size` bytes of guest memory from `gpa` with `memory` from its byte `at`.
 
         `size` is by default all that is left of the memory; `number` the first that is free.
+        A number that a slot has already changes that slot, as far as the kernel allows.
         The slot keeps `memory` alive. Raises `MemslotError`, which names the rule that the
-        request broke.
+        request broke, and `ValueError` for a GPA that does not fit into 64 bits.
         """
         hva = memory.hva + at if memory else 0
         if size is None:
@@ -117,21 +118,25 @@ class Memslots:
         number = self._free_number() if number is None else number
         slot = Memslot(number, gpa, size, hva, flags, memory, guest_memfd, guest_memfd_offset)
         self._set(slot)
-        insort(self._slots, slot, key=_gpa)
-        self._numbers.add(number)
+        self._record(slot)
         return slot
 
     def remove(self, slot: Memslot) -> None:
-        """Take the memory away from the guest: its next access there exits as MMIO."""
+        """Take the memory away from the guest: its next access there exits as MMIO.
+
+        This and all that follows raises `ValueError` for a slot that is not, or no longer, in
+        the set: each change of a slot gives a new one in its place.
+        """
+        self._check(slot)
         self._set(replace(slot, size=0, flags=0, guest_memfd=None))
         self._forget(slot)
 
     def move(self, slot: Memslot, gpa: int) -> Memslot:
-        """Show the same memory at another GPA."""
+        """Show the same memory at another GPA. Raises `MemslotError`."""
         return self._change(slot, replace(slot, gpa=gpa))
 
     def log_dirty(self, slot: Memslot, on: bool) -> Memslot:
-        """Begin or end logging which pages the guest writes."""
+        """Begin or end logging which pages the guest writes. Raises `MemslotError`."""
         flags = slot.flags & ~KVM_MEM_LOG_DIRTY_PAGES
         return self._change(
             slot, replace(slot, flags=flags | (KVM_MEM_LOG_DIRTY_PAGES if on else 0))
@@ -141,18 +146,29 @@ class Memslots:
         """Back the same GPAs with other memory.
 
         The kernel has no such request: the slot goes and comes back, and a vCPU that touches it
-        in between takes an MMIO exit.
+        in between takes an MMIO exit. Where the kernel rejects the new memory, the old comes
+        back, and `MemslotError` is raised.
         """
-        self.remove(slot)
-        return self.add(
-            slot.gpa,
-            memory,
-            at=at,
-            size=slot.size,
-            number=slot.number,
-            readonly=slot.readonly,
-            log_dirty=bool(slot.flags & KVM_MEM_LOG_DIRTY_PAGES),
+        new = replace(
+            slot,
+            hva=memory.hva + at,
+            memory=memory,
+            flags=slot.flags & ~KVM_MEM_GUEST_MEMFD,
+            guest_memfd=None,
         )
+        self.remove(slot)
+        try:
+            self._set(new)
+        except MemslotError:
+            self._set(slot)
+            self._record(slot)
+            raise
+        self._record(new)
+        return new
+
+    def numbered(self, number: int) -> Memslot | None:
+        """The slot of that number."""
+        return self._numbered.get(number)
 
     def at(self, gpa: int) -> Memslot | None:
         """The slot that backs `gpa`, found in O(log n)."""
@@ -198,7 +214,7 @@ class Memslots:
     def forget(self) -> None:
         """Drop the record, and with it the memory that the slots kept alive; the VM is gone."""
         self._slots.clear()
-        self._numbers.clear()
+        self._numbered.clear()
         self._next = 0
 
     def __iter__(self) -> Iterator[Memslot]:
@@ -209,25 +225,35 @@ class Memslots:
         return len(self._slots)
 
     def _change(self, old: Memslot, new: Memslot) -> Memslot:
+        self._check(old)
         self._set(new)
-        self._forget(old)
-        insort(self._slots, new, key=_gpa)
-        self._numbers.add(new.number)
+        self._record(new)
         return new
 
+    def _check(self, slot: Memslot) -> None:
+        if self._numbered.get(slot.number) is not slot:
+            raise ValueError(f"slot {slot.number} at GPA {slot.gpa:#x} is not in the set")
+
+    def _record(self, slot: Memslot) -> None:
+        if old := self._numbered.get(slot.number):
+            self._forget(old)
+        insort(self._slots, slot, key=_gpa)
+        self._numbered[slot.number] = slot
+
     def _forget(self, slot: Memslot) -> None:
-        index = bisect_right(self._slots, slot.gpa, key=_gpa) - 1
-        assert self._slots[index].number == slot.number
-        del self._slots[index]
-        self._numbers.discard(slot.number)
+        # No two slots begin at one GPA: the kernel lets none overlap.
+        del self._slots[bisect_right(self._slots, slot.gpa, key=_gpa) - 1]
+        del self._numbered[slot.number]
         self._next = min(self._next, slot.number)
 
     def _free_number(self) -> int:
-        while self._next in self._numbers:
+        while self._next in self._numbered:
             self._next += 1
         return self._next
 
     def _set(self, slot: Memslot) -> None:
+        if slot.gpa >> 64:
+            raise ValueError(f"GPA {slot.gpa:#x} does not fit into 64 bits")
         region = kvm_userspace_memory_region2(
             slot=slot.number,
             flags=slot.flags,
@@ -245,7 +271,7 @@ class Memslots:
                 plain = kvm_userspace_memory_region.from_buffer_copy(region)
                 self._vm.ioctl(KVM_SET_USER_MEMORY_REGION, plain)
         except IoctlError as error:
-            cause, why = rejection.explain(self._vm, region, error.errno)
+            cause, why = rejection.explain(self._vm, slot, error.errno)
             raise MemslotError(error, cause, why) from None
 
 

@@ -3,9 +3,10 @@
 
 ``KVM_SET_USER_MEMORY_REGION`` answers almost everything with EINVAL. The kernel's own conditions
 are few, and all but one can be checked from user space: so each is checked in turn, in the
-kernel's order (kvm_set_memory_region in virt/kvm/kvm_main.c, then the architecture's
-kvm_arch_prepare_memory_region). The one that no one can check, a VMA's cacheability, is what
-remains for a PFNMAP VMA that breaks no other rule.
+kernel's order (kvm_vm_ioctl_set_memory_region and kvm_set_memory_region in virt/kvm/kvm_main.c,
+kvm_gmem_bind in virt/kvm/guest_memfd.c, then the architecture's kvm_arch_prepare_memory_region).
+The one that no one can check, a VMA's cacheability, is what remains for a PFNMAP VMA that breaks
+no other rule.
 """
 
 import errno
@@ -14,19 +15,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pyvmm.arch.x86_64.limits import gpa_bits
 from pyvmm.ioctl import IoctlError, errno_name
-from pyvmm.memory import PAGE_SIZE
+from pyvmm.memory import PAGE_SIZE, can_hold
 from pyvmm.uapi.kvm import (
+    GUEST_MEMFD_FLAG_MMAP,
     KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
     KVM_CAP_ARM_MTE,
     KVM_CAP_ARM_VM_IPA_SIZE,
-    KVM_CAP_GUEST_MEMFD,
+    KVM_CAP_MULTI_ADDRESS_SPACE,
     KVM_CAP_NR_MEMSLOTS,
     KVM_CAP_READONLY_MEM,
-    KVM_MEM_GUEST_MEMFD,
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
-    kvm_userspace_memory_region2,
 )
 from pyvmm.vma import Vma, vmas
 
@@ -45,22 +46,17 @@ class Request:
     """A rejected request, with what its VM and this process can tell about it."""
 
     vm: "Vm"
-    region: kvm_userspace_memory_region2
+    new: "Memslot"
 
     @cached_property
     def old(self) -> "Memslot | None":
         """The slot that already has this number."""
-        return next((s for s in self.vm.memslots if s.number == self.region.slot), None)
+        return self.vm.memslots.numbered(self.new.number)
 
     @cached_property
     def vmas(self) -> list[Vma]:
         """The areas under the request's HVA range."""
-        return vmas(self.region.userspace_addr, self.region.memory_size)
-
-    @property
-    def end(self) -> int:
-        """The first GPA after the request."""
-        return self.region.guest_phys_addr + self.region.memory_size
+        return vmas(self.new.hva, self.new.size)
 
     def offers(self, capability: int) -> int:
         """What the VM answers to a capability; 0 where it does not know it."""
@@ -69,10 +65,15 @@ class Request:
         except IoctlError:
             return 0
 
+    @property
+    def on_arm64(self) -> bool:
+        """Do arm64's rules hold? Only arm64 has an IPA size to choose."""
+        return bool(self.offers(KVM_CAP_ARM_VM_IPA_SIZE))
 
-def explain(vm: "Vm", region: kvm_userspace_memory_region2, number: int) -> tuple[str, str]:
-    """The first rule that `region` breaks, as (cause, why); `number` is the kernel's errno."""
-    request = Request(vm, region)
+
+def explain(vm: "Vm", slot: "Memslot", number: int) -> tuple[str, str]:
+    """The first rule that `slot` breaks, as (cause, why); `number` is the kernel's errno."""
+    request = Request(vm, slot)
     for cause, code, rule in _RULES:
         if code == number and (why := next(rule(request), None)):
             return cause, why
@@ -82,117 +83,144 @@ def explain(vm: "Vm", region: kvm_userspace_memory_region2, number: int) -> tupl
 Rule = Callable[[Request], Iterator[str]]
 
 
-def _unknown_flags(r: Request) -> Iterator[str]:
-    allowed = KVM_MEM_LOG_DIRTY_PAGES
-    if r.region.flags & KVM_MEM_GUEST_MEMFD and r.offers(KVM_CAP_GUEST_MEMFD):
-        allowed = KVM_MEM_GUEST_MEMFD
-    elif r.offers(KVM_CAP_READONLY_MEM):
-        allowed |= KVM_MEM_READONLY
-    if extra := r.region.flags & ~allowed:
-        yield f"flags {extra:#x} are not allowed here (this VM takes {allowed:#x})"
+def _slot_number(r: Request) -> Iterator[str]:
+    limit = r.offers(KVM_CAP_NR_MEMSLOTS)
+    if r.new.number & 0xFFFF >= limit:
+        yield f"slot {r.new.number} is beyond this VM's limit: number slots from 0 to {limit - 1}"
+
+
+def _flags(r: Request) -> Iterator[str]:
+    if r.new.guest_memfd and r.new.readonly:
+        yield "a guest_memfd slot cannot be read-only: a write there could not exit as MMIO"
+    if r.new.guest_memfd and r.new.flags & KVM_MEM_LOG_DIRTY_PAGES:
+        yield "the dirty pages of a guest_memfd slot cannot be logged"
+    if r.new.readonly and not r.offers(KVM_CAP_READONLY_MEM):
+        yield "this VM has no read-only slots (KVM_CAP_READONLY_MEM is 0)"
 
 
 def _size_unaligned(r: Request) -> Iterator[str]:
-    if r.region.memory_size % PAGE_SIZE:
-        yield f"size {r.region.memory_size:#x} is not a multiple of the page size {PAGE_SIZE:#x}"
+    if r.new.size % PAGE_SIZE:
+        yield f"size {r.new.size:#x} is not a multiple of the page size {PAGE_SIZE:#x}"
 
 
 def _gpa_unaligned(r: Request) -> Iterator[str]:
-    if r.region.guest_phys_addr % PAGE_SIZE:
-        yield f"GPA {r.region.guest_phys_addr:#x} is not on a {PAGE_SIZE:#x}-byte page boundary"
+    if r.new.gpa % PAGE_SIZE:
+        yield f"GPA {r.new.gpa:#x} is not a multiple of the page size {PAGE_SIZE:#x}"
 
 
 def _hva_unaligned(r: Request) -> Iterator[str]:
-    if r.region.userspace_addr % PAGE_SIZE:
-        yield f"HVA {r.region.userspace_addr:#x} is not on a {PAGE_SIZE:#x}-byte page boundary"
+    if r.new.hva % PAGE_SIZE:
+        yield f"HVA {r.new.hva:#x} is not a multiple of the page size {PAGE_SIZE:#x}"
 
 
 def _hva_outside_user_space(r: Request) -> Iterator[str]:
-    if (r.region.userspace_addr + r.region.memory_size) >> 56:
-        yield f"HVA {r.region.userspace_addr:#x} is tagged or outside this process's addresses"
+    if not can_hold(r.new.hva, r.new.size):
+        yield f"HVA {r.new.hva:#x} is tagged, or the slot ends beyond this process's addresses"
 
 
 def _guest_memfd_offset(r: Request) -> Iterator[str]:
-    if r.region.flags & KVM_MEM_GUEST_MEMFD and r.region.guest_memfd_offset % PAGE_SIZE:
-        yield f"guest_memfd offset {r.region.guest_memfd_offset:#x} is not on a page boundary"
+    offset = r.new.guest_memfd_offset
+    if r.new.guest_memfd and offset % PAGE_SIZE:
+        yield f"guest_memfd offset {offset:#x} is not a multiple of the page size {PAGE_SIZE:#x}"
 
 
-def _slot_number(r: Request) -> Iterator[str]:
-    limit = r.offers(KVM_CAP_NR_MEMSLOTS)
-    if r.region.slot & 0xFFFF >= limit:
-        yield f"slot {r.region.slot} is beyond this VM's limit of {limit} slots"
-    elif r.region.slot >> 16:
-        yield f"address space {r.region.slot >> 16} does not exist in this VM"
+def _address_space(r: Request) -> Iterator[str]:
+    space, count = r.new.number >> 16, r.offers(KVM_CAP_MULTI_ADDRESS_SPACE) or 1
+    if space >= count:
+        yield f"slot {r.new.number:#x} is in address space {space}, and this VM has {count}"
 
 
 def _gpa_wraps(r: Request) -> Iterator[str]:
-    if r.end >> 64:
-        yield f"GPA {r.region.guest_phys_addr:#x} plus the size wraps around 64 bits"
+    if r.new.end >> 64:
+        yield f"GPA {r.new.gpa:#x} plus the size wraps around 64 bits"
 
 
 def _too_large(r: Request) -> Iterator[str]:
-    if r.region.memory_size // PAGE_SIZE > _MAX_PAGES:
-        yield f"{r.region.memory_size:#x} bytes are more than {_MAX_PAGES} pages, a slot's most"
+    if r.new.size // PAGE_SIZE > _MAX_PAGES:
+        yield f"{r.new.size:#x} bytes are more than {_MAX_PAGES:#x} pages: make it several slots"
 
 
-def _nothing_to_remove(r: Request) -> Iterator[str]:
-    if not r.region.memory_size and not r.old:
-        yield f"size 0 removes a slot, and there is no slot {r.region.slot}"
-
-
-def _guest_memfd_immutable(r: Request) -> Iterator[str]:
-    if r.old and r.region.flags & KVM_MEM_GUEST_MEMFD:
-        yield f"slot {r.region.slot} exists; a guest_memfd slot can only be removed"
+def _no_such_slot(r: Request) -> Iterator[str]:
+    if not r.new.size and not r.old:
+        yield f"size 0 removes a slot, and there is no slot {r.new.number}"
 
 
 def _changed_in_place(r: Request) -> Iterator[str]:
-    if not r.old or not r.region.memory_size:
+    if not r.old or not r.new.size:
         return
-    if r.region.userspace_addr != r.old.hva:
-        yield f"slot {r.region.slot} exists at HVA {r.old.hva:#x}; remove it to change its HVA"
-    if r.region.memory_size != r.old.size:
-        yield f"slot {r.region.slot} exists with {r.old.size:#x} bytes; remove it to resize it"
-    if (r.region.flags ^ r.old.flags) & KVM_MEM_READONLY:
-        yield f"slot {r.region.slot} exists; remove it to change whether it is read-only"
+    exists = f"slot {r.new.number} exists"
+    if r.new.guest_memfd or r.old.guest_memfd:
+        yield f"{exists}, and a guest_memfd slot can only be removed: remove it and add another"
+    if r.new.hva != r.old.hva:
+        yield f"{exists} at HVA {r.old.hva:#x}: remove it to change its HVA"
+    if r.new.size != r.old.size:
+        yield f"{exists} with {r.old.size:#x} bytes: remove it to resize it"
+    if (r.new.flags ^ r.old.flags) & KVM_MEM_READONLY:
+        yield f"{exists}: remove it to change whether it is read-only"
 
 
 def _overlap(r: Request) -> Iterator[str]:
     for slot in r.vm.memslots:
-        apart = r.end <= slot.gpa or slot.end <= r.region.guest_phys_addr
-        if slot.number != r.region.slot and not apart:
+        if slot.number != r.new.number and slot.gpa < r.new.end and r.new.gpa < slot.end:
             yield f"it overlaps slot {slot.number}, GPA {slot.gpa:#x} to {slot.end:#x}"
 
 
+def _guest_memfd_of_another_vm(r: Request) -> Iterator[str]:
+    if r.new.guest_memfd and r.new.guest_memfd.owner is not r.vm:
+        yield "the guest_memfd belongs to another VM: create one of this VM's own"
+
+
+def _guest_memfd_too_short(r: Request) -> Iterator[str]:
+    if memfd := r.new.guest_memfd:
+        end = r.new.guest_memfd_offset + r.new.size
+        if end > memfd.size:
+            yield f"the slot ends at byte {end:#x} of a guest_memfd of {memfd.size:#x} bytes"
+
+
+def _guest_memfd_bound(r: Request) -> Iterator[str]:
+    start, end = r.new.guest_memfd_offset, r.new.guest_memfd_offset + r.new.size
+    for slot in r.vm.memslots:
+        apart = slot.guest_memfd_offset >= end or slot.guest_memfd_offset + slot.size <= start
+        if slot.guest_memfd and slot.guest_memfd is r.new.guest_memfd and not apart:
+            yield f"that part of the guest_memfd is slot {slot.number}'s already"
+
+
 def _beyond_ipa_size(r: Request) -> Iterator[str]:
-    bits = r.vm.vm_type & 0xFF or _DEFAULT_IPA_BITS
-    if r.end > 1 << bits:
-        most = r.offers(KVM_CAP_ARM_VM_IPA_SIZE)
+    bits = r.vm.vm_type & 0xFF or _DEFAULT_IPA_BITS  # KVM_VM_TYPE_ARM_IPA_SIZE_MASK
+    if r.new.end > 1 << bits:
         yield (
-            f"it ends at GPA {r.end:#x}, beyond this VM's {bits}-bit IPA space "
-            f"(KVM_CAP_ARM_VM_IPA_SIZE offers up to {most} bits)"
+            f"it ends at GPA {r.new.end:#x}, beyond this VM's {bits}-bit IPA space; "
+            f"KVM_CREATE_VM takes up to {r.offers(KVM_CAP_ARM_VM_IPA_SIZE)} bits here"
         )
 
 
-def _guest_memfd_range(r: Request) -> Iterator[str]:
-    if r.region.flags & KVM_MEM_GUEST_MEMFD:
-        yield (
-            "the guest_memfd belongs to another VM, is shorter than the slot, is bound to another "
-            "slot there already, or (arm64) was made without GUEST_MEMFD_FLAG_MMAP"
-        )
+def _guest_memfd_not_mappable(r: Request) -> Iterator[str]:
+    if r.on_arm64 and r.new.guest_memfd and not r.new.guest_memfd.flags & GUEST_MEMFD_FLAG_MMAP:
+        yield "arm64 takes a guest_memfd only if it was created with GUEST_MEMFD_FLAG_MMAP"
 
 
-def _without_tags(r: Request) -> Iterator[str]:
-    if r.offers(KVM_CAP_ARM_MTE) and any(not vma.memory_tagging for vma in r.vmas):
-        yield "the VM uses memory tagging, and this mapping cannot hold tags"
+def _memory_tagging(r: Request) -> Iterator[str]:
+    if KVM_CAP_ARM_MTE not in r.vm.enabled:
+        return
+    if r.new.guest_memfd:
+        yield "the VM uses memory tagging (KVM_CAP_ARM_MTE), which a guest_memfd cannot"
+    for vma in r.vmas:
+        if not vma.could_hold_tags:
+            yield (
+                f"the VM uses memory tagging (KVM_CAP_ARM_MTE), and {vma.path or 'the mapping'} "
+                "cannot hold tags: anonymous and tmpfs memory can"
+            )
 
 
 def _dirty_log_of_pfnmap(r: Request) -> Iterator[str]:
-    if r.region.flags & KVM_MEM_LOG_DIRTY_PAGES and any(vma.pfnmap for vma in r.vmas):
-        yield "dirty pages of device memory (PFNMAP) cannot be logged"
+    if r.on_arm64 and r.new.flags & KVM_MEM_LOG_DIRTY_PAGES:
+        for vma in r.vmas:
+            if vma.pfnmap:
+                yield f"dirty pages of device memory (PFNMAP, {vma.path}) cannot be logged"
 
 
 def _cacheable_pfnmap(r: Request) -> Iterator[str]:
-    if r.offers(KVM_CAP_ARM_VM_IPA_SIZE) and not r.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED):
+    if r.on_arm64 and not r.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED):
         for vma in r.vmas:
             if vma.pfnmap:
                 yield (
@@ -203,27 +231,33 @@ def _cacheable_pfnmap(r: Request) -> Iterator[str]:
 
 
 def _beyond_guest_addresses(r: Request) -> Iterator[str]:
-    if not r.offers(KVM_CAP_ARM_VM_IPA_SIZE) and r.end > 1 << 36:
-        yield f"it ends at GPA {r.end:#x}, beyond the guest's physical address space"
+    if not r.on_arm64 and r.new.end > 1 << gpa_bits():
+        yield (
+            f"it ends at GPA {r.new.end:#x}, beyond the {gpa_bits()} bits that KVM can map "
+            "for a guest on this CPU"
+        )
 
 
 _RULES: tuple[tuple[str, int, Rule], ...] = (
-    ("unknown-flags", errno.EINVAL, _unknown_flags),
+    ("slot-number", errno.EINVAL, _slot_number),
+    ("flags", errno.EINVAL, _flags),
     ("size-unaligned", errno.EINVAL, _size_unaligned),
     ("gpa-unaligned", errno.EINVAL, _gpa_unaligned),
     ("hva-unaligned", errno.EINVAL, _hva_unaligned),
     ("hva-outside-user-space", errno.EINVAL, _hva_outside_user_space),
     ("guest-memfd-offset", errno.EINVAL, _guest_memfd_offset),
-    ("slot-number", errno.EINVAL, _slot_number),
+    ("address-space", errno.EINVAL, _address_space),
     ("gpa-wraps", errno.EINVAL, _gpa_wraps),
     ("too-large", errno.EINVAL, _too_large),
-    ("no-such-slot", errno.EINVAL, _nothing_to_remove),
-    ("guest-memfd-immutable", errno.EINVAL, _guest_memfd_immutable),
+    ("no-such-slot", errno.EINVAL, _no_such_slot),
     ("changed-in-place", errno.EINVAL, _changed_in_place),
     ("overlap", errno.EEXIST, _overlap),
+    ("guest-memfd-of-another-vm", errno.EINVAL, _guest_memfd_of_another_vm),
+    ("guest-memfd-too-short", errno.EINVAL, _guest_memfd_too_short),
+    ("guest-memfd-bound", errno.EEXIST, _guest_memfd_bound),
     ("beyond-ipa-size", errno.EFAULT, _beyond_ipa_size),
-    ("guest-memfd-range", errno.EINVAL, _guest_memfd_range),
-    ("memory-tagging", errno.EINVAL, _without_tags),
+    ("guest-memfd-not-mappable", errno.EINVAL, _guest_memfd_not_mappable),
+    ("memory-tagging", errno.EINVAL, _memory_tagging),
     ("dirty-log-of-pfnmap", errno.EINVAL, _dirty_log_of_pfnmap),
     (CACHEABLE_PFNMAP, errno.EINVAL, _cacheable_pfnmap),
     ("beyond-guest-addresses", errno.EINVAL, _beyond_guest_addresses),

@@ -75,5 +75,5 @@ class System(Fd):
         """
         if vm_type is None:
             vm_type = self.check(KVM_CAP_ARM_VM_IPA_SIZE)
-        number = self.ioctl(KVM_CREATE_VM, vm_type)
-        return Vm(number, run_size=self.ioctl(KVM_GET_VCPU_MMAP_SIZE), vm_type=vm_type)
+        run_size = self.ioctl(KVM_GET_VCPU_MMAP_SIZE)
+        return Vm(self.ioctl(KVM_CREATE_VM, vm_type), run_size, vm_type)

@@ -4,12 +4,13 @@
 import ctypes
 import errno
 import fcntl
-import signal
 import threading
+from collections.abc import Iterator
 
 from pyvmm.ioctl import IoctlError
-from pyvmm.kvm import exits
+from pyvmm.kvm import stop_signal
 from pyvmm.kvm.device import Attributed
+from pyvmm.kvm.exits import Exit, decode, decode_failure
 from pyvmm.memory import Mapping
 from pyvmm.uapi.kvm import (
     KVM_EXIT_IO,
@@ -25,37 +26,55 @@ from pyvmm.uapi.kvm import (
 )
 from pyvmm.uapi.native import kvm_run
 
-# Stops a vCPU's thread. Its handler does nothing; that it is handled is what makes KVM_RUN return.
-STOP_SIGNAL = signal.SIGRTMIN
-
 
 class Vcpu(Attributed):
-    """Made by `Vm.create_vcpu`. One thread runs it; any thread may `stop` it."""
+    """Made by `Vm.create_vcpu`. One thread at a time runs it; any thread may `stop` it.
+
+    Attributes:
+        shared: ``struct kvm_run`` and, after it, the page of port I/O data and the ring of
+            coalesced MMIO.
+        state: the struct itself; blank once the vCPU is closed.
+    """
 
     kind = "vcpu"
 
     def __init__(self, number: int, run_size: int) -> None:
         super().__init__(number)
-        # struct kvm_run and, after it, the page of port I/O data and the coalesced MMIO ring.
-        self.shared = Mapping.of_file(number, run_size)
+        try:
+            self.shared = Mapping.of_file(number, run_size)
+        except OSError:
+            self.close()
+            raise
+        self._view = self.shared.view()
         self.state = kvm_run.from_address(self.shared.hva)
-        self._thread: int | None = None
-        self._thread_lock = threading.Lock()
+        self._runner = 0  # the thread that is in `run`
+        stop_signal.handle()
 
-    def run(self) -> exits.Exit:
+    def run(self) -> Exit:
         """``KVM_RUN``: enter the guest until it needs user space; returns why it came back.
 
         Never raises for what the guest does: a failed ``KVM_RUN`` is an exit too.
         """
-        self._thread = threading.get_ident()
+        return next(self.exits())
+
+    def exits(self) -> Iterator[Exit]:
+        """`run` over and over, in one thread: what is done once an exit is done as little.
+
+        The guest is entered when the next exit is asked for.
+        """
+        view, ioctl = self._view, fcntl.ioctl
+        self._runner = threading.get_native_id()
         try:
-            fcntl.ioctl(self._number, KVM_RUN, 0)
-        except OSError as error:
-            return exits.decode_failure(self.state, error.errno or 0)
+            while True:
+                try:
+                    # Without a third argument, which fcntl.ioctl takes 2 µs to look at.
+                    ioctl(self.fileno(), KVM_RUN)
+                except OSError as error:
+                    yield decode_failure(view, error.errno or 0)
+                else:
+                    yield decode(view)
         finally:
-            with self._thread_lock:
-                self._thread = None
-        return exits.decode(self.state)
+            self._runner = 0
 
     def answer(self, data: bytes) -> None:
         """Give the read that the last exit asked for (`Mmio` or `Io`) its bytes.
@@ -77,9 +96,8 @@ class Vcpu(Attributed):
         ``immediate_exit`` closes the gap between a caller's last check and its ``KVM_RUN``.
         """
         self.state.immediate_exit = 1
-        with self._thread_lock:
-            if self._thread is not None:
-                signal.pthread_kill(self._thread, STOP_SIGNAL)
+        if runner := self._runner:
+            stop_signal.send(runner)
 
     @property
     def stopping(self) -> bool:
@@ -115,8 +133,12 @@ class Vcpu(Attributed):
         return list(listing.reg)
 
     def close(self) -> None:
-        """Unmap ``struct kvm_run`` and close the fd."""
-        self.shared.close()
+        """Unmap ``struct kvm_run`` and close the fd; no thread may be in `run`."""
+        if hasattr(self, "state"):
+            # A late `stop` from another thread must not write to what is no longer mapped.
+            self.state = kvm_run()
+            self._view.release()
+            self.shared.close()
         super().close()
 
 

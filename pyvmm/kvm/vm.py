@@ -26,6 +26,10 @@ class Vm(Attributed):
 
     Closing it closes the vCPUs and devices that it made and forgets its memslots: the kernel
     lets go of the VM only when the last of its descriptors is gone.
+
+    Attributes:
+        vm_type: what `System.create_vm` asked for.
+        enabled: the capabilities that were switched on; the kernel can't be asked.
     """
 
     kind = "vm"
@@ -34,6 +38,7 @@ class Vm(Attributed):
         super().__init__(number)
         self._run_size = run_size
         self.vm_type = vm_type
+        self.enabled: set[int] = set()
         self.memslots = Memslots(self)
         self._children: list[Fd] = []
 
@@ -47,6 +52,7 @@ class Vm(Attributed):
         for index, arg in enumerate(args):
             request.args[index] = arg
         self.ioctl(KVM_ENABLE_CAP, request)
+        self.enabled.add(capability)
 
     def create_vcpu(self, index: int = 0) -> Vcpu:
         """``KVM_CREATE_VCPU``. On arm64 it still needs `arch.arm64.setup`."""
@@ -76,7 +82,7 @@ class Vm(Attributed):
     def create_guest_memfd(self, size: int, flags: int = 0) -> GuestMemfd:
         """``KVM_CREATE_GUEST_MEMFD`` of `size` bytes; `flags` are ``GUEST_MEMFD_FLAG_*``."""
         number = self.ioctl(KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd(size=size, flags=flags))
-        memfd = GuestMemfd(number, size)
+        memfd = GuestMemfd(number, size, flags, self)
         self._children.append(memfd)
         return memfd
 

@@ -11,7 +11,7 @@ import errno as errnos
 from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.exits import foreign
 from pyvmm.kvm.exits.access import ArmLdst64b, ArmNisv, Io, Mmio
-from pyvmm.kvm.exits.base import Exit
+from pyvmm.kvm.exits.base import Exit, unpacker
 from pyvmm.kvm.exits.ending import (
     FailEntry,
     Halt,
@@ -89,13 +89,19 @@ __all__ = [
 
 EXITS: dict[int, type[Exit]] = {exit.reason: exit for exit in Exit.__subclasses__()}
 
-
-def decode(run: kvm_run) -> Exit:
-    """The exit that ``struct kvm_run`` holds after a ``KVM_RUN`` that returned 0."""
-    return EXITS.get(run.exit_reason, Unknown).decode(run)
+_read_reason = unpacker("", kvm_run, "exit_reason")
 
 
-def decode_failure(run: kvm_run, errno: int) -> Exit:
+def decode(shared: memoryview) -> Exit:
+    """The exit after a ``KVM_RUN`` that returned 0.
+
+    `shared` is what a vCPU's fd maps: ``struct kvm_run``, and the page of port I/O data.
+    """
+    [reason] = _read_reason(shared)
+    return EXITS.get(reason, Unknown).decode(shared)
+
+
+def decode_failure(shared: memoryview, errno: int) -> Exit:
     """The exit after a ``KVM_RUN`` that failed with `errno`.
 
     `exit_reason` is stale after any other error than these two, says the KVM API document
@@ -103,7 +109,8 @@ def decode_failure(run: kvm_run, errno: int) -> Exit:
     """
     if errno in (errnos.EINTR, errnos.EAGAIN):
         return Interrupted()
-    told = errno in (errnos.EFAULT, EHWPOISON)
-    if told and run.exit_reason == uapi.KVM_EXIT_MEMORY_FAULT:
-        return MemoryFault.decode(run, errno)
+    if errno in (errnos.EFAULT, EHWPOISON):
+        run = kvm_run.from_buffer_copy(shared)
+        if run.exit_reason == uapi.KVM_EXIT_MEMORY_FAULT:
+            return MemoryFault.of(run, errno)
     return RunFailure(errno)

@@ -2,16 +2,19 @@
 """What every exit has: a reason, a kind by name, and a way out of ``struct kvm_run``."""
 
 import ctypes
-from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+import struct
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, ClassVar, Self
 
+from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.names import names
 from pyvmm.uapi.native import kvm_run
 
 _NAMES = names("KVM_EXIT_")
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # the struct module's, by size in bytes
 
 
-@dataclass(frozen=True)
 class Exit:
     """One return from ``KVM_RUN``.
 
@@ -30,11 +33,34 @@ class Exit:
             cls.kind = _NAMES[cls.reason].removeprefix("KVM_EXIT_").lower()
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def decode(cls, shared: memoryview) -> Self:
+        """The exit that ``struct kvm_run`` holds, at the start of `shared`."""
+        return cls.of(kvm_run.from_buffer_copy(shared))
+
+    @classmethod
+    def of(cls, run: kvm_run) -> Self:
         """Copy the payload out of ``struct kvm_run``, field by field."""
         payload = getattr(run, cls.payload) if cls.payload else None
-        return cls(*(_copied(getattr(payload, member.name)) for member in fields(cls)))
+        members: Any = cls  # every subclass is a dataclass
+        return cls(*(_copied(getattr(payload, member.name)) for member in fields(members)))
 
 
 def _copied(value: object) -> object:
     return tuple(value) if isinstance(value, ctypes.Array) else value
+
+
+def unpacker(
+    payload: str, layout: type[Struct], *members: str
+) -> Callable[[memoryview], tuple[int, ...]]:
+    """A function that reads `members` of a payload as integers, in the order of their offsets.
+
+    For the exits that a guest makes by the thousand: this takes a tenth of what ctypes takes.
+    With no payload it reads members of ``struct kvm_run`` itself.
+    """
+    here, form = 0, "<"
+    base: int = getattr(kvm_run, payload).offset if payload else 0
+    for member in members:
+        field = getattr(layout, member)
+        form += f"{base + field.offset - here}x{_CODES[field.size]}"
+        here = base + field.offset + field.size
+    return struct.Struct(form).unpack_from

@@ -40,7 +40,7 @@ class SystemEvent(Exit):
     data: tuple[int, ...]
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         event = run.system_event
         return cls(event.type, tuple(event.data[: min(event.ndata, len(event.data))]))
 
@@ -69,7 +69,7 @@ class InternalError(Exit):
     instruction: bytes
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         error = run.internal
         data = tuple(error.data[: min(error.ndata, len(error.data))])
         failure = run.emulation_failure
@@ -91,5 +91,5 @@ class Unknown(Exit):
     raw: bytes
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         return cls(run.exit_reason, bytes(run.padding))

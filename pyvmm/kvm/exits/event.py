@@ -20,7 +20,7 @@ class Debug(Exit):
     arch: dict[str, int]
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         arch = run.debug.arch
         return cls({name: getattr(arch, name) for name in arch.members})
 
@@ -62,7 +62,7 @@ class X86Rdmsr(Exit):
     cause: int
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         return cls(run.msr.index, run.msr.reason)
 
 
@@ -77,7 +77,7 @@ class X86Wrmsr(Exit):
     data: int
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         return cls(run.msr.index, run.msr.reason, run.msr.data)
 
 
@@ -163,7 +163,7 @@ class Xen(Exit):
     params: tuple[int, ...]
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         call = run.xen.u.hcall
         return cls(run.xen.type, call.cpl, call.input, tuple(call.params))
 
@@ -177,7 +177,7 @@ class Hyperv(Exit):
     raw: bytes
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         return cls(run.hyperv.type, bytes(run.hyperv.u))
 
 
@@ -191,7 +191,7 @@ class Tdx(Exit):
     raw: bytes
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         return cls(run.tdx.flags, run.tdx.nr, bytes(run.tdx))
 
 

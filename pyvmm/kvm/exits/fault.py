@@ -24,7 +24,7 @@ class MemoryFault(Exit):
     errno: int = 0
 
     @classmethod
-    def decode(cls, run: kvm_run, errno: int = 0) -> Self:
+    def of(cls, run: kvm_run, errno: int = 0) -> Self:
         fault = run.memory_fault
         return cls(fault.flags, fault.gpa, fault.size, errno)
 

@@ -28,7 +28,7 @@ class S390Reset(Exit):
     flags: int
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         return cls(run.s390_reset_flags)
 
 
@@ -119,7 +119,7 @@ class LoongarchIocsr(Exit):
     value: int
 
     @classmethod
-    def decode(cls, run: kvm_run) -> Self:
+    def of(cls, run: kvm_run) -> Self:
         access = run.iocsr_io
         value = int.from_bytes(access.data[: access.len], "little")
         return cls(access.phys_addr, access.len, bool(access.is_write), value)
