@@ -4,6 +4,7 @@
 What can't be mapped stays with `Region.read` and `write`: the VMM emulates it, and can say why.
 """
 
+import ctypes
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,13 @@ from typing import Self
 from pyvmm.memory import PAGE_SIZE, READ, WRITE, Mapping, round_up
 from pyvmm.vfio.capabilities import Area
 from pyvmm.vfio.regions import Region
+
+_WORDS: dict[int, type["ctypes._SimpleCData[int]"]] = {
+    1: ctypes.c_uint8,
+    2: ctypes.c_uint16,
+    4: ctypes.c_uint32,
+    8: ctypes.c_uint64,
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,23 @@ class BarMapping:
     def alignment(self) -> int:
         """What a GPA must be a multiple of, as the HVA is, for stage-2 to map whole blocks."""
         return block(self.region.size)
+
+    def load(self, offset: int, size: int) -> int:
+        """One load of `size` bytes (1, 2, 4 or 8) at byte `offset`, little-endian.
+
+        Registers want that: what copies bytes (`Mapping.read`) may do so in any pieces, and a
+        device may answer a piece that it does not know with an abort, which is a SIGBUS.
+        """
+        return self._word(offset, size).value
+
+    def store(self, offset: int, size: int, value: int) -> None:
+        """One store, as `load` is one load."""
+        self._word(offset, size).value = value
+
+    def _word(self, offset: int, size: int) -> "ctypes._SimpleCData[int]":
+        if not any(a.offset <= offset and offset + size <= a.end for a in self.areas):
+            raise ValueError(f"{offset:#x}+{size} is in no mapped area of {self.region.name}")
+        return _WORDS[size].from_address(self.memory.hva + offset)
 
     def close(self) -> None:
         """Unmap all of it; a memslot over it faults from then on."""

@@ -89,13 +89,19 @@ def best_driver(function: PciFunction) -> str:
     fitting = [alias for alias in _aliases() if fnmatchcase(wanted, alias[0])]
     # The alias with the fewest wildcards says the most about the device.
     module = min(fitting, key=lambda alias: alias[0].count("*"), default=("", "vfio_pci"))[1]
-    folder = Path("/sys/module") / module / "drivers"
-    if not folder.exists():
+    driver = _driver_of(module)
+    if not driver:
         _load(module)
-    drivers = [entry.name.removeprefix("pci:") for entry in folder.glob("pci:*")]
-    if not drivers:
+        driver = _driver_of(module)
+    if not driver:
         raise LackingError(f"the module {module} brought no PCI driver with it")
-    return drivers[0]
+    return driver
+
+
+def _driver_of(module: str) -> str | None:
+    """The PCI driver that a vfio module registers: it has the module's name, with - or _."""
+    names = [entry.name for entry in (PCI / "drivers").iterdir()]
+    return next((name for name in names if name.replace("-", "_") == module), None)
 
 
 def _aliases() -> Iterator[tuple[str, str]]:

@@ -93,7 +93,8 @@ def _mounts() -> Iterator[tuple[str, str, str]]:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+    """The lines of a file in /proc; none where the kernel was built without it."""
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def _unescape(text: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Opening vfio's and iommufd's device nodes, and saying why one can't be opened."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -44,14 +45,12 @@ _REMEDY = {
 def holders(path: Path) -> list[str]:
     """The processes that have `path` open, as ``name (PID)``, as far as we may see."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            open_paths = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
-            if str(path) in open_paths:
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it was closed meanwhile, or is someone else's
+            if fd.readlink() == path:
+                process = fd.parents[1]
                 found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
-        except OSError:
-            continue  # it ended meanwhile, or is someone else's
-    return found
+    return sorted(set(found))
 
 
 def _by_whom(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm.vfio import nodes
 from pyvmm.vfio.device import Device
 from pyvmm.vfio.modes import MODES, open_device
 from pyvmm.vfio.sysfs import PCI, PciFunction, functions
@@ -46,9 +47,20 @@ def function(request: pytest.FixtureRequest, find: Find) -> PciFunction:
 
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
-    """Each IOMMU mode."""
-    name: str = request.param
-    return name
+    """Each IOMMU mode that this kernel was built with."""
+    return _built_in(request.param)
+
+
+@pytest.fixture(params=["iommufd", "vfio_type1v2_iommu"])
+def second_mode(request: pytest.FixtureRequest) -> str:
+    """A mode of each family: through a cdev, and through a group."""
+    return _built_in(request.param)
+
+
+def _built_in(mode: str) -> str:
+    if mode.startswith("iommufd") and not nodes.IOMMUFD.exists():
+        pytest.skip("this kernel was built without IOMMUFD: python -m pyvmm lab test --kernel lab")
+    return mode
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ class Edu:
 
     # Registers of BAR0.
     IDENTITY = 0x00
+    LIVENESS = 0x04  # reads back inverted
     IRQ_STATUS = 0x24
     IRQ_RAISE = 0x60
     IRQ_ACK = 0x64
