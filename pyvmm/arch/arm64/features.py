@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyvmm.arch.arm64.bits import bits
-
-# ID_AA64MMFR0_EL1.PARange → bits of physical address.
-_PA_BITS = {0: 32, 1: 36, 2: 40, 3: 42, 4: 44, 5: 48, 6: 52, 7: 56}
+from pyvmm.arch.arm64.regime import physical_bits
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Features:
             fwb=bits(mmfr2, 43, 40) != 0,
             dic=bits(cache, 29, 29) == 1,
             idc=bits(cache, 28, 28) == 1,
-            pa_bits=_PA_BITS.get(bits(mmfr0, 3, 0), max(_PA_BITS.values())),
+            pa_bits=physical_bits(mmfr0),
             granules=tuple(size for size, there in present.items() if there),
         )
 

@@ -17,6 +17,11 @@ LAST_LEVEL = 3
 DESCRIPTOR_SIZE = 8  # bytes; FEAT_D128 would make it 16
 
 
+def physical_bits(id_aa64mmfr0_el1: int) -> int:
+    """Width in bits of a physical address: ID_AA64MMFR0_EL1.PARange, reserved ones as 56."""
+    return _PA_BITS[min(bits(id_aa64mmfr0_el1, 3, 0), 7)]
+
+
 class Granule(IntEnum):
     """A translation granule; the value is the number of address bits within a page."""
 
@@ -106,7 +111,7 @@ class Regime:
     @property
     def physical_bits(self) -> int:
         """Width in bits of the addresses this CPU has at all: ``AArch64.PAMax``."""
-        return _PA_BITS[min(bits(self.id_aa64mmfr0_el1, 3, 0), 7)]
+        return physical_bits(self.id_aa64mmfr0_el1)
 
     def top_byte_ignored(self, va: int, *, fetch: bool) -> bool:
         """TCR_EL1.TBI0 or TBI1 for this address: bits 63:56 are a tag (D8.8.1).

@@ -2,7 +2,13 @@
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pyvmm.arch.arm64 import walk
+from pyvmm.arch.arm64.permissions import Permission
+from pyvmm.arch.arm64.regime import Regime
+from pyvmm.arch.arm64.setup import MEMORY_TYPES
 from pyvmm.arch.arm64.stage1 import translation
 from pyvmm.arch.translation import MemoryType, Window
 
@@ -63,3 +69,56 @@ def test_the_registers_switch_the_mmu_and_the_caches_on() -> None:
 def test_t0sz_has_limits(gva_bits: int) -> None:
     with pytest.raises(ValueError, match="25 to 48"):
         translation(GPA, [], gva_bits=gva_bits)
+
+
+def walked(window: Window, gva: int, gva_bits: int) -> walk.Translation | walk.WalkFailure:
+    """What the walker, which knows the Arm ARM and not this builder, makes of the tables."""
+    made = translation(GPA, [window], gva_bits=gva_bits)
+    regime = Regime(
+        ttbr1_el1=0,
+        id_aa64mmfr0_el1=5,
+        **{name.lower(): value for name, value in made.registers.items()},
+    )
+    return walk.walk(regime, gva, lambda ipa, size: made.image[ipa - GPA : ipa - GPA + size])
+
+
+@given(
+    gva_bits=st.integers(25, 48),
+    page=st.integers(0, (1 << 36) - 1),
+    gpa=st.integers(0, (1 << 35) - 1).map(lambda n: n * 0x1000),
+    pages=st.integers(1, 1500),
+    memory_type=st.sampled_from(MemoryType),
+    writable=st.booleans(),
+    executable=st.booleans(),
+    data=st.data(),
+)
+def test_the_walker_finds_what_was_mapped(
+    gva_bits: int,
+    page: int,
+    gpa: int,
+    pages: int,
+    memory_type: MemoryType,
+    writable: bool,
+    executable: bool,
+    data: st.DataObject,
+) -> None:
+    size = pages * 0x1000
+    gva = page * 0x1000 % ((1 << gva_bits) - size)
+    window = Window(gva, gpa, size, memory_type, writable, executable)
+    offset = data.draw(st.integers(0, size - 1))
+    found = walked(window, gva + offset, gva_bits)
+    assert isinstance(found, walk.Translation)
+    assert found.ipa == gpa + offset
+    assert found.memory_type.lower() == MEMORY_TYPES[memory_type].lower()
+    assert found.permissions.el0 == Permission.NONE
+    assert (Permission.WRITE in found.permissions.el1) == writable
+    assert (Permission.EXECUTE in found.permissions.el1) == executable
+
+
+@given(gva_bits=st.integers(25, 48), pages=st.integers(1, 1500), data=st.data())
+def test_the_walker_finds_nothing_beyond(gva_bits: int, pages: int, data: st.DataObject) -> None:
+    size = pages * 0x1000
+    gva = data.draw(st.integers(size, (1 << gva_bits) - 1))
+    found = walked(Window(0, 0, size), gva, gva_bits)
+    assert isinstance(found, walk.WalkFailure)
+    assert found.fault is walk.Fault.TRANSLATION
