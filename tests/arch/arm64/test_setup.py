@@ -3,7 +3,10 @@ import pytest
 
 from pyvmm.arch.arm64 import setup
 from pyvmm.arch.translation import identity
+from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System, Vcpu, Vm
+from pyvmm.kvm.exits import Mmio, SystemEvent
+from pyvmm.memory import Mapping
 from pyvmm.uapi.kvm import KVM_GET_MP_STATE, KVM_MP_STATE_STOPPED, kvm_mp_state
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -27,3 +30,17 @@ def test_secondary_vcpus_wait(kvm: System, vm: Vm) -> None:
     first.ioctl(KVM_GET_MP_STATE, states[0])
     second.ioctl(KVM_GET_MP_STATE, states[1])
     assert [s.mp_state == KVM_MP_STATE_STOPPED for s in states] == [False, True]
+
+
+def test_a_guest_prints_with_its_mmu_off(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
+    setup.prepare(kvm, vm, vcpu)
+    with Mapping.anonymous(0x1_0000) as ram:
+        vm.memslots.add(0x4000_0000, ram)
+        ram.write(0, Payload.builtin("hello", "arm64").code)
+        setup.enter(vcpu, 0x4000_0000, (setup.CONSOLE,))
+        text = b""
+        while isinstance(leaving := vcpu.run(), Mmio):
+            assert (leaving.gpa, leaving.size) == (setup.CONSOLE, 1)
+            text += bytes([leaving.value])
+    assert text == b"Hello from arm64\n"
+    assert isinstance(leaving, SystemEvent)
