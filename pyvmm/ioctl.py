@@ -78,6 +78,11 @@ class Fd:
             raise ValueError(f"the {self.kind} fd is closed")
         return self._number
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._number < 0
+
     def ioctl(self, request: Ioctl, argument: Argument = 0) -> int:
         """Call `request` and return the kernel's result (often 0, sometimes a new fd's number).
 

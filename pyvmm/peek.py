@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Host memory that may not be there: what is missing is an answer, and never a signal.
+
+process_vm_readv(2) on ourselves reads as KVM does, through get_user_pages: memory that is not
+mapped, not permitted, beyond the end of its file or poisoned is an error. So is a device's memory
+(PFNMAP), which is as well: reading a device's registers may change them.
+"""
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Iovec(ctypes.Structure):
+    """``struct iovec``."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+for _name in ("process_vm_readv", "process_vm_writev"):
+    getattr(_libc, _name).restype = ctypes.c_ssize_t
+    getattr(_libc, _name).argtypes = (
+        ctypes.c_int,
+        ctypes.POINTER(_Iovec),
+        ctypes.c_ulong,
+        ctypes.POINTER(_Iovec),
+        ctypes.c_ulong,
+        ctypes.c_ulong,
+    )
+
+
+def peek(hva: int, size: int) -> bytes | None:
+    """`size` bytes from `hva`, or None where not all of them can be read."""
+    data = ctypes.create_string_buffer(size)
+    local = _Iovec(ctypes.addressof(data), size)
+    there = _Iovec(hva, size)
+    read = _libc.process_vm_readv(os.getpid(), local, 1, there, 1, 0)
+    return data.raw if read == size else None
+
+
+def poke(hva: int, data: bytes) -> bool:
+    """Write `data` to `hva`; False where not all of it can be written, though some may be."""
+    copy = ctypes.create_string_buffer(data, len(data))
+    local = _Iovec(ctypes.addressof(copy), len(data))
+    there = _Iovec(hva, len(data))
+    written: int = _libc.process_vm_writev(os.getpid(), local, 1, there, 1, 0)
+    return written == len(data)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is mapped at one address of this process: one question, one answer.
+
+``PROCMAP_QUERY`` (Linux kernel commit ed5d583a88a9 "fs/procfs: implement efficient VMA querying
+API for /proc/<pid>/maps" (in v6.11)) finds one area without printing them all. It tells no
+VmFlags: `pyvmm.vma` reads those from smaps, which walks every area's page tables.
+"""
+
+import ctypes
+import errno
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyvmm.vma import vmas
+
+_MAPS = Path("/proc/self/maps")
+_NAME_SIZE = 4096  # PATH_MAX
+
+
+class _Query(ctypes.Structure):
+    """``struct procmap_query`` of linux/fs.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("size", "query_flags", "query_addr")),
+        *((name, ctypes.c_uint64) for name in ("vma_start", "vma_end", "vma_flags")),
+        *((name, ctypes.c_uint64) for name in ("vma_page_size", "vma_offset", "inode")),
+        *((name, ctypes.c_uint32) for name in ("dev_major", "dev_minor")),
+        *((name, ctypes.c_uint32) for name in ("vma_name_size", "build_id_size")),
+        *((name, ctypes.c_uint64) for name in ("vma_name_addr", "build_id_addr")),
+    )
+
+
+_PROCMAP_QUERY = 3 << 30 | ctypes.sizeof(_Query) << 16 | ord("f") << 8 | 17  # _IOWR('f', 17, …)
+# PROCMAP_QUERY_*
+_PERMS = ((1, "r-"), (2, "w-"), (4, "x-"), (8, "sp"))  # VMA_READABLE and on; else the second
+_COVERING_OR_NEXT = 0x10
+
+
+@dataclass(frozen=True)
+class Area:
+    """A mapped range of host virtual memory, `start` to `end` (exclusive).
+
+    Attributes:
+        perms: as ``/proc/PID/maps`` prints them, ``rw-p``.
+        offset: of `start` in the file, in bytes.
+        path: the file's, or a name in brackets; "" for anonymous memory.
+    """
+
+    start: int
+    end: int
+    perms: str
+    offset: int
+    path: str
+
+
+def at_or_after(hva: int) -> Area | None:
+    """The area that covers `hva`, or else the next one above it."""
+    name = ctypes.create_string_buffer(_NAME_SIZE)
+    query = _Query(
+        size=ctypes.sizeof(_Query),
+        query_flags=_COVERING_OR_NEXT,
+        query_addr=hva,
+        vma_name_size=_NAME_SIZE,
+        vma_name_addr=ctypes.addressof(name),
+    )
+    try:
+        with _MAPS.open("rb", buffering=0) as maps:
+            fcntl.ioctl(maps, _PROCMAP_QUERY, query)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        if error.errno == errno.ENOTTY:  # a kernel before 6.11
+            return _at_or_after_in_smaps(hva)
+        raise
+    flags = query.vma_flags
+    perms = "".join(letters[0] if flags & bit else letters[1] for bit, letters in _PERMS)
+    path = name.value.decode(errors="replace")
+    return Area(query.vma_start, query.vma_end, perms, query.vma_offset, path)
+
+
+def _at_or_after_in_smaps(hva: int) -> Area | None:
+    for vma in vmas(hva, (1 << 64) - hva):
+        return Area(vma.start, vma.end, vma.perms, vma.offset, vma.path)
+    return None
