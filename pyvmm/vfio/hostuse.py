@@ -43,9 +43,7 @@ def _disks(home: Path) -> Iterator[tuple[str, str]]:
     mounts = defaultdict(list)
     for where, _, source in _mounts():
         mounts[Path(source).resolve()].append(where)
-    swaps = {
-        Path(line.split()[0]).resolve() for line in Path("/proc/swaps").read_text().splitlines()
-    }
+    swaps = {Path(line.split()[0]).resolve() for line in _lines("/proc/swaps")}
     for disk in _below(home, Path("/sys/class/block")):
         node = Path("/dev") / disk.name.replace("!", "/")
         holders = disk / "holders"

@@ -20,7 +20,7 @@ KNOWN = {
     "bochs": (0x1234, 0x1111, "vfio-pci"),
     "edu": (0x1234, 0x11E8, "vfio-pci"),
     "nvme": (0x1B36, 0x0010, "vfio-pci"),
-    "grace": (0x1234, 0x1111, "nvgrace-gpu-vfio-pci"),
+    "grace": (0x1234, 0x1111, "nvgrace_gpu_vfio_pci"),
 }
 
 Find = Callable[[str], PciFunction]

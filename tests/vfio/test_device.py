@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 BARS = {
     "0x1111 vfio-pci": {"BAR0": 16 * MIB, "BAR2": 4096},
-    "0x1111 nvgrace-gpu-vfio-pci": {"BAR0": 16 * MIB, "BAR2": 1024 * MIB, "BAR4": 512 * MIB},
+    "0x1111 nvgrace_gpu_vfio_pci": {"BAR0": 16 * MIB, "BAR2": 1024 * MIB, "BAR4": 512 * MIB},
     "0x11e8 vfio-pci": {"BAR0": 1 * MIB},
     "0x0010 vfio-pci": {"BAR0": 16384},
 }

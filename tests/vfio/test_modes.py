@@ -35,7 +35,7 @@ def unprivileged(function: PciFunction, mode: str, limit: int, size: int) -> str
             os.write(theirs, said.encode())
             os._exit(0)
     os.close(theirs)
-    with open(ours, encoding="utf-8") as pipe:
+    with os.fdopen(ours) as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
     return said
