@@ -46,7 +46,7 @@ def _mmap(address: int, size: int, prot: int, flags: int, fd: int, offset: int) 
     hva = _libc.mmap(address, size, prot, flags, fd, offset)
     if hva == _MAP_FAILED:
         raise _failure(f"mmap of {size:#x} bytes (fd {fd}, offset {offset:#x})")
-    return int(hva)
+    return hva or 0  # ctypes has None for address 0
 
 
 def _failure(what: str) -> OSError:

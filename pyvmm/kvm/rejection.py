@@ -255,6 +255,7 @@ _RULES: tuple[tuple[str, int, Rule], ...] = (
     ("guest-memfd-of-another-vm", errno.EINVAL, _guest_memfd_of_another_vm),
     ("guest-memfd-too-short", errno.EINVAL, _guest_memfd_too_short),
     ("guest-memfd-bound", errno.EEXIST, _guest_memfd_bound),
+    ("guest-memfd-bound", errno.EINVAL, _guest_memfd_bound),  # what older kernels say
     ("beyond-ipa-size", errno.EFAULT, _beyond_ipa_size),
     ("guest-memfd-not-mappable", errno.EINVAL, _guest_memfd_not_mappable),
     ("memory-tagging", errno.EINVAL, _memory_tagging),

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest that makes whatever accesses a test asks for."""
+
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Answer, Probe, answers, pack
+from pyvmm.kvm import System
+from pyvmm.machine import ARGUMENT_BLOCK, Machine
+from pyvmm.run import Outcome
+from tests.kvm.places import DEVICE_GPA, MEMORY_GPA, WINDOW
+
+Touch = Callable[..., tuple[Outcome, list[Answer]]]
+
+
+@pytest.fixture
+def machine(kvm: System) -> Iterator[Machine]:
+    """A machine whose guest can reach two windows in which nothing is yet."""
+    with Machine(kvm, console=io.BytesIO()) as machine:
+        machine.windows.append(identity(MEMORY_GPA, WINDOW))
+        machine.windows.append(identity(DEVICE_GPA, WINDOW, MemoryType.DEVICE))
+        yield machine
+
+
+@pytest.fixture
+def touch(machine: Machine) -> Touch:
+    """Let the guest make accesses, one after the other; how the run ended, and each answer."""
+
+    def touch(*probes: Probe) -> tuple[Outcome, list[Answer]]:
+        machine.load(Payload.builtin("probe", machine.arch.NAME))
+        block = pack(probes)
+        machine.enter(block)
+        outcome = machine.run()
+        return outcome, answers(probes, machine.read(ARGUMENT_BLOCK, len(block)))
+
+    return touch

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each of the kernel's reasons to reject a memslot, provoked and named."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm import GuestMemfd, System, Vm
+from pyvmm.kvm.memslots import MemslotError
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.uapi.kvm import (
+    GUEST_MEMFD_FLAG_MMAP,
+    KVM_CAP_ARM_MTE,
+    KVM_CAP_GUEST_MEMFD,
+    KVM_CAP_GUEST_MEMFD_FLAGS,
+    KVM_CAP_NR_MEMSLOTS,
+)
+
+SIZE = 4 * PAGE_SIZE
+PFNMAP_BARS = "/sys/bus/pci/devices/*/resource[0-5]"
+
+
+class Attempt:
+    """A VM, memory to register in it, and what a case may need besides."""
+
+    def __init__(self, system: System, vm: Vm, memory: Mapping) -> None:
+        self.system, self.vm, self.memory = system, vm, memory
+        self.add = vm.memslots.add
+
+    def memfd(self, vm: Vm | None = None, flags: int = GUEST_MEMFD_FLAG_MMAP) -> GuestMemfd:
+        vm = vm or self.vm
+        if not vm.check(KVM_CAP_GUEST_MEMFD) or flags & ~vm.check(KVM_CAP_GUEST_MEMFD_FLAGS):
+            pytest.skip("this kernel has no such guest_memfd; 7.2 has: python -m pyvmm lab test")
+        return vm.create_guest_memfd(SIZE, flags)
+
+
+@pytest.fixture
+def attempt(kvm: System, vm: Vm) -> Iterator[Attempt]:
+    with Mapping.anonymous(SIZE) as memory:
+        yield Attempt(kvm, vm, memory)
+
+
+def memfd_of_another_vm(a: Attempt) -> None:
+    with a.system.create_vm() as other:
+        a.add(0, None, guest_memfd=a.memfd(other))
+
+
+def memfd_bound_twice(a: Attempt) -> None:
+    memfd = a.memfd()
+    a.add(0, None, guest_memfd=memfd)
+    a.add(SIZE, None, guest_memfd=memfd, guest_memfd_offset=PAGE_SIZE, size=PAGE_SIZE)
+
+
+def existing(a: Attempt, **changed: object) -> None:
+    slot = a.add(0, a.memory)
+    a.add(0, a.memory, **{"number": slot.number, **changed})  # type: ignore[arg-type]
+
+
+def moved_memfd(a: Attempt) -> None:
+    a.vm.memslots.move(a.add(0, None, guest_memfd=a.memfd()), SIZE)
+
+
+CASES: dict[str, tuple[str, Callable[[Attempt], object]]] = {
+    "number": ("slot-number", lambda a: a.add(0, a.memory, number=a.vm.check(KVM_CAP_NR_MEMSLOTS))),
+    "space": ("address-space", lambda a: a.add(0, a.memory, number=7 << 16)),
+    "read-only memfd": (
+        "flags",
+        lambda a: a.add(0, None, guest_memfd=a.memfd(), readonly=True),
+    ),
+    "logged memfd": ("flags", lambda a: a.add(0, None, guest_memfd=a.memfd(), log_dirty=True)),
+    "size": ("size-unaligned", lambda a: a.add(0, a.memory, size=PAGE_SIZE + 1)),
+    "gpa": ("gpa-unaligned", lambda a: a.add(8, a.memory)),
+    "hva": ("hva-unaligned", lambda a: a.add(0, a.memory, at=8, size=PAGE_SIZE)),
+    "tagged": (
+        "hva-outside-user-space",
+        lambda a: a.add(0, a.memory, at=1 << 60, size=PAGE_SIZE),
+    ),
+    "half outside": ("hva-outside-user-space", lambda a: a.add(0, a.memory, size=1 << 60)),
+    "offset": (
+        "guest-memfd-offset",
+        lambda a: a.add(0, None, guest_memfd=a.memfd(), guest_memfd_offset=8, size=PAGE_SIZE),
+    ),
+    "wraps": ("gpa-wraps", lambda a: a.add((1 << 64) - PAGE_SIZE, a.memory)),
+    "pages": ("too-large", lambda a: a.add(0, None, size=(1 << 31) * PAGE_SIZE)),
+    "nothing": ("no-such-slot", lambda a: a.add(0, a.memory, size=0)),
+    "other hva": ("changed-in-place", lambda a: existing(a, at=PAGE_SIZE, size=SIZE)),
+    "other size": ("changed-in-place", lambda a: existing(a, size=PAGE_SIZE)),
+    "now read-only": ("changed-in-place", lambda a: existing(a, readonly=True)),
+    "moved memfd": ("changed-in-place", moved_memfd),
+    "same gpa": ("overlap", lambda a: [a.add(0, a.memory) for _ in range(2)]),
+    "one page": (
+        "overlap",
+        lambda a: [a.add(0, a.memory), a.add(SIZE - PAGE_SIZE, a.memory)],
+    ),
+    "foreign memfd": ("guest-memfd-of-another-vm", memfd_of_another_vm),
+    "short memfd": (
+        "guest-memfd-too-short",
+        lambda a: a.add(0, None, guest_memfd=a.memfd(), size=SIZE + PAGE_SIZE),
+    ),
+    "end of memfd": (
+        "guest-memfd-too-short",
+        lambda a: a.add(0, None, guest_memfd=a.memfd(), guest_memfd_offset=PAGE_SIZE, size=SIZE),
+    ),
+    "bound memfd": ("guest-memfd-bound", memfd_bound_twice),
+}
+
+
+def rejected(attempt: Attempt, case: Callable[[Attempt], object]) -> MemslotError:
+    """The rejection that `case` comes to; the set must be as the kernel has it."""
+    with pytest.raises(MemslotError) as failure:
+        case(attempt)
+    assert "\n" not in str(failure.value)
+    return failure.value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cause(attempt: Attempt, case: str) -> None:
+    cause, provoke = CASES[case]
+    assert rejected(attempt, provoke).cause == cause
+
+
+def test_a_rejection_leaves_the_set_alone(attempt: Attempt) -> None:
+    slot = attempt.add(0, attempt.memory)
+    rejected(attempt, lambda a: a.add(PAGE_SIZE, a.memory))
+    assert list(attempt.vm.memslots) == [slot]
+
+
+def test_the_text_names_the_slot_in_the_way(attempt: Attempt) -> None:
+    attempt.add(SIZE, attempt.memory, number=3)
+    error = rejected(attempt, lambda a: a.add(2 * SIZE - PAGE_SIZE, a.memory))
+    assert str(error).startswith(
+        "KVM_SET_USER_MEMORY_REGION on the vm fd: EEXIST (File exists): it overlaps slot 3, "
+        f"GPA {SIZE:#x} to {2 * SIZE:#x} ["
+    )
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_beyond_guest_addresses(attempt: Attempt) -> None:
+    error = rejected(attempt, lambda a: a.add((1 << 52) - PAGE_SIZE, a.memory))
+    assert error.cause == "beyond-guest-addresses"
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.parametrize("bits", [32, 36, 40, 0])
+def test_beyond_ipa_size(kvm: System, bits: int) -> None:
+    with kvm.create_vm(bits) as vm, Mapping.anonymous(SIZE) as memory:
+        end = 1 << (bits or 40)
+        vm.memslots.add(end - SIZE, memory)
+        with pytest.raises(MemslotError, match=f"{bits or 40}-bit IPA space") as failure:
+            vm.memslots.add(end, memory)
+    assert failure.value.cause == "beyond-ipa-size"
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_guest_memfd_that_cannot_be_mapped(attempt: Attempt) -> None:
+    error = rejected(attempt, lambda a: a.add(0, None, guest_memfd=a.memfd(flags=0)))
+    assert error.cause == "guest-memfd-not-mappable"
+
+
+@contextlib.contextmanager
+def device_memory() -> Iterator[Mapping]:
+    """A BAR of whatever PCI device is there, mapped through sysfs: PFNMAP, not cacheable."""
+    for resource in sorted(Path("/").glob(PFNMAP_BARS.lstrip("/"))):
+        with contextlib.suppress(OSError), resource.open("r+b") as file:
+            with Mapping.of_file(file.fileno(), PAGE_SIZE) as memory:
+                yield memory
+                return
+    pytest.skip("no PCI device has a BAR to map: python -m pyvmm lab test")
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_device_memory_registers(vm: Vm) -> None:
+    with device_memory() as memory:
+        assert vm.memslots.add(0, memory).size == PAGE_SIZE
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.parametrize("when", ["from the start", "later"])
+def test_dirty_log_of_pfnmap(attempt: Attempt, when: str) -> None:
+    with device_memory() as memory:
+
+        def log(a: Attempt) -> None:
+            if when == "later":
+                a.vm.memslots.log_dirty(a.add(0, memory), True)
+            else:
+                a.add(0, memory, log_dirty=True)
+
+        assert rejected(attempt, log).cause == "dirty-log-of-pfnmap"
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_memory_tagging(attempt: Attempt) -> None:
+    try:
+        attempt.vm.enable(KVM_CAP_ARM_MTE)
+    except IoctlError:
+        pytest.skip("this CPU has no memory tagging: give QEMU's machine mte=on")
+    attempt.add(0, attempt.memory)
+    with device_memory() as memory:
+        error = rejected(attempt, lambda a: a.add(SIZE, memory))
+    assert error.cause == "memory-tagging"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import errno
+import resource
+from pathlib import Path
+
+import pytest
+
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm import System, Vm
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.uapi.kvm import (
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+    KVM_CAP_USER_MEMORY,
+    KVM_DEV_TYPE_ARM_VGIC_V3,
+    KVM_DEV_TYPE_VFIO,
+)
+from tests.process import limited, open_fds
+
+NO_SUCH_DEVICE = 9999
+
+
+def test_check(vm: Vm) -> None:
+    assert vm.check(KVM_CAP_USER_MEMORY) == 1
+    assert vm.check(60000) == 0
+
+
+def test_enable_is_remembered(vm: Vm) -> None:
+    vm.enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1)
+    assert vm.enabled == {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2}
+
+
+def test_what_cannot_be_enabled_is_not(vm: Vm) -> None:
+    with pytest.raises(IoctlError) as failure:
+        vm.enable(KVM_CAP_USER_MEMORY)
+    assert failure.value.errno == errno.EINVAL
+    assert vm.enabled == set()
+
+
+def test_two_vcpus_of_one_index(vm: Vm) -> None:
+    vm.create_vcpu(1)
+    with pytest.raises(IoctlError) as failure:
+        vm.create_vcpu(1)
+    assert failure.value.errno == errno.EEXIST
+
+
+def test_a_vcpu_that_cannot_be_mapped_leaves_no_descriptor(vm: Vm) -> None:
+    before = open_fds()
+    [pages] = Path("/proc/self/statm").read_text().split()[:1]
+    limit = int(pages) * PAGE_SIZE
+    with limited(resource.RLIMIT_AS, limit), pytest.raises(OSError, match="mmap of"):
+        vm.create_vcpu()
+    assert open_fds() == before
+
+
+def test_devices(vm: Vm) -> None:
+    before = open_fds()
+    assert vm.has_device(KVM_DEV_TYPE_VFIO)
+    assert not vm.has_device(NO_SUCH_DEVICE)
+    assert open_fds() == before
+    assert vm.create_device(KVM_DEV_TYPE_VFIO).fileno() >= 0
+    with pytest.raises(IoctlError) as failure:
+        vm.create_device(NO_SUCH_DEVICE)
+    assert failure.value.errno == errno.ENODEV
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_gic(vm: Vm) -> None:
+    assert vm.has_device(KVM_DEV_TYPE_ARM_VGIC_V3)
+
+
+def test_closing_closes_all_that_it_made(kvm: System) -> None:
+    before = open_fds()
+    vm = kvm.create_vm()
+    vcpu, device = vm.create_vcpu(), vm.create_device(KVM_DEV_TYPE_VFIO)
+    with Mapping.anonymous(PAGE_SIZE) as memory:
+        vm.memslots.add(0, memory)
+        vm.close()
+    vm.close()
+    assert open_fds() == before
+    assert len(vm.memslots) == 0
+    for fd in (vm, vcpu, device):
+        with pytest.raises(ValueError, match="closed"):
+            fd.fileno()
+
+
+def test_an_exception_closes_too(kvm: System) -> None:
+    before = open_fds()
+    with pytest.raises(ZeroDivisionError), kvm.create_vm() as vm:
+        vm.create_vcpu(1 // (vm.fileno() * 0))
+    assert open_fds() == before

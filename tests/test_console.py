@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import io
+
+import pytest
+
+from pyvmm.console import Console
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "printed"),
+    [(0, 0x41, b"A"), (0, 0x141, b"A"), (0, 0, b"\0"), (4, 0x41, b""), (7, 0x41, b"")],
+)
+def test_the_low_byte_of_what_goes_to_offset_0_is_printed(
+    offset: int, value: int, printed: bytes
+) -> None:
+    output = io.BytesIO()
+    Console(output).write(offset, 1, value)
+    assert output.getvalue() == printed
+
+
+@pytest.mark.parametrize("offset", [0, 5, 0x18])
+def test_it_is_always_ready(offset: int) -> None:
+    assert Console(io.BytesIO()).read(offset, 4) == 0
