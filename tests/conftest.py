@@ -9,9 +9,14 @@ import platform
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from pyvmm.errors import LackingError
 from pyvmm.kvm import System, Vcpu, Vm
+
+# How long an example takes says nothing in the emulated host.
+settings.register_profile("pyvmm", deadline=None)
+settings.load_profile("pyvmm")
 
 HOMES = {
     "aarch64": "run it in the emulated arm64 host: python -m pyvmm lab test",

@@ -21,6 +21,7 @@ _SCRIPT = Path(__file__).with_name("payload.ld")
 _INCLUDES = re.compile(rb"^\s*\.inc(lude|bin)\b", re.MULTILINE)
 # Entered with its segments' base at its first byte, so that addresses from 0 are right.
 _SEGMENTED = re.compile(rb"^\s*\.code(16|16gcc|32)\b", re.MULTILINE)
+_OFFSET = re.compile(r":\(\S+\+0x[0-9a-f]+\): ")
 _OBJECT = "payload.o"
 _MESSAGE = re.compile(r"^(?P<where>.+?:\d+): (Error|Warning): (?P<what>.+)$", re.MULTILINE)
 
@@ -111,8 +112,10 @@ def _first_complaint(stderr: str, source: Path) -> str:
     """One line out of what as or ld said: file, line, and what is wrong there."""
     if message := _MESSAGE.search(stderr):
         return f"{message['where']}: {message['what']}"
-    # "…/ld: /tmp/…/payload.o:FILE:LINE: undefined reference to `NAME'", after a line of context.
+    # "…/ld: /tmp/…/payload.o:FILE:LINE:(.text+0x4): undefined reference to `NAME'", behind a line
+    # of context; newer versions name the offset as well.
     last = stderr.strip().rpartition("\n")[2].rpartition(f"{_OBJECT}:")[2]
+    last = _OFFSET.sub(": ", last)
     return last if source.name in last else f"{source}: {last}"
 
 

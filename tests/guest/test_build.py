@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm.arch.native import native
 from pyvmm.errors import LackingError, Status
 from pyvmm.guest import build
+from pyvmm.guest.assemble import assemble
 
 
 @pytest.mark.parametrize(
@@ -23,24 +25,26 @@ def test_no_binary_is_left_of_a_source_that_is_gone() -> None:
 
 
 @pytest.fixture
-def payloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of payloads of our own: one source, no binary yet."""
-    folder = tmp_path / "x86_64"
-    folder.mkdir()
-    (folder / "one.s").write_text("\tnop\n")
+def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The source of the one built-in payload there shall be, with no binary yet."""
+    source = tmp_path / native().NAME / "one.s"
+    source.parent.mkdir()
+    source.write_text("\t.byte 1, 2, 3, 4\n")
     monkeypatch.setattr(build, "PAYLOADS", tmp_path)
-    return folder
+    try:
+        assemble(source, native().NAME)
+    except LackingError as error:
+        pytest.skip(str(error))
+    return source
 
 
 def test_check_names_what_is_stale_and_build_mends_it(
-    payloads: Path, capsys: pytest.CaptureFixture[str]
+    payload: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        assert build.main(["--check"]) == Status.FAILED
-    except LackingError as error:
-        pytest.skip(str(error))
-    assert not (payloads / "one.bin").exists()
+    assert build.main(["--check"]) == Status.FAILED
+    assert not payload.with_suffix(".bin").exists()
     assert build.main([]) == Status.DONE
-    assert (payloads / "one.bin").read_bytes() == b"\x90"
+    assert payload.with_suffix(".bin").read_bytes() == bytes([1, 2, 3, 4])
     assert build.main(["--check"]) == Status.DONE
-    assert capsys.readouterr().out == "x86_64/one.s is stale\nx86_64/one.s assembled\n"
+    name = f"{payload.parent.name}/one.s"
+    assert capsys.readouterr().out == f"{name} is stale\n{name} assembled\n"
