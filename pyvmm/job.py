@@ -66,11 +66,11 @@ def perform(plan: Plan) -> JobOutcome:
         for address in plan.devices:
             device = AssignedDevice(
                 machine,
+                caps,
                 address,
                 mode=plan.iommu_mode,
                 bind=plan.bind,
                 beside=tuple(devices),
-                takes_cacheable=caps.takes_cacheable_pfnmap,
             )
             devices.append(stack.enter_context(device))
         found = tuple(DeviceOutcome(d.device.report(), tuple(d.slots)) for d in devices)

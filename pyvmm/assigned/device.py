@@ -11,6 +11,7 @@ from pyvmm.assigned.emulation import EmulatedArea
 from pyvmm.assigned.placement import BAR_BASE, place
 from pyvmm.assigned.slots import Part, SlotOutcome, register
 from pyvmm.machine import RAM_BASE, Machine
+from pyvmm.negotiate import Report
 from pyvmm.vfio.bars import BarMapping, map_bar
 from pyvmm.vfio.bind import lent
 from pyvmm.vfio.device import Device
@@ -43,20 +44,18 @@ class AssignedDevice:
     def __init__(
         self,
         machine: Machine,
+        caps: Report,
         address: str,
         *,
         mode: str = AUTO,
         bind: bool = False,
         beside: Sequence["AssignedDevice"] = (),
-        takes_cacheable: bool = True,
-        joined: bool = False,
     ) -> None:
         """Open the function at `address`, let its DMA reach the machine's RAM, place its BARs.
 
         `bind` lends it to a vfio driver for that time. A device `beside` others shares their IO
-        address space and lies behind them; close it before them. `joined` makes one memslot of
-        areas that touch, over several VMAs. `takes_cacheable` is
-        `Report.takes_cacheable_pfnmap`.
+        address space and lies behind them; close it before them. `caps` is what this host was
+        found to offer.
 
         Raises what `open_device` and `lent` raise, and `IoctlError`.
         """
@@ -72,7 +71,7 @@ class AssignedDevice:
             self.device.config.enable_memory()
             ends = (bar.gpa + bar.region.size for other in beside for bar in other.bars)
             self.bars = tuple(
-                self._place(region, gpa, takes_cacheable, joined, stack)
+                self._place(region, gpa, caps, stack)
                 for region, gpa in place(self._memory_bars(), max(ends, default=BAR_BASE))
             )
             self._owned = stack.pop_all()
@@ -87,15 +86,11 @@ class AssignedDevice:
         bars = (r for name, r in self.device.regions.items() if name.startswith("BAR"))
         return [bar for bar in bars if not self.device.config.is_port_bar(bar.index)]
 
-    def _place(
-        self, region: Region, gpa: int, takes_cacheable: bool, joined: bool, stack: ExitStack
-    ) -> PlacedBar:
+    def _place(self, region: Region, gpa: int, caps: Report, stack: ExitStack) -> PlacedBar:
         mapping = stack.enter_context(map_bar(region, self.device.divide(region)))
         outcomes = [
-            register(
-                self._machine.vm, mapping, area, gpa + area.offset, takes_cacheable=takes_cacheable
-            )
-            for area in mapping.slots(joined=joined)
+            register(self._machine.vm, mapping, area, gpa + area.offset, caps)
+            for area in mapping.slots()
         ]
         outcomes += [
             SlotOutcome(

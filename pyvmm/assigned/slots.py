@@ -8,6 +8,7 @@ from pyvmm.ioctl import errno_name
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.kvm.vm import Vm
+from pyvmm.negotiate import Report
 from pyvmm.vfio.bars import BarMapping
 from pyvmm.vfio.capabilities import Area
 
@@ -41,12 +42,10 @@ class SlotOutcome:
     fallback: Literal["emulate"] | None = None
 
 
-def register(
-    vm: Vm, bar: BarMapping, area: Area, gpa: int, *, takes_cacheable: bool
-) -> SlotOutcome:
+def register(vm: Vm, bar: BarMapping, area: Area, gpa: int, caps: Report) -> SlotOutcome:
     """Make `area` of a mapped BAR a memslot at `gpa`; a rejection is an outcome, not an error.
 
-    Where this kernel does not take a cacheable PFNMAP VMA, one that it took is not cacheable.
+    What a rejection's reason rests on is the CPU's, and `caps` tells it. Where this kernel does not take a cacheable PFNMAP VMA, one that it took is not cacheable.
     Where it takes both, no interface tells user space which of the two a VMA is.
     """
     part = Part(bar.region.name, area.offset, area.size, gpa)
@@ -58,7 +57,7 @@ def register(
             "rejected",
             errno=errno_name(error.errno),
             cause=error.cause,
-            why=error.why or "",
+            why=_why(error, caps),
             cacheability="cacheable" if error.cause == CACHEABLE_PFNMAP else "unknown",
             fallback="emulate",
         )
@@ -67,5 +66,12 @@ def register(
         "registered",
         why="the guest reaches it through stage-2, with no exit",
         slot=slot.number,
-        cacheability="unknown" if takes_cacheable else "noncacheable",
+        cacheability="unknown" if caps.takes_cacheable_pfnmap else "noncacheable",
     )
+
+
+def _why(error: MemslotError, caps: Report) -> str:
+    obstacle = caps.features and caps.features.why_no_cacheable_pfnmap()
+    if error.cause == CACHEABLE_PFNMAP and obstacle:
+        return f"{error.why}: {obstacle}"
+    return error.why or ""

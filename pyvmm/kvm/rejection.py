@@ -225,8 +225,7 @@ def _cacheable_pfnmap(r: Request) -> Iterator[str]:
             if vma.pfnmap:
                 yield (
                     f"{vma.path or 'the mapping'} is device memory (PFNMAP) mapped cacheable, and "
-                    "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED is 0: the CPU must have both FWB and "
-                    "DIC, or the host could see stale cache lines"
+                    "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED is 0"
                 )
 
 
