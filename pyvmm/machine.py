@@ -20,6 +20,8 @@ from pyvmm.arch.translation import MemoryType, Translation, Window, identity
 from pyvmm.bus import Bus
 from pyvmm.console import Console
 from pyvmm.errors import UsageError
+from pyvmm.faults import FaultHandler, ask_for_syndromes, poison
+from pyvmm.faults.board import Board
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Io, Mmio
 from pyvmm.kvm.system import System
@@ -39,6 +41,7 @@ class Machine:
     Attributes:
         windows: what the guest's page tables will map; add to it before `load`.
         mmio, ports: the buses that exits are answered from.
+        faults: what becomes of accesses that KVM can't resolve; its `policy` decides.
         handlers: who answers which exit; replace or add before `run`.
     """
 
@@ -54,14 +57,17 @@ class Machine:
         self._translation: Translation | None = None
         with ExitStack() as stack:
             self.vm = stack.enter_context(system.create_vm())
+            ask_for_syndromes(self.vm)
             self.ram = stack.enter_context(Mapping.anonymous(ram_size, align=2 << 20))
             self.vm.memslots.add(RAM_BASE, self.ram)
             self.vcpu = self.vm.create_vcpu()
             self._owned = stack.pop_all()
         self.mmio, self.ports = Bus(), Bus()
         self.windows: list[Window] = [identity(RAM_BASE, ram_size, executable=True)]
+        self.faults = FaultHandler(Board(self.vm, self.vcpu, self.arch, self.mmio))
         self.handlers: Handlers = {
-            Mmio: answer_mmio(self.vcpu, self.mmio),
+            **self.faults.handlers(),
+            Mmio: self.faults.unless(answer_mmio(self.vcpu, self.mmio)),
             Io: answer_ports(self.vcpu, self.ports),
         }
         self._attach(Console(console or sys.stdout.buffer))
@@ -98,8 +104,9 @@ class Machine:
         self.arch.enter(self.vcpu, ENTRY, (self.arch.CONSOLE, ARGUMENT_BLOCK), self._translation)
 
     def run(self) -> Outcome:
-        """Run the vCPU until an exit that no handler answers."""
-        return run(self.vcpu, self.handlers)
+        """Run the vCPU until an exit that no handler answers, or a fault that stops it."""
+        with poison.told(self.vcpu):
+            return run(self.vcpu, self.handlers)
 
     def write(self, gpa: int, data: bytes) -> None:
         """Put `data` into RAM at a GPA. Raises `UsageError` where it does not fit."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What this floor needs of the KVM objects above it, and what it offers them in return."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
 from pyvmm.arch.arm64.features import Features
+from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
 from pyvmm.arch.translation import MemoryType, Translation, Window
 from pyvmm.uapi.ioctl import Ioctl
 from pyvmm.uapi.layout import Struct
@@ -45,12 +46,14 @@ class Architecture(Protocol):
         CONSOLE: where the guest finds its console: a GPA, or an I/O port.
         CONSOLE_IS_PORT: which of the two.
         MEMORY_TYPES: each memory type's proper name here, in lower case.
+        ABORT_CAPABILITY: the ``KVM_CAP_*`` that `inject_abort` needs; None where there is none.
     """
 
     NAME: str
     CONSOLE: int
     CONSOLE_IS_PORT: bool
     MEMORY_TYPES: Mapping[MemoryType, str]
+    ABORT_CAPABILITY: int | None
 
     def prepare(self, system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:
         """Bring a fresh vCPU into being: its features, and whether it waits for vCPU 0."""
@@ -75,3 +78,15 @@ class Architecture(Protocol):
 
     def write(self, vcpu: Vcpu, values: Mapping[str, int]) -> None:
         """Set registers by name."""
+
+    def reconstruct(self, vcpu: Vcpu, peek: Peek) -> Reconstruction:
+        """What the instruction that the vCPU stands on touches; never fails for what it finds."""
+
+    def finish(self, vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
+        """Carry that instruction out and step past it; returns why it can't be done, or None."""
+
+    def inject_abort(self, vcpu: Vcpu) -> None:
+        """Let the guest take an external abort for the data access that it stands on."""
+
+    def fingerprint(self, vcpu: Vcpu) -> Hashable:
+        """A value that two moments share only where no instruction completed between them."""

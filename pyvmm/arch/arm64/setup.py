@@ -1,35 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """arm64 as `pyvmm.arch.protocols.Architecture` wants it; guests start at EL1."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from pyvmm.arch.arm64.features import Features
+from pyvmm.arch.arm64.finish import finish
+from pyvmm.arch.arm64.reconstruct import reconstruct
 from pyvmm.arch.arm64.registers import read, write
 from pyvmm.arch.arm64.stage1 import translation as translate
 from pyvmm.arch.protocols import Fd, Vcpu
 from pyvmm.arch.translation import MemoryType, Translation
+from pyvmm.uapi.kvm import KVM_CAP_ARM_INJECT_EXT_DABT
 from pyvmm.uapi.kvm_arm64 import (
     KVM_ARM_PREFERRED_TARGET,
     KVM_ARM_VCPU_INIT,
     KVM_ARM_VCPU_POWER_OFF,
     KVM_ARM_VCPU_PSCI_0_2,
+    KVM_SET_VCPU_EVENTS,
+    kvm_vcpu_events,
     kvm_vcpu_init,
 )
 
 __all__ = [
+    "ABORT_CAPABILITY",
     "CONSOLE",
     "CONSOLE_IS_PORT",
     "MEMORY_TYPES",
     "NAME",
     "enter",
     "features",
+    "fingerprint",
+    "finish",
+    "inject_abort",
     "prepare",
     "read",
+    "reconstruct",
     "translate",
     "write",
 ]
 
 NAME = "arm64"
+ABORT_CAPABILITY: int | None = KVM_CAP_ARM_INJECT_EXT_DABT
 CONSOLE = 0x0900_0000  # where QEMU's virt machine has its PL011
 CONSOLE_IS_PORT = False
 MEMORY_TYPES: Mapping[MemoryType, str] = {
@@ -73,3 +84,18 @@ def enter(
     registers = dict(translation.registers) if translation else {}
     registers |= {f"x{n}": value for n, value in enumerate(arguments)}
     write(vcpu, registers | {"pc": pc, "pstate": _PSTATE_DAIF | _PSTATE_EL1H})
+
+
+def inject_abort(vcpu: Vcpu) -> None:
+    """Let the guest take a synchronous external abort for the data access that it stands on."""
+    events = kvm_vcpu_events()
+    events.exception.ext_dabt_pending = 1
+    vcpu.ioctl(KVM_SET_VCPU_EVENTS, events)
+
+
+_GENERAL = (*(f"x{n}" for n in range(31)), "sp_el0", "sp_el1", "pc", "pstate")
+
+
+def fingerprint(vcpu: Vcpu) -> Hashable:
+    """The general registers, which an instruction that completes in a loop changes."""
+    return tuple(read(vcpu, name) for name in _GENERAL)

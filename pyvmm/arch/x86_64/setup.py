@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """x86-64 as `pyvmm.arch.protocols.Architecture` wants it; guests start in long mode."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
+from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
 from pyvmm.arch.protocols import Fd
 from pyvmm.arch.translation import MemoryType
 from pyvmm.arch.x86_64.modes import enter_long as enter
 from pyvmm.arch.x86_64.paging import translation as translate
-from pyvmm.arch.x86_64.registers import read, write
+from pyvmm.arch.x86_64.registers import get_regs, read, write
 from pyvmm.uapi.kvm_x86_64 import (
     KVM_GET_CPUID2,
     KVM_GET_SUPPORTED_CPUID,
@@ -16,19 +17,25 @@ from pyvmm.uapi.kvm_x86_64 import (
 )
 
 __all__ = [
+    "ABORT_CAPABILITY",
     "CONSOLE",
     "CONSOLE_IS_PORT",
     "MEMORY_TYPES",
     "NAME",
     "enter",
     "features",
+    "fingerprint",
+    "finish",
+    "inject_abort",
     "prepare",
     "read",
+    "reconstruct",
     "translate",
     "write",
 ]
 
 NAME = "x86_64"
+ABORT_CAPABILITY: int | None = None
 CONSOLE = 0x3F8  # the first serial port of a PC
 CONSOLE_IS_PORT = True
 MEMORY_TYPES: Mapping[MemoryType, str] = {
@@ -58,3 +65,24 @@ def prepare(system: Fd, vm: Fd, vcpu: Fd, index: int = 0) -> None:
 
 def features(vcpu: Fd) -> None:
     """None: here a PFNMAP memslot registers whatever its memory type."""
+
+
+def reconstruct(vcpu: Fd, peek: Peek) -> Reconstruction:
+    """Only the PC: here the kernel tells of its faults itself, and x86 code is not decoded."""
+    untold = "x86 instructions are not decoded: what the kernel did not tell cannot be rebuilt"
+    return Reconstruction(pc=read(vcpu, "rip"), untold=untold)
+
+
+def finish(vcpu: Fd, memory: PhysicalMemory) -> str | None:
+    """KVM emulates x86 instructions itself; there is nothing that it leaves to user space."""
+    return "x86 instructions are not carried out on the guest's behalf"
+
+
+def inject_abort(vcpu: Fd) -> None:
+    """There is no abort to inject: `ABORT_CAPABILITY` says so."""
+    raise NotImplementedError
+
+
+def fingerprint(vcpu: Fd) -> Hashable:
+    """``struct kvm_regs``, which an instruction that completes in a loop changes."""
+    return bytes(get_regs(vcpu))

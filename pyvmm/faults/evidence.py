@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is behind a guest physical address now; each thing is found out when it is asked for."""
+
+import os
+import stat
+from functools import cached_property
+
+from pyvmm.arch.faulting import AccessKind
+from pyvmm.faults.board import Board, page_of
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm.memslots import Memslot
+from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE, Backing
+from pyvmm.peek import peek
+from pyvmm.placements import Placement
+from pyvmm.procmap import Area, at_or_after
+from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_CAP_ARM_VM_IPA_SIZE
+from pyvmm.vma import Vma, vmas
+
+
+class Evidence:
+    """The host's side of an `access` at `gpa`.
+
+    Attributes:
+        slot: the memslot there, None where there is none.
+        page: HVA of the page behind it; 0 without a slot.
+    """
+
+    def __init__(self, board: Board, gpa: int, access: AccessKind | None) -> None:
+        self.board = board
+        self.gpa = gpa
+        self.writes = access == "write"
+        self.slot: Memslot | None = board.vm.memslots.at(gpa)
+        self.page = page_of(self.slot.hva_of(gpa)) if self.slot else 0
+
+    @cached_property
+    def broken(self) -> bool:
+        """Can this page not be had, as far as user space sees it?
+
+        A device's memory (PFNMAP) always looks so: what can be found out about it is for the
+        rules to judge.
+        """
+        if self.slot is None:
+            return False
+        return not self.readable or (self.writes and not self.area_allows(WRITE))
+
+    @cached_property
+    def readable(self) -> bool:
+        """Could KVM take the page by get_user_pages, to read it?"""
+        return peek(self.page, 1) is not None
+
+    @cached_property
+    def _next_area(self) -> Area | None:
+        return at_or_after(self.page)
+
+    @property
+    def area(self) -> Area | None:
+        """What is mapped there. None for a guest_memfd slot, where KVM does not look at it."""
+        if self.slot is None or self.slot.guest_memfd:
+            return None
+        found = self._next_area
+        return found if found and found.start <= self.page else None
+
+    def area_allows(self, prot: int) -> bool:
+        """May what is mapped there be read (``PROT_READ``) or written (``PROT_WRITE``)?"""
+        letters = ("r" if prot & READ else "") + ("w" if prot & WRITE else "")
+        return self.area is not None and all(letter in self.area.perms for letter in letters)
+
+    @cached_property
+    def vma(self) -> Vma | None:
+        """The same with its VmFlags."""
+        return next(iter(vmas(self.page, PAGE_SIZE)), None)
+
+    @property
+    def pfnmap(self) -> bool:
+        """Is it a device's memory, mapped by page frame number?"""
+        return self.vma is not None and self.vma.pfnmap
+
+    @property
+    def backing(self) -> Backing | None:
+        """The other way to what the memslot shows, where there is one."""
+        return self.slot.memory.backing if self.slot and self.slot.memory else None
+
+    @property
+    def at(self) -> int:
+        """The page, in bytes of the memslot's mapping."""
+        assert self.slot
+        assert self.slot.memory
+        return self.page - self.slot.memory.hva
+
+    @cached_property
+    def placement(self) -> Placement | None:
+        """What pyvmm placed at that page, whatever is there now."""
+        if self.slot is None or self.slot.memory is None:
+            return None
+        within = self.slot.memory.placements.within(self.at, self.at + PAGE_SIZE)
+        return next(within, None)
+
+    @property
+    def meant(self) -> int:
+        """The protection that pyvmm placed it with."""
+        return self.placement.prot if self.placement else NONE
+
+    @property
+    def replaced(self) -> bool:
+        """Is what is mapped there not what pyvmm placed there?"""
+        if self.area is None or self.placement is None:
+            return False
+        if self.placement.fd is None:
+            return bool(self.area.path) and not self.area.path.startswith("[anon")
+        offset = self.area.offset + self.page - self.area.start
+        return not self.area.path or offset != self.placement.offset
+
+    @property
+    def file_size(self) -> int | None:
+        """The size of the regular file that pyvmm placed there; None where it placed none."""
+        if self.placement is None or self.placement.fd is None:
+            return None
+        try:
+            status = os.fstat(self.placement.fd)
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """The GPAs that share the page's fate: the memslot's part of its area, or of its hole.
+
+        Of a hole, only what lies from the page up: where it begins cannot be asked.
+        """
+        if self.slot is None:
+            return (page_of(self.gpa), page_of(self.gpa) + PAGE_SIZE)
+        first, last = self.page, self.slot.hva + self.slot.size
+        if self.area:
+            first, last = max(self.area.start, self.slot.hva), min(self.area.end, last)
+        elif self._next_area:
+            last = min(self._next_area.start, last)
+        shift = self.slot.gpa - self.slot.hva
+        return (first + shift, last + shift)
+
+    @cached_property
+    def takes_cacheable_pfnmap(self) -> bool:
+        """Does stage 2 take any PFNMAP, cacheable or not? Only arm64 can say no."""
+        if not self.offers(KVM_CAP_ARM_VM_IPA_SIZE):
+            return True
+        return bool(self.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED))
+
+    def offers(self, capability: int) -> int:
+        """What the VM answers to a capability; 0 where it does not know it."""
+        try:
+            return self.board.vm.check(capability)
+        except IoctlError:
+            return 0
