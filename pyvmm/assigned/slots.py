@@ -45,8 +45,9 @@ class SlotOutcome:
 def register(vm: Vm, bar: BarMapping, area: Area, gpa: int, caps: Report) -> SlotOutcome:
     """Make `area` of a mapped BAR a memslot at `gpa`; a rejection is an outcome, not an error.
 
-    What a rejection's reason rests on is the CPU's, and `caps` tells it. Where this kernel does not take a cacheable PFNMAP VMA, one that it took is not cacheable.
-    Where it takes both, no interface tells user space which of the two a VMA is.
+    What a rejection rests on is the CPU's, and `caps` tells it. Where this kernel does not take a
+    cacheable PFNMAP VMA, one that it took is not cacheable; where it takes both, no interface
+    tells user space which of the two a VMA is.
     """
     part = Part(bar.region.name, area.offset, area.size, gpa)
     try:
