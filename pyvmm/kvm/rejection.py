@@ -13,10 +13,10 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pyvmm.arch.x86_64.limits import gpa_bits
 from pyvmm.ioctl import IoctlError, errno_name
+from pyvmm.kvm.registry import Registry, Slot
 from pyvmm.memory import PAGE_SIZE, can_hold
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_MMAP,
@@ -31,10 +31,6 @@ from pyvmm.uapi.kvm import (
 )
 from pyvmm.vma import Vma, vmas
 
-if TYPE_CHECKING:
-    from pyvmm.kvm.memslots import Memslot
-    from pyvmm.kvm.vm import Vm
-
 CACHEABLE_PFNMAP = "cacheable-pfnmap-unsupported"
 
 _MAX_PAGES = (1 << 31) - 1  # KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h
@@ -43,20 +39,21 @@ _DEFAULT_IPA_BITS = 40  # KVM_PHYS_SHIFT, arch/arm64/include/asm/kvm_mmu.h
 
 @dataclass(frozen=True)
 class Request:
-    """A rejected request, with what its VM and this process can tell about it."""
+    """A rejected request, with what its VM and its process can tell about it."""
 
-    vm: "Vm"
-    new: "Memslot"
+    vm: Registry
+    new: Slot
+    pid: int | str
 
     @cached_property
-    def old(self) -> "Memslot | None":
+    def old(self) -> Slot | None:
         """The slot that already has this number."""
         return self.vm.memslots.numbered(self.new.number)
 
     @cached_property
     def vmas(self) -> list[Vma]:
         """The areas under the request's HVA range."""
-        return vmas(self.new.hva, self.new.size)
+        return vmas(self.new.hva, self.new.size, self.pid)
 
     def offers(self, capability: int) -> int:
         """What the VM answers to a capability; 0 where it does not know it."""
@@ -71,9 +68,12 @@ class Request:
         return bool(self.offers(KVM_CAP_ARM_VM_IPA_SIZE))
 
 
-def explain(vm: "Vm", slot: "Memslot", number: int) -> tuple[str, str]:
-    """The first rule that `slot` breaks, as (cause, why); `number` is the kernel's errno."""
-    request = Request(vm, slot)
+def explain(vm: Registry, slot: Slot, number: int, pid: int | str = "self") -> tuple[str, str]:
+    """The first rule that `slot` breaks, as (cause, why).
+
+    `number` is the kernel's errno, and `pid` the process whose VM it is.
+    """
+    request = Request(vm, slot, pid)
     for cause, code, rule in _RULES:
         if code == number and (why := next(rule(request), None)):
             return cause, why
