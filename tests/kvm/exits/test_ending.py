@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a real guest comes to its end."""
+
+import pytest
+
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm.exits import Exit, Halt, InternalError, RunFailure, Shutdown, SystemEvent
+from pyvmm.machine import Machine
+from pyvmm.uapi.kvm import KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_SHUTDOWN
+
+
+def ending(machine: Machine, code: str) -> Exit:
+    """Run machine code, given in hex."""
+    machine.load(Payload("test", machine.arch.NAME, bytes.fromhex(code)))
+    machine.enter()
+    return machine.run().ending
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_hlt(machine: Machine) -> None:
+    assert ending(machine, "f4") == Halt()
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_a_triple_fault(machine: Machine) -> None:
+    assert ending(machine, "0f0b") == Shutdown()  # ud2, with no IDT
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_an_instruction_that_kvm_cannot_emulate(machine: Machine) -> None:
+    # mov %cr0 is emulated where there is no hardware virtualization; AVX on MMIO nowhere:
+    # mov $0xa000000,%eax; vmovdqu (%rax),%ymm0
+    error = ending(machine, "b80000000a c5fe6f00")
+    if isinstance(error, Shutdown):
+        pytest.skip("this vCPU has no AVX: run it on an x86-64 machine with hardware KVM")
+    assert isinstance(error, InternalError)
+    assert error.suberror == KVM_INTERNAL_ERROR_EMULATION
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_power_off(machine: Machine) -> None:
+    machine.load(Payload.builtin("hello", machine.arch.NAME))
+    machine.enter()
+    event = machine.run().ending
+    assert isinstance(event, SystemEvent)
+    assert event.type == KVM_SYSTEM_EVENT_SHUTDOWN
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_load_that_kvm_cannot_decode(machine: Machine) -> None:
+    # movz x0, #0xa00, lsl #16; ldp x1, x2, [x0]: two registers have no syndrome
+    assert isinstance(ending(machine, "0040a1d2 010840a9"), RunFailure)

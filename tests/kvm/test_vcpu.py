@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
+
+import pytest
+
+from pyvmm.guest import repeat
+from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Op, Probe
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm import System, Vcpu, Vm
+from pyvmm.kvm.exits import Interrupted, Mmio, RunFailure
+from pyvmm.kvm.vcpu import register_size
+from pyvmm.machine import Machine
+from pyvmm.run import Outcome
+from pyvmm.uapi.kvm import KVM_CAP_ONE_REG, KVM_REG_SIZE_U64, KVM_REG_X86
+from pyvmm.uapi.kvm_x86_64 import KVM_X86_REG_TYPE_MSR
+from tests.kvm.conftest import Touch
+from tests.kvm.places import DEVICE_GPA
+from tests.process import open_fds
+
+FOREVER = 1 << 60
+PORT = 0x80
+
+
+class Counter:
+    """A device that calls `when` at its `count`-th write."""
+
+    def __init__(self, count: int, when: Callable[[], object]) -> None:
+        self.count, self.when = count, when
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self.when()
+
+
+@pytest.fixture
+def thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as thread:
+        yield thread
+
+
+def spin(machine: Machine) -> None:
+    """Have the guest loop without an exit."""
+    machine.load(Payload.builtin("spin", machine.arch.NAME))
+    machine.enter()
+
+
+def exit_forever(machine: Machine, device: Counter) -> None:
+    """Have the guest write to a device without an end."""
+    machine.mmio.attach(DEVICE_GPA, 0x100, device)
+    machine.ports.attach(PORT, 1, device)
+    machine.load(Payload.builtin("exits", machine.arch.NAME))
+    machine.enter(repeat.pack(FOREVER, PORT if machine.arch.CONSOLE_IS_PORT else DEVICE_GPA))
+
+
+def is_interrupted(running: Future[Outcome]) -> bool:
+    return running.result(timeout=60).ending == Interrupted()
+
+
+def test_a_spinning_guest_is_stopped(machine: Machine, thread: ThreadPoolExecutor) -> None:
+    spin(machine)
+    running = thread.submit(machine.run)
+    with pytest.raises(TimeoutError):
+        running.result(timeout=0.1)
+    machine.vcpu.stop()
+    assert is_interrupted(running)
+
+
+def test_a_guest_in_the_midst_of_exits_is_stopped(
+    machine: Machine, thread: ThreadPoolExecutor
+) -> None:
+    begun = threading.Event()
+    exit_forever(machine, Counter(10, begun.set))
+    running = thread.submit(machine.run)
+    assert begun.wait(60)
+    machine.vcpu.stop()
+    assert is_interrupted(running)
+
+
+def test_a_device_stops_the_guest_that_writes_to_it(machine: Machine) -> None:
+    exit_forever(machine, Counter(10, machine.vcpu.stop))
+    outcome = machine.run()
+    assert outcome.ending == Interrupted()
+    assert sum(outcome.exits.values()) == 11
+
+
+def test_a_stop_before_the_run_counts(machine: Machine) -> None:
+    spin(machine)
+    machine.vcpu.stop()
+    assert machine.vcpu.stopping
+    assert machine.vcpu.run() == Interrupted()
+
+
+def test_a_resumed_guest_goes_on(machine: Machine, thread: ThreadPoolExecutor) -> None:
+    spin(machine)
+    for _ in range(3):
+        running = thread.submit(machine.run)
+        machine.vcpu.stop()
+        assert is_interrupted(running)
+        machine.vcpu.resume()
+        assert not machine.vcpu.stopping
+
+
+def test_the_read_that_was_answered_before_a_stop_is_not_lost(
+    machine: Machine, touch: Touch
+) -> None:
+    outcome, _ = touch(Probe(DEVICE_GPA, 4), Probe(DEVICE_GPA + 4, 4, Op.WRITE, 1))
+    machine.vcpu.answer(b"\x2a\0\0\0")
+    machine.vcpu.stop()
+    assert machine.vcpu.run() == Interrupted()
+    machine.vcpu.resume()
+    assert outcome.ending == Mmio(DEVICE_GPA, 4, False, 0)
+    assert machine.vcpu.run() == Mmio(DEVICE_GPA + 4, 4, True, 1)
+
+
+def test_a_vcpu_of_another_threads_making(kvm: System, thread: ThreadPoolExecutor) -> None:
+    def make() -> Machine:
+        machine = Machine(kvm)
+        spin(machine)
+        return machine
+
+    with thread.submit(make).result(60) as machine:
+        running = thread.submit(machine.run)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=0.1)
+        machine.vcpu.stop()
+        assert is_interrupted(running)
+
+
+def test_each_thread_that_runs_it_can_be_stopped(machine: Machine) -> None:
+    spin(machine)
+    for _ in range(3):  # a new thread may have the last one's pthread_t
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(machine.run)
+            with pytest.raises(TimeoutError):
+                running.result(timeout=0.05)
+            machine.vcpu.stop()
+            assert is_interrupted(running)
+            machine.vcpu.resume()
+
+
+def test_stopping_what_has_ended_does_nothing(machine: Machine) -> None:
+    exit_forever(machine, Counter(1, machine.vcpu.stop))
+    with ThreadPoolExecutor(1) as thread:
+        assert is_interrupted(thread.submit(machine.run))
+    machine.vcpu.stop()
+    machine.close()
+    machine.vcpu.stop()
+
+
+def test_a_signal_that_is_not_a_stop_is_handled_and_the_guest_goes_on(machine: Machine) -> None:
+    spin(machine)
+    seen = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) == 3:
+            machine.vcpu.stop()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        outcome = machine.run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert outcome.ending == Interrupted()
+    assert len(seen) >= 3
+    assert outcome.exits["intr"] >= 3
+
+
+def test_ctrl_c_comes_through(machine: Machine) -> None:
+    spin(machine)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        machine.run()
+    timer.join()
+
+
+def test_nothing_can_be_answered_before_a_run(vcpu: Vcpu) -> None:
+    with pytest.raises(ValueError, match="asked for no data"):
+        vcpu.answer(b"\0")
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_vcpu_that_was_not_set_up_does_not_run(vcpu: Vcpu) -> None:
+    assert vcpu.run() == RunFailure(errno.ENOEXEC)
+
+
+def test_a_closed_vcpu_does_not_run(vm: Vm) -> None:
+    vcpu = vm.create_vcpu()
+    before = open_fds()
+    vcpu.close()
+    vcpu.close()
+    assert len(open_fds()) == len(before) - 1
+    assert vcpu.state.exit_reason == 0
+    with pytest.raises(ValueError, match="closed"):
+        vcpu.run()
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_every_register_that_is_listed_can_be_read(machine: Machine) -> None:
+    machine.arch.prepare(machine.vm, machine.vm, machine.vcpu)
+    registers = machine.vcpu.reg_list()
+    assert len(registers) > 100
+    for register in registers:
+        assert machine.vcpu.get_one_reg(register) >> 8 * register_size(register) == 0
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_register_keeps_what_is_set(machine: Machine) -> None:
+    machine.arch.prepare(machine.vm, machine.vm, machine.vcpu)
+    machine.arch.write(machine.vcpu, {"x5": 0xDEAD_BEEF_0000_0001, "v3": 1 << 127})
+    assert machine.arch.read(machine.vcpu, "x5") == 0xDEAD_BEEF_0000_0001
+    assert machine.arch.read(machine.vcpu, "v3") == 1 << 127
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_an_msr_is_a_register_too(machine: Machine) -> None:
+    if not machine.vm.check(KVM_CAP_ONE_REG):
+        pytest.skip("this kernel has no one-reg on x86-64; newer ones have KVM_CAP_ONE_REG")
+    pat = KVM_REG_X86 | KVM_REG_SIZE_U64 | KVM_X86_REG_TYPE_MSR << 32 | 0x277
+    machine.vcpu.set_one_reg(pat, 0x0007_0406)
+    assert machine.vcpu.get_one_reg(pat) == 0x0007_0406
+    assert machine.arch.read(machine.vcpu, "pat") == 0x0007_0406
+
+
+def test_a_register_that_there_is_not(vcpu: Vcpu) -> None:
+    with pytest.raises(IoctlError, match="KVM_GET_ONE_REG on the vcpu fd"):
+        vcpu.get_one_reg(KVM_REG_SIZE_U64 | 0xFFFF)
+
+
+def test_a_value_that_does_not_fit(vcpu: Vcpu) -> None:
+    with pytest.raises(OverflowError):
+        vcpu.set_one_reg(KVM_REG_SIZE_U64, 1 << 64)
+
+
+@pytest.mark.parametrize(("exponent", "size"), [(0, 1), (2, 4), (3, 8), (4, 16), (8, 256)])
+def test_an_id_says_its_size(exponent: int, size: int) -> None:
+    assert register_size(exponent << 52 | 7) == size
