@@ -10,6 +10,8 @@ from pathlib import Path
 from pyvmm import probing
 from pyvmm.assigned import AssignedDevice
 from pyvmm.assigned.slots import SlotOutcome
+from pyvmm.errors import UsageError
+from pyvmm.faults import FaultRecord, Policy, auto
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.system import System
 from pyvmm.machine import Machine
@@ -25,13 +27,21 @@ _BAR = struct.Struct("<QQQQQ")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do. `guest` is a payload's file to run in place of the built-in probes."""
+    """What to do.
+
+    Attributes:
+        guest: a payload's file, to run in place of the built-in probes.
+        on_fault: what to do where KVM can't resolve an access.
+        flip: BARs that are to be mapped behind KVM's back, by name.
+    """
 
     devices: Sequence[str]
     iommu_mode: str = AUTO
     bind: bool = False
     writes: Sequence[Write] = ()
     guest: Path | None = None
+    on_fault: Policy = auto
+    flip: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class JobOutcome:
     probes: tuple[Probed, ...] = ()
     guest: Outcome | None = None
     exits: dict[str, int] = field(default_factory=dict)
+    faults: tuple[FaultRecord, ...] = ()
 
 
 def perform(plan: Plan) -> JobOutcome:
@@ -62,6 +73,7 @@ def perform(plan: Plan) -> JobOutcome:
         system = stack.enter_context(System.open())
         caps = negotiate(system)
         machine = stack.enter_context(Machine(system))
+        machine.faults.policy = plan.on_fault
         devices: list[AssignedDevice] = []
         for address in plan.devices:
             device = AssignedDevice(
@@ -71,17 +83,22 @@ def perform(plan: Plan) -> JobOutcome:
                 mode=plan.iommu_mode,
                 bind=plan.bind,
                 beside=tuple(devices),
+                flip=plan.flip,
             )
             devices.append(stack.enter_context(device))
         found = tuple(DeviceOutcome(d.device.report(), tuple(d.slots)) for d in devices)
         bars = [bar for device in devices for bar in device.bars]
+        if missing := plan.flip - {bar.region.name for bar in bars}:
+            raise UsageError(f"there is no {' or '.join(sorted(missing))} to flip")
         writable = bool(plan.writes or plan.guest)
         machine.windows += probing.windows(bars, writable=writable)
         if plan.guest:
             machine.load(Payload.of_file(plan.guest, machine.arch.NAME))
             machine.enter(_table_of(devices))
             ran = machine.run()
-            return JobOutcome(caps, found, guest=ran, exits=ran.exits)
+            return JobOutcome(
+                caps, found, guest=ran, exits=ran.exits, faults=tuple(machine.faults.records)
+            )
         machine.load(Payload.builtin(probing.PAYLOAD, machine.arch.NAME))
         probes = tuple(
             probed for device in devices for probed in probing.probe(machine, device, plan.writes)
@@ -90,7 +107,9 @@ def perform(plan: Plan) -> JobOutcome:
         for probed in probes:
             for kind, count in probed.exits.items():
                 exits[kind] = exits.get(kind, 0) + count
-        return JobOutcome(caps, found, probes=probes, exits=exits)
+        return JobOutcome(
+            caps, found, probes=probes, exits=exits, faults=tuple(machine.faults.records)
+        )
 
 
 def _table_of(devices: Sequence[AssignedDevice]) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from pyvmm.assigned.slots import SlotOutcome
+from pyvmm.faults import FaultRecord
 from pyvmm.job import DeviceOutcome, JobOutcome
 from pyvmm.kvm.exits import Halt, SystemEvent
 from pyvmm.probing import Probed
@@ -33,9 +34,36 @@ def to_json(outcome: JobOutcome) -> dict[str, Any]:
             _memslot(device.report.bdf, slot) for device in outcome.devices for slot in device.slots
         ],
         "probes": [_probe(probed) for probed in outcome.probes],
-        "faults": [],
+        "faults": [fault_to_json(record) for record in outcome.faults],
         "exits": {"mmio": 0, **outcome.exits},
         "result": result_of(outcome),
+    }
+
+
+def fault_to_json(record: FaultRecord) -> dict[str, Any]:
+    """A fault as the schema has it, and what else is known of it."""
+    fault, report = record.fault, record.fault.report
+    return {
+        "gpa": report.gpa,
+        "size": report.size,
+        "access": report.access,
+        "errno": report.errno,
+        "source": report.source,
+        "cause": fault.cause,
+        "why": fault.why,
+        "fix": str(record.fix),
+        "outcome": record.outcome,
+        "how": record.how,
+        "attempts": record.attempts,
+        "possible": [str(remedy.fix) for remedy in fault.remedies],
+        "region": fault.region,
+        "exit": report.exit.kind,
+        "pc": report.pc,
+        "va": report.va,
+        "instruction": None if report.instruction is None else str(report.instruction),
+        "memory_type": report.memory_type,
+        "table": report.table,
+        "untold": report.untold,
     }
 
 

@@ -2,7 +2,7 @@
 """A vfio device as part of a machine: its BARs as memslots, and emulated where they can't be.
 
 placement   which GPA each BAR gets
-emulation   guest accesses answered through the region's read and write
+backing     the other way to a region, through its read and write
 slots       registering areas, and what became of each
 device      all of it together, and undone together
 """

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One vfio device on a machine: opened, its BARs placed and registered, and undone together."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from pyvmm.assigned.emulation import EmulatedArea
+from pyvmm.assigned.backing import RegionBacking
 from pyvmm.assigned.placement import BAR_BASE, place
-from pyvmm.assigned.slots import Part, SlotOutcome, register
+from pyvmm.assigned.slots import Part, SlotOutcome, register, register_flipped
+from pyvmm.faults.board import BackedDevice
 from pyvmm.machine import RAM_BASE, Machine
 from pyvmm.negotiate import Report
 from pyvmm.vfio.bars import BarMapping, map_bar
@@ -50,12 +51,14 @@ class AssignedDevice:
         mode: str = AUTO,
         bind: bool = False,
         beside: Sequence["AssignedDevice"] = (),
+        flip: Collection[str] = (),
     ) -> None:
         """Open the function at `address`, let its DMA reach the machine's RAM, place its BARs.
 
         `bind` lends it to a vfio driver for that time. A device `beside` others shares their IO
         address space and lies behind them; close it before them. `caps` is what this host was
-        found to offer.
+        found to offer. BARs whose names are in `flip` are registered as anonymous memory, and
+        put in its place behind KVM's back.
 
         Raises what `open_device` and `lent` raise, and `IoctlError`.
         """
@@ -71,7 +74,7 @@ class AssignedDevice:
             self.device.config.enable_memory()
             ends = (bar.gpa + bar.region.size for other in beside for bar in other.bars)
             self.bars = tuple(
-                self._place(region, gpa, caps, stack)
+                self._place(region, gpa, caps, region.name in flip, stack)
                 for region, gpa in place(self._memory_bars(), max(ends, default=BAR_BASE))
             )
             self._owned = stack.pop_all()
@@ -86,10 +89,17 @@ class AssignedDevice:
         bars = (r for name, r in self.device.regions.items() if name.startswith("BAR"))
         return [bar for bar in bars if not self.device.config.is_port_bar(bar.index)]
 
-    def _place(self, region: Region, gpa: int, caps: Report, stack: ExitStack) -> PlacedBar:
+    def _place(
+        self, region: Region, gpa: int, caps: Report, flipped: bool, stack: ExitStack
+    ) -> PlacedBar:
         mapping = stack.enter_context(map_bar(region, self.device.divide(region)))
+        mapping.memory.backing = backing = RegionBacking(region, self.device.config)
+        stack.callback(self._unregister, mapping)
+        vm = self._machine.vm
         outcomes = [
-            register(self._machine.vm, mapping, area, gpa + area.offset, caps)
+            register_flipped(vm, mapping, area, gpa + area.offset)
+            if flipped
+            else register(vm, mapping, area, gpa + area.offset, caps)
             for area in mapping.slots()
         ]
         outcomes += [
@@ -103,18 +113,17 @@ class AssignedDevice:
             for hole in mapping.emulated
         ]
         for outcome in outcomes:
-            if outcome.slot is not None:
-                stack.callback(self._unregister, outcome.part.gpa)
-            else:
+            if outcome.slot is None:
                 part = outcome.part
-                self._machine.mmio.attach(part.gpa, part.size, EmulatedArea(region, part.offset))
+                self._machine.mmio.attach(part.gpa, part.size, BackedDevice(backing, part.offset))
         outcomes.sort(key=lambda outcome: outcome.part.offset)
         return PlacedBar(region, gpa, mapping, tuple(outcomes))
 
-    def _unregister(self, gpa: int) -> None:
-        # Nothing is left to remove where the machine was closed first.
-        if slot := self._machine.vm.memslots.at(gpa):
-            self._machine.vm.memslots.remove(slot)
+    def _unregister(self, mapping: BarMapping) -> None:
+        # Whatever faults have made of its memslots; none are left if the machine was closed first.
+        for slot in self._machine.vm.memslots:
+            if slot.memory is mapping.memory:
+                self._machine.vm.memslots.remove(slot)
 
     def close(self) -> None:
         """Unmap the BARs, close the device and give it back; end the machine's vCPU first."""

@@ -71,6 +71,24 @@ def register(vm: Vm, bar: BarMapping, area: Area, gpa: int, caps: Report) -> Slo
     )
 
 
+def register_flipped(vm: Vm, bar: BarMapping, area: Area, gpa: int) -> SlotOutcome:
+    """Register anonymous memory, and then map `area` over it: KVM is not asked about that.
+
+    What it would have said at registration, the guest's first access finds out.
+    """
+    fd, start = bar.region.device.fileno(), bar.region.offset + area.offset
+    [meant] = bar.memory.placements.within(area.offset, area.end)
+    bar.memory.place_anonymous(at=area.offset, size=area.size)
+    slot = vm.memslots.add(gpa, bar.memory, at=area.offset, size=area.size)
+    bar.memory.place(fd, start, at=area.offset, size=area.size, prot=meant.prot)
+    return SlotOutcome(
+        Part(bar.region.name, area.offset, area.size, gpa),
+        "registered",
+        why="anonymous memory was registered, and the device's mapped over it behind KVM's back",
+        slot=slot.number,
+    )
+
+
 def _why(error: MemslotError, caps: Report) -> str:
     obstacle = caps.features and caps.features.why_no_cacheable_pfnmap()
     if error.cause == CACHEABLE_PFNMAP and obstacle:

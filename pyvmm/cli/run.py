@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from pyvmm.cli import console
 from pyvmm.cli.caps import print_verdicts
 from pyvmm.errors import LackingError, Status, UsageError
+from pyvmm.faults import policy
 from pyvmm.job import JobOutcome, Plan, perform
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.probing import Probed, Write
@@ -33,6 +34,8 @@ def main(argv: list[str]) -> int:
             bind=args.bind,
             writes=[_write(text) for text in args.write],
             guest=args.guest,
+            on_fault=policy.parse(args.on_fault),
+            flip=frozenset(region.upper() for region in args.flip),
         )
     )
     document = to_json(outcome)
@@ -88,6 +91,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="run this payload instead of the probes: assembly source (.s) or a flat binary; its "
         "argument block lists the BARs",
+    )
+    parser.add_argument(
+        "--on-fault",
+        action="append",
+        default=[],
+        metavar="[REGION=]POLICY",
+        help=f"what to do where KVM can't resolve an access: {', '.join(policy.NAMES)} (default: "
+        "auto, which mends or emulates what the guest can't notice and stops at the rest); "
+        "BAR4=emulate is for one region; may be given several times",
+    )
+    parser.add_argument(
+        "--flip",
+        action="append",
+        default=[],
+        metavar="REGION",
+        help="register anonymous memory for this BAR and map the device over it behind KVM's back, "
+        "to see what its faults are like",
     )
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="keep the JSON in a file, too")
@@ -165,6 +185,27 @@ def _print(outcome: JobOutcome) -> None:
                 for probed in outcome.probes
             ),
         )
+    if outcome.faults:
+        console.table(
+            "\nFaults",
+            ("at", "access", "errno", "told by", "cause", "fix", "outcome"),
+            (
+                (
+                    _hex(record.fault.report.gpa),
+                    record.fault.report.access or "?",
+                    record.fault.report.errno or "-",
+                    record.fault.report.source,
+                    record.fault.cause,
+                    record.fix,
+                    _coloured(record.outcome, record.outcome == "resolved"),
+                )
+                for record in outcome.faults
+            ),
+        )
+        for why in dict.fromkeys(
+            f"{r.fault.cause}: {r.fault.why}; {r.how}" for r in outcome.faults
+        ):
+            print(why)
     if outcome.guest:
         print(f"\nthe guest ended with {outcome.guest.ending}")
     exits = ", ".join(f"{count} {kind}" for kind, count in outcome.exits.items()) or "none"
@@ -187,6 +228,10 @@ def _verdict(outcome: JobOutcome) -> str:
 
 def _coloured(word: str, good: bool) -> str:
     return f"[green]{word}[/]" if good else f"[yellow]{word}[/]"
+
+
+def _hex(address: int | None) -> str:
+    return "?" if address is None else f"{address:#x}"
 
 
 def _value(probed: Probed) -> str:

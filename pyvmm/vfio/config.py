@@ -8,6 +8,8 @@ from pyvmm.vfio.capabilities import Area
 from pyvmm.vfio.regions import Region
 
 # linux/pci_regs.h
+_VENDOR = 0x00
+_NO_VENDOR = 0xFFFF
 _COMMAND = 0x04
 _COMMAND_MEMORY = 1 << 1
 _COMMAND_MASTER = 1 << 2
@@ -54,6 +56,11 @@ class ConfigSpace:
     def is_port_bar(self, bar: int) -> bool:
         """Whether BAR number `bar` is x86 port space and not memory."""
         return bool(self.read(_BAR0 + 4 * bar, 4) & _BAR_PORT_SPACE)
+
+    @property
+    def present(self) -> bool:
+        """Whether the function answers at all: what is no longer there reads as all ones."""
+        return self.read(_VENDOR, 2) != _NO_VENDOR
 
     @property
     def memory_enabled(self) -> bool:
