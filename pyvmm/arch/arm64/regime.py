@@ -5,8 +5,10 @@ Section numbers and pseudocode names are those of the Arm Architecture Reference
 A-profile (DDI 0487, chapter D8 "The AArch64 Virtual Memory System Architecture").
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Self
 
 from pyvmm.arch.arm64.bits import align_down, bit, bits
 
@@ -40,6 +42,9 @@ _TG0 = {0b00: Granule.KIB4, 0b01: Granule.KIB64, 0b10: Granule.KIB16}
 _TG1 = {0b01: Granule.KIB16, 0b10: Granule.KIB4, 0b11: Granule.KIB64}
 
 
+_OF_EXTENSIONS = frozenset(("tcr2_el1", "pir_el1", "pire0_el1"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Regime:
     """The registers that steer EL1&0 stage-1 translation, as the guest has them now.
@@ -57,6 +62,22 @@ class Regime:
     tcr2_el1: int = 0
     pir_el1: int = 0
     pire0_el1: int = 0
+
+    @classmethod
+    def of(cls, registers: Mapping[str, int]) -> Self:
+        """The regime of a vCPU, its registers named as the Arm ARM names them.
+
+        A register of an extension may be missing, as it does from a CPU without that; another
+        one that is missing raises `KeyError`.
+        """
+        given = {field.name: field.name.upper() for field in fields(cls)}
+        return cls(
+            **{
+                name: registers[register]
+                for name, register in given.items()
+                if register in registers or name not in _OF_EXTENSIONS
+            }
+        )
 
     @property
     def mmu_on(self) -> bool:

@@ -325,7 +325,7 @@ INDIRECT = (
 )
 
 
-@pytest.mark.parametrize(("index", "expected"), enumerate(INDIRECT))
+@pytest.mark.parametrize(("index", "expected"), list(enumerate(INDIRECT)))
 def test_indirect_permissions(index: int, expected: str) -> None:
     """PIIndex is UXN:PXN:DBM:AP[1], and tables do not limit it."""
     placed = (index >> 3) << 54 | (index >> 2 & 1) << 53 | (index >> 1 & 1) << 51 | (index & 1) << 6

@@ -48,24 +48,18 @@ def sized(word: int) -> tuple[Element, bool] | str | None:
     return Element(target(word), 1 << size, sign_extend_to=64 if opc == 0b10 else 32), True
 
 
-def unpredictable(transfer: Transfer) -> str | None:
-    """Why the architecture does not say what this transfer does (each instruction's own page).
+def checked(transfer: Transfer) -> Transfer | str:
+    """The transfer, or why the architecture does not say what it does (its instruction's page).
 
-    Guests do not hold such instructions but by accident, and CPUs differ in them.
+    Guests hold such instructions only by accident, and CPUs differ in them.
     """
     registers = [element.register for element in transfer.elements if not element.lanes]
-    address = transfer.address
+    vectors = [element.register for element in transfer.elements if element.lanes == (0,)]
+    address, pair = transfer.address, registers or vectors
     if address.indexing is not Indexing.OFFSET and address.base in registers:
         return "CONSTRAINED UNPREDICTABLE: writes back a base register that it also transfers"
-    vectors = [element.register for element in transfer.elements if element.lanes == (0,)]
-    both = registers or vectors
-    if transfer.load and len(both) == 2 and both[0] == both[1]:
+    if transfer.load and len(pair) == 2 and pair[0] == pair[1]:
         return "CONSTRAINED UNPREDICTABLE: loads the same register twice"
-    if transfer.status in {*registers, address.base} and transfer.status is not None:
+    if transfer.status is not None and transfer.status in (*registers, address.base):
         return "CONSTRAINED UNPREDICTABLE: the status register is also transferred or the base"
-    return None
-
-
-def checked(transfer: Transfer) -> Transfer | str:
-    """The transfer, or why it is none."""
-    return unpredictable(transfer) or transfer
+    return transfer
