@@ -9,23 +9,31 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
-from pyvmm.errors import PyvmmError, Status
+from pyvmm.errors import PyvmmError, Status, UsageError
 
 COMMANDS = {
     "run": "the main job, named: run --vfio BDF is --vfio BDF",
     "caps": "what this kernel and CPU offer a VMM, and why the rest is missing",
     "lab": "an emulated arm64 host with real KVM, vfio and SMMU: set it up, run commands in it",
+    "uapi": "how two kernels' headers differ, and what they say about one name",
 }
 
+HEADERS_OPTION = "--kvm-headers"
+
 USAGE = """\
-usage: python -m pyvmm --vfio BDF [OPTIONS]
-       python -m pyvmm COMMAND [ARGS…]
+usage: python -m pyvmm [--kvm-headers DIR] --vfio BDF [OPTIONS]
+       python -m pyvmm [--kvm-headers DIR] COMMAND [ARGS…]
        python -m pyvmm COMMAND --help
 
 With --vfio, the main job: take a PCI device, register its BARs as memslots, let a guest touch
 them, and say what happened and why (python -m pyvmm run --help).
+
+With --kvm-headers, what a kernel's own headers have new or otherwise is known by name: new
+capabilities, ioctls, exits. DIR is a kernel tree, an unpacked linux-libc-dev, or what `make
+headers_install` made.
 
 commands:
 {commands}
@@ -54,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    arguments = _with_headers(arguments)
     command = arguments[0] if arguments else "--help"
     if command.startswith("--vfio"):
         arguments, command = ["run", *arguments], "run"
@@ -68,6 +77,21 @@ def _dispatch(arguments: list[str]) -> int:
     print(usage, end="", file=sys.stderr)
     print(f"pyvmm: error: there is no command {command!r}", file=sys.stderr)
     return Status.USAGE
+
+
+def _with_headers(arguments: list[str]) -> list[str]:
+    """Load what ``--kvm-headers`` names, before any command does; return the other arguments."""
+    option, given, place = (arguments[0] if arguments else "").partition("=")
+    if option != HEADERS_OPTION:
+        return arguments
+    if not given and len(arguments) > 1:
+        place, arguments = arguments[1], arguments[1:]
+    if not place:
+        raise UsageError(f"{HEADERS_OPTION} needs a directory of kernel headers")
+    from pyvmm.uapi import overlay
+
+    overlay.load(Path(place))
+    return arguments[1:]
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

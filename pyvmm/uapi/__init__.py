@@ -23,4 +23,11 @@ The generator, one step a file:
     model               what was read, as plain values
     emit                plain values become Python source
     generate            the command that does it all, or checks that it was done
+
+Headers of your own, at run time:
+    sets                all of a directory's headers, read once and then kept
+    builtin             the generated modules, as if they had been read so
+    diff                what changed between two of them, and whether that breaks anything
+    overlay             loads one over the built-in definitions
+    show, text          what there is to say about a name, and how
 """

@@ -91,10 +91,10 @@ def _struct(struct: Struct) -> Iterator[str]:
         yield '    """Empty on this architecture."""'
     for member in struct.members:
         bits = f", bit={member.bit}, width={member.width}" if member.width else ""
-        yield f"    {_name(member)}: {_annotation(member)} = at({member.offset}{bits})"
+        yield f"    {member_name(member)}: {_annotation(member)} = at({member.offset}{bits})"
 
 
-def _name(member: Member) -> str:
+def member_name(member: Member) -> str:
     """Return a member's name as a Python class can have it (see pyvmm.uapi.layout)."""
     if keyword.iskeyword(member.name):
         return f"{member.name}_"

@@ -6,9 +6,10 @@
     python -m pyvmm.uapi.generate --headers DIR [--check]
 
 DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
-that `pyvmm.uapi.tree` knows for both architectures. To add a header, name it in `MODULES`,
-run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`; if its constants have a
-prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find it by themselves.
+that `pyvmm.uapi.tree` knows for both architectures. To add a header, name it in
+`pyvmm.uapi.sets`, run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`;
+if its constants have a prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find
+it by themselves.
 """
 
 import argparse
@@ -18,12 +19,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pyvmm.errors import PyvmmError, Status
-from pyvmm.uapi import emit
+from pyvmm.uapi import emit, tree
 from pyvmm.uapi.fds import fds_of
 from pyvmm.uapi.model import HeaderError, split
-
-# Module → header. One with an architecture's own part has a module for each (kvm_arm64).
-MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommufd.h"}
+from pyvmm.uapi.sets import MODULES
 
 HERE = Path(__file__).parent
 
@@ -37,7 +36,7 @@ def generate(headers: Path) -> dict[str, str]:
 
     sources = {}
     for module, name in MODULES.items():
-        arm64, x86_64 = read(headers, name, "arm64"), read(headers, name, "x86_64")
+        arm64, x86_64 = (read(tree.find(headers, each), name) for each in ("arm64", "x86_64"))
         _refuse_unknown_ioctls(name, {**arm64.ioctls, **x86_64.ioctls})
         common, arm64, x86_64 = split(arm64, x86_64)
         release = f"``{name}`` of Linux {common.version.rpartition('.')[0]}"

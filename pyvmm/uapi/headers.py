@@ -12,7 +12,7 @@ from pathlib import Path
 from pyvmm.errors import LackingError
 from pyvmm.uapi.fds import ARGUMENTS
 from pyvmm.uapi.model import SCALARS, Constant, Header, HeaderError, Ioctl, Member, Struct
-from pyvmm.uapi.tree import ARCHITECTURES, include_paths, version
+from pyvmm.uapi.tree import ARCHITECTURES, Tree
 
 try:
     from clang import cindex
@@ -36,45 +36,49 @@ _KINDS = {
 _IOCTL_MACROS = ("_IO", "_IOR", "_IOW", "_IOWR")
 
 # What arm64's asm/kvm.h uses and does not include: linux/bits.h, and of linux/sizes.h, which is
-# not installed for userspace, SZ_64K.
+# not installed for userspace, SZ_64K. A kernel tree's headers use words of linux/compiler.h.
 _INCLUDES = """\
 #define SZ_64K 0x10000
 #if __has_include(<linux/bits.h>)
 #include <linux/bits.h>
 #endif
+#if __has_include(<linux/compiler.h>)
+#include <linux/compiler.h>
+#endif
 #include <{header}>
 """
 
 
-def read(directory: Path, header: str, architecture: str) -> Header:
+def read(tree: Tree, header: str) -> Header:
     """Read `header` ("linux/kvm.h") with its part under ``asm/``, if it has one.
 
-    Raises `HeaderError` where the directory or the header is not what it should be.
+    Raises `HeaderError` where the header is not what it should be.
     """
-    paths = include_paths(directory, architecture)
     arguments = [
         *("-x", "c", "-std=gnu11", "-nostdinc", "-ferror-limit=0", "-w"),
-        f"--target={ARCHITECTURES[architecture][1]}",
-        *(f"-I{path}" for path in paths),
+        f"--target={ARCHITECTURES[tree.architecture][1]}",
+        *(f"-I{path}" for path in tree.paths),
     ]
+    generated = {str(tree.paths[0] / name): text for name, text in tree.generated.items()}
     includes = _INCLUDES.format(header=header)
-    unit = _parse(includes, arguments)
+    unit = _parse(includes, arguments, generated)
     if errors := _errors(unit):
         raise HeaderError(
-            f"{header} in {directory} does not compile for {architecture}: {errors[0].spelling} "
-            f"({errors[0].location.file}:{errors[0].location.line})"
+            f"{header} in {tree.directory} does not compile for {tree.architecture}: "
+            f"{errors[0].spelling} ({errors[0].location.file}:{errors[0].location.line})"
         )
-    files = [str(path / name) for name in (header, f"asm/{Path(header).name}") for path in paths]
+    names = (header, f"asm/{Path(header).name}")
+    files = [str(path / name) for name in names for path in tree.paths]
     own = sorted(
         (c for c in unit.cursor.get_children() if str(c.location.file) in files),
         key=lambda c: (files.index(str(c.location.file)), c.location.offset),
     )
     macros = {cursor.spelling: body for cursor in own if (body := _body(cursor))}
     structs = _structs(own)
-    values, types = _evaluate(includes, arguments, macros)
+    values, types = _evaluate(includes, arguments, generated, macros)
     numbers = {name: value for name, value in values.items() if macros[name][0] in _IOCTL_MACROS}
     return Header(
-        version=version(paths[-1]),
+        version=tree.version,
         constants={
             constant.name: constant
             for cursor in own
@@ -86,11 +90,11 @@ def read(directory: Path, header: str, architecture: str) -> Header:
     )
 
 
-def _parse(source: str, arguments: list[str]) -> TranslationUnit:
+def _parse(source: str, arguments: list[str], generated: dict[str, str]) -> TranslationUnit:
     return cindex.Index.create().parse(
         "probe.c",
         arguments,
-        unsaved_files=[("probe.c", source)],
+        unsaved_files=[("probe.c", source), *generated.items()],
         options=TranslationUnit.PARSE_DETAILED_PROCESSING_RECORD,
     )
 
@@ -110,7 +114,10 @@ def _body(cursor: Cursor) -> list[str]:
 
 
 def _evaluate(
-    includes: str, arguments: list[str], macros: dict[str, list[str]]
+    includes: str,
+    arguments: list[str],
+    generated: dict[str, str],
+    macros: dict[str, list[str]],
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Return the value of each macro that has one, and the argument type of each ioctl."""
     lines = includes.splitlines()
@@ -119,7 +126,7 @@ def _evaluate(
         if body[0] in _IOCTL_MACROS[1:]:
             *_, argument = " ".join(body[2:-1]).split(",")
             lines.append(f"extern __typeof__({argument}) *argument_of_{name};")
-    unit = _parse("\n".join(lines), arguments)
+    unit = _parse("\n".join(lines), arguments, generated)
     broken = {error.location.line for error in _errors(unit)}
     values, types = {}, {}
     for cursor in unit.cursor.get_children():

@@ -55,6 +55,10 @@ class Ioctl:
     argument: str | None
 
 
+# What a name in a header stands for; a constant is its number.
+Thing = int | Ioctl | Struct | Member
+
+
 @dataclass(frozen=True)
 class Header:
     """What one header says to one architecture, in the header's order."""

@@ -31,11 +31,14 @@ else:
         kvm_vcpu_events,
     )
 
+architecture = module.__name__.removeprefix("pyvmm.uapi.kvm_")  # "arm64" or "x86_64"
+
 __all__ = [
     "KVM_COALESCED_MMIO_PAGE_OFFSET",
     "KVM_GET_VCPU_EVENTS",
     "KVM_SET_GUEST_DEBUG",
     "KVM_SET_VCPU_EVENTS",
+    "architecture",
     "kvm_guest_debug",
     "kvm_run",
     "kvm_vcpu_events",

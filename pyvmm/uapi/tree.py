@@ -3,11 +3,17 @@
 
 It is one of
 
+* a kernel tree, built or not,
 * an unpacked Debian ``linux-libc-dev``: every architecture's, or up to Debian 12 that of one,
 * what ``make headers_install`` put into INSTALL_HDR_PATH, for the one architecture it was told.
+
+A kernel tree is read as it stands, with no make: what its build would generate of the headers
+that matter here is little, and `Tree.generated` has it.
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyvmm.uapi.model import HeaderError
@@ -15,27 +21,109 @@ from pyvmm.uapi.model import HeaderError
 # Our name of an architecture → its name in the kernel tree, and GNU's.
 ARCHITECTURES = {"arm64": ("arm64", "aarch64-linux-gnu"), "x86_64": ("x86", "x86_64-linux-gnu")}
 
+# scripts/headers_install.sh takes these words, and the header, out of what it installs.
+_COMPILER = """\
+#define __user
+#define __force
+#define __iomem
+#define __attribute_const__
+#define __packed __attribute__((packed))
+"""
 
-def include_paths(directory: Path, architecture: str) -> list[Path]:
-    """Find the include directories, that of ``linux/`` last.
+_WANTED = (
+    "give a kernel tree, an unpacked linux-libc-dev, or the INSTALL_HDR_PATH of "
+    "`make headers_install ARCH=arm64` (or x86)"
+)
 
-    Raises `HeaderError` where the directory has none for this architecture.
-    """
+
+@dataclass(frozen=True)
+class Tree:
+    """The headers of one architecture."""
+
+    directory: Path  # as the user named it
+    architecture: str  # a key of ARCHITECTURES
+    version: str  # of the kernel, "7.2.12"
+    paths: tuple[Path, ...]  # include directories, that of ``linux/`` last
+    generated: dict[str, str] = field(default_factory=dict)  # "asm/types.h" → its text
+
+    def text(self, name: str) -> str | None:
+        """What a header says, by the name it is included by; None where there is none."""
+        for path in self.paths:
+            if (path / name).is_file():
+                return (path / name).read_text(errors="replace")
+        return self.generated.get(name)
+
+    def closure(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the text of headers and of all that they may include, by name."""
+        found: dict[str, str] = {}
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name not in found and (text := self.text(name)) is not None:
+                found[name] = text
+                todo += re.findall(r"^\s*#\s*include\s*<([^>]+)>", text, re.MULTILINE)
+        return found
+
+
+def find(directory: Path, architecture: str) -> Tree:
+    """Find the headers of an architecture. Raises `HeaderError` where there are none for it."""
+    found = _find(directory, architecture)
+    if found is None:
+        raise HeaderError(f"{directory} holds no kernel headers for {architecture}: {_WANTED}")
+    return found
+
+
+def architectures(directory: Path) -> list[str]:
+    """Return whose headers a directory has. Raises `HeaderError` where it has none."""
+    found = [architecture for architecture in ARCHITECTURES if _find(directory, architecture)]
+    if not found:
+        raise HeaderError(f"{directory} holds no kernel headers: {_WANTED}")
+    return found
+
+
+def _find(directory: Path, architecture: str) -> Tree | None:
+    try:
+        return _kernel_tree(directory, architecture) or _installed(directory, architecture)
+    except OSError as error:
+        raise HeaderError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _kernel_tree(directory: Path, architecture: str) -> Tree | None:
+    kernel, _ = ARCHITECTURES[architecture]
+    own, common = directory / f"arch/{kernel}/include/uapi", directory / "include/uapi"
+    if not (common / "linux/kvm.h").is_file() or not own.is_dir():
+        return None
+    # Kbuild's generic-y and mandatory-y: an architecture that has no asm/x.h takes the generic.
+    generic = [path.name for path in (common / "asm-generic").glob("*.h")]
+    generated = {f"asm/{name}": f"#include <asm-generic/{name}>\n" for name in generic}
+    generated |= {"linux/compiler.h": _COMPILER, "linux/compiler_types.h": ""}
+    return Tree(directory, architecture, _source_version(directory), (own, common), generated)
+
+
+def _installed(directory: Path, architecture: str) -> Tree | None:
     kernel, gnu = ARCHITECTURES[architecture]
     for root in (directory / "usr/include", directory / "include", directory):
-        if not (root / "linux/version.h").is_file():
+        if not (root / "linux/kvm.h").is_file() or not (root / "linux/version.h").is_file():
             continue
         for asm in (root / gnu, directory / "usr/lib/linux/uapi" / kernel, root):
-            if (asm / "asm/types.h").is_file():
-                return [asm] if asm == root else [asm, root]
-    raise HeaderError(
-        f"{directory} holds no kernel headers for {architecture}: give an unpacked linux-libc-dev, "
-        f"or the INSTALL_HDR_PATH of `make headers_install ARCH={kernel}`"
-    )
+            if (asm / "asm/kvm.h").is_file():
+                paths = (asm,) if asm == root else (asm, root)
+                return Tree(directory, architecture, _installed_version(root), paths)
+    return None
 
 
-def version(include: Path) -> str:
-    """Return the kernel's version, "7.2.12", by ``linux/version.h``."""
+def _source_version(directory: Path) -> str:
+    makefile = (directory / "Makefile").read_text()
+    numbers = [
+        re.search(rf"^{part} *= *(\d+)$", makefile, re.MULTILINE)
+        for part in ("VERSION", "PATCHLEVEL", "SUBLEVEL")
+    ]
+    if None in numbers:
+        raise HeaderError(f"{directory}/Makefile names no version: it is no kernel's")
+    return ".".join(number[1] for number in numbers if number)
+
+
+def _installed_version(include: Path) -> str:
     header = include / "linux/version.h"
     code = re.search(r"LINUX_VERSION_CODE (\d+)", header.read_text())
     if code is None:

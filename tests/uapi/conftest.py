@@ -1,46 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel headers that the bindings were generated from, fetched once and kept."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from pyvmm.errors import LackingError
-from pyvmm.lab import apt, cache
-from pyvmm.uapi import kvm
-
-PACKAGE = "linux-libc-dev"
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab import headers as debian
+from pyvmm.uapi import builtin
 
 
 @pytest.fixture(scope="session")
-def release() -> str:
-    """The kernel release that the committed bindings say they are of: "7.2"."""
-    said = re.search(r"of Linux (\d+\.\d+)", kvm.__doc__ or "")
-    assert said
-    return said[1]
-
-
-@pytest.fixture(scope="session")
-def headers(release: str) -> Path:
-    """That release's headers: Debian's, for every architecture."""
+def headers() -> Path:
+    """The headers of the release that the committed bindings are of, for every architecture."""
+    release = builtin.version()
     try:
-        debian = apt.Apt("amd64")
-        versions = [each.version for each in debian.versions(PACKAGE)]
+        return debian.fetch(release)
     except LackingError as error:
         pytest.skip(f"the kernel headers need Debian's mirror: {error}")
-    offered = [version for version in versions if version.startswith(f"{release}.")]
-    if not offered:
+    except UsageError as error:
         pytest.skip(
-            f"Debian's mirror no longer offers {PACKAGE} {release}: unpack it from its archive of "
-            "old packages, and run python -m pyvmm.uapi.generate --headers DIR --check"
+            f"{error}; unpack it from Debian's archive of old packages, and run "
+            "python -m pyvmm.uapi.generate --headers DIR --check"
         )
-    place = cache.root() / "headers" / offered[0]
-    with cache.making(place) as partial:
-        if partial:
-            archives = debian.fetch(f"{PACKAGE}={offered[0]}", dependencies=False)
-            apt.unpack(archives, partial)
-    return place
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from types import ModuleType
 import pytest
 
 from pyvmm.uapi import kvm_x86_64
-from pyvmm.uapi.generate import MODULES
+from pyvmm.uapi.sets import MODULES
 from pyvmm.uapi.layout import Struct
-from pyvmm.uapi.tree import include_paths
+from pyvmm.uapi.tree import find
 
 COMPILERS = {"arm64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
 CASES = [
@@ -95,7 +95,7 @@ def compile_c(architecture: str, headers: Path, source: str, *options: str) -> s
     done = subprocess.run(
         [
             *(compiler, "-x", "c", "-nostdinc", "-w", *options, "-"),
-            *(f"-I{path}" for path in include_paths(headers, architecture)),
+            *(f"-I{path}" for path in find(headers, architecture).paths),
             # What arm64's asm/kvm.h uses and does not include.
             *("-DSZ_64K=0x10000", "-include", "linux/bits.h"),
         ],

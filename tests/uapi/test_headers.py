@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
+from pyvmm.uapi.tree import find
 
 pytestmark = pytest.mark.usefixtures("libclang")
 
@@ -48,7 +49,7 @@ TREE = {
 def read(directory: Path, header: str, architecture: str) -> Header:
     from pyvmm.uapi import headers  # which needs libclang
 
-    return headers.read(directory, header, architecture)
+    return headers.read(find(directory, architecture), header)
 
 
 @pytest.fixture

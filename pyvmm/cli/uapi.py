@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``pyvmm uapi``: how kernels' headers differ, and what they say about one name."""
+
+import argparse
+import difflib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyvmm.cli import console
+from pyvmm.cli.progress import progress
+from pyvmm.errors import Status, UsageError
+from pyvmm.lab import headers
+from pyvmm.lab.apt import Tell
+from pyvmm.uapi import native, sets, tree
+from pyvmm.uapi.builtin import builtin
+from pyvmm.uapi.diff import Change, across
+from pyvmm.uapi.sets import HeaderSet
+from pyvmm.uapi.show import describe, since
+from pyvmm.uapi.text import document, words
+
+SCHEMA = "pyvmm.uapi-diff/1"
+BUILTIN = "builtin"
+DEBIAN = "debian:"
+
+_SOURCES = (
+    f"{BUILTIN} (what pyvmm was generated from), {DEBIAN}VERSION (linux-libc-dev from the mirror), "
+    "or a directory: a kernel tree, an unpacked linux-libc-dev, what headers_install made"
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run ``pyvmm uapi ARGV``; returns the exit status."""
+    options = _parser().parse_args(argv)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyvmm uapi", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    about = "what appeared, went or changed between two kernels' headers"
+    different = commands.add_parser("diff", help=about, description=about)
+    different.set_defaults(run=_diff)
+    different.add_argument("before", metavar="A", help=_SOURCES)
+    different.add_argument("after", metavar="B", help="the same")
+    different.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
+    about = "a name's number, fd, direction, layout, and the kernel that brought it"
+    show = commands.add_parser("show", help=about, description=about)
+    show.set_defaults(run=_show)
+    show.add_argument("name", metavar="NAME", help="KVM_CAP_…, an ioctl, kvm_run, kvm_run.mmio")
+    show.add_argument("--headers", default=BUILTIN, metavar="SOURCE", help=_SOURCES)
+    for each in (different, show):
+        each.add_argument("--arch", choices=[*tree.ARCHITECTURES], help="of one architecture")
+    return parser
+
+
+def _diff(options: argparse.Namespace) -> int:
+    with progress() as tell:
+        before = _read(options.before, options.arch, tell)
+        after = _read(options.after, options.arch, tell)
+    common = sorted(before.keys() & after.keys())
+    if not common:
+        raise UsageError(
+            f"{options.before} is of {', '.join(before)} and {options.after} of {', '.join(after)}"
+        )
+    changes = across(_whole(before), _whole(after))
+    if options.json:
+        sides = {
+            side: {"source": source, "version": found[common[0]].version}
+            for side, source, found in (
+                ("before", options.before, before),
+                ("after", options.after, after),
+            )
+        }
+        listing = [_document(change, archs) for change, archs in changes.items()]
+        whole = {"schema": SCHEMA, **sides, "architectures": common, "changes": listing}
+        print(json.dumps(whole, indent=1))
+    else:
+        versions = f"Linux {before[common[0]].version} to {after[common[0]].version}"
+        _print_changes(f"{versions}, {' and '.join(common)}", changes, common)
+    return Status.DONE
+
+
+def _read(source: str, architecture: str | None, tell: Tell) -> dict[str, HeaderSet]:
+    """The header sets that a source has, by architecture, or the one that is wanted."""
+    if source == BUILTIN:
+        wanted = [architecture] if architecture else [*tree.ARCHITECTURES]
+        return {each: builtin(each) for each in wanted}
+    if source.startswith(DEBIAN):
+        place = headers.fetch(source.removeprefix(DEBIAN), tell)
+    else:
+        place = Path(source)
+        if not place.is_dir():
+            raise UsageError(f"{source} is no directory; give {_SOURCES}")
+    wanted = [architecture] if architecture else tree.architectures(place)
+    tell(f"reading the headers in {place}", None)
+    return {each: sets.of(place, each) for each in wanted}
+
+
+def _whole(found: Mapping[str, HeaderSet]) -> dict[str, Any]:
+    return {architecture: each.all for architecture, each in found.items()}
+
+
+def _document(change: Change, architectures: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "name": change.name,
+        "change": change.change,
+        "class": "breaking" if change.breaking else "additive",
+        "before": document(change.before),
+        "after": document(change.after),
+        "architectures": list(architectures),
+    }
+
+
+def _print_changes(
+    title: str, changes: Mapping[Change, tuple[str, ...]], common: list[str]
+) -> None:
+    if not changes:
+        print(f"{title}: nothing changed")
+        return
+    one_sided = any(list(architectures) != common for architectures in changes.values())
+    rows = [
+        (
+            "[red]breaking[/]" if change.breaking else "additive",
+            change.change,
+            change.kind,
+            change.name,
+            words(change.before),
+            words(change.after),
+            *([", ".join(architectures)] if one_sided else []),
+        )
+        for change, architectures in changes.items()
+    ]
+    headings = ["", "", "kind", "name", "before", "after", *(["of"] if one_sided else [])]
+    print(f"{title}\n")
+    console.table("", headings, rows)
+    count = Counter(change.breaking for change in changes)
+    print(f"\n{len(changes)} changes: {count[False]} additive, {count[True]} breaking")
+
+
+def _show(options: argparse.Namespace) -> int:
+    with progress() as tell:
+        found = _read(options.headers, options.arch, tell)
+    ordered = sorted(found, key=lambda each: each != native.architecture)
+    for architecture in ordered:
+        header = found[architecture].all
+        entry = describe(options.name, header)
+        if entry is not None:
+            break
+    else:
+        names = [*header.constants, *header.ioctls, *header.structs]
+        near = difflib.get_close_matches(options.name, names, n=3)
+        hint = f": is it {' or '.join(near)}?" if near else ""
+        raise UsageError(f"{options.headers} has no {options.name}{hint}")
+    at_hand = [builtin(architecture), *sets.cached(architecture)]
+    facts = {**entry.facts, "since": since(options.name, at_hand)}
+    print(f"{options.name}: {entry.kind}, Linux {header.version}, {architecture}")
+    console.table("", ("", ""), facts.items())
+    if entry.layout:
+        rows = ((str(row.offset), row.size, row.type, row.name) for row in entry.layout)
+        console.table("\nLayout", ("offset", "size", "type", "member"), rows)
+    return Status.DONE

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The generated modules, as the header set that they were generated from.
+
+What Python has no use for is lost: a pointer is a u64, and a member that `pyvmm.uapi.layout` calls
+otherwise than C keeps the name it has here.
+"""
+
+import ctypes
+import importlib
+import re
+from typing import Any
+
+from pyvmm.uapi import ioctl, kvm
+from pyvmm.uapi.layout import Struct
+from pyvmm.uapi.model import Constant, Header, Ioctl, Member
+from pyvmm.uapi.model import Struct as Layout
+from pyvmm.uapi.sets import MODULES, HeaderSet
+
+_SCALARS: dict[Any, str] = {
+    getattr(ctypes, f"c_{c}{bits}"): f"{sign}{bits}"
+    for sign, c in (("u", "uint"), ("s", "int"))
+    for bits in (8, 16, 32, 64)
+}
+
+
+def version() -> str:
+    """The kernel release that the built-in definitions are of: "7.2"."""
+    said = re.search(r"of Linux (\d+\.\d+)", kvm.__doc__ or "")
+    assert said
+    return said[1]
+
+
+def builtin(architecture: str) -> HeaderSet:
+    """Return what the modules say at this moment, with what was loaded over them."""
+    headers = {}
+    for module in MODULES:
+        values = dict(vars(importlib.import_module(f"pyvmm.uapi.{module}")))
+        if module == "kvm":
+            values |= vars(importlib.import_module(f"pyvmm.uapi.kvm_{architecture}"))
+        headers[module] = _header(values)
+    return HeaderSet(version(), architecture, headers)
+
+
+def _header(values: dict[str, Any]) -> Header:
+    constants, structs, ioctls = {}, {}, {}
+    for name, value in values.items():
+        if type(value) is int:
+            constants[name] = Constant(name, value, str(value))
+        elif isinstance(value, ioctl.Ioctl):
+            argument = _name(value.argument) if value.argument else None
+            ioctls[name] = Ioctl(name, int(value), argument)
+        elif isinstance(value, type) and issubclass(value, Struct) and value is not Struct:
+            structs[name] = layout(value)
+    return Header(version(), constants, structs, ioctls)
+
+
+def layout(struct: type[Struct]) -> Layout:
+    """Return the layout of a struct's class."""
+    members = tuple(_member(struct, name) for name in struct.members)
+    return Layout(struct.__name__, ctypes.sizeof(struct), members)
+
+
+def _member(struct: type[Struct], name: str) -> Member:
+    place = getattr(struct, name)
+    kind = struct.__annotations__[name]
+    kind = kind.__metadata__[0] if hasattr(kind, "__metadata__") else kind
+    counts = []
+    while issubclass(kind, ctypes.Array):
+        counts.append(kind._length_)
+        kind = kind._type_
+    # ctypes says of a bit-field: its width in the upper half of the size, its place in the lower.
+    bits = (place.size & 0xFFFF, place.size >> 16) if kind in _SCALARS and not counts else (0, 0)
+    return Member(name, _name(kind), tuple(counts), place.offset, *(bits if bits[1] else (0, 0)))
+
+
+def _name(kind: type[Any]) -> str:
+    return _SCALARS.get(kind) or kind.__name__
