@@ -42,9 +42,7 @@ def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
             build.build(name, tell, source=options.source, patch=options.patch)
         elif options.source or options.patch:
             raise UsageError("--source and --patch make a kernel of the lab's: --kernel lab:NAME")
-        host.prepare(
-            qemu.find(tell, options.qemu), kernel.resolve(name, tell), qemu.Machine(), tell
-        )
+        host.prepare(qemu.find(tell, options.qemu), build.find(name, tell), qemu.Machine(), tell)
     return Status.DONE
 
 
@@ -72,7 +70,7 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
         raise UsageError("give a command of pyvmm's after --: lab matrix -- caps --json")
     with progress() as tell:
         program = qemu.find(tell, options.qemu)
-        kernels = [kernel.resolve(name, tell) for name in options.kernels or [None]]
+        kernels = [build.find(name, tell) for name in options.kernels or [None]]
         hosts = {
             (cpu, each.name): host.prepare(program, each, _machine(options, cpu), tell)
             for cpu in options.cpus
@@ -124,7 +122,10 @@ def _host(options: argparse.Namespace) -> host.Host:
     machine = _machine(options, options.cpu)
     with progress() as tell:
         program = qemu.find(tell, options.qemu)
-        return host.prepare(program, kernel.resolve(options.kernel, tell), machine, tell)
+        # Only the lab's kernel has the driver of a device that needs one of its own.
+        own = any(device.driver != "vfio-pci" for device in machine.devices)
+        name = options.kernel or ("lab" if own else None)
+        return host.prepare(program, build.find(name, tell), machine, tell)
 
 
 def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
@@ -133,6 +134,7 @@ def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
         memory=options.memory,
         devices=tuple(devices.lookup(options.device)),
         device_arguments=tuple(options.device_arg),
+        append=options.append,
     )
 
 
@@ -176,6 +178,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(devices.DEVICES)
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
+    add("--append", default="", metavar="TEXT", help="more for the kernel's command line")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="the kernel's RAM: 2G")
     add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on")
 

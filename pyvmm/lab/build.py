@@ -64,6 +64,16 @@ def build(name: str, tell: Tell, *, source: Path | None = None, patch: Path | No
         _install(work / "arch/arm64/boot/Image", place)
 
 
+def find(name: str | None, tell: Tell) -> kernel.Kernel:
+    """The kernel of a name (see `kernel.find`), built if it is the lab's and not yet there."""
+    if (found := kernel.find(name, tell)) is None:
+        assert name is not None
+        build(name, tell)
+        found = kernel.find(name, tell)
+    assert found is not None
+    return found
+
+
 def _debian_source(name: str, tell: Tell) -> Path:
     """Debian's kernel source that a name means, unpacked."""
     apt = Apt(tree.native(), tell)

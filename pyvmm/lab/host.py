@@ -6,6 +6,7 @@ arrive unchanged; the console goes to a log. QEMU is told by the kernel to die w
 however that ends.
 """
 
+import hashlib
 import os
 import re
 import shlex
@@ -33,6 +34,7 @@ _LINES_TOLD = 10
 # Nothing on the console but what matters, no self-tests, and an end to it after a panic: QEMU
 # leaves at the reset that follows.
 _COMMAND_LINE = "console=ttyAMA0 panic=-1 quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
+_PANIC = re.compile(r"Kernel panic - .*|Unable to handle kernel .*")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Host:
             argv = [*self._arguments(stack, command, variables, log), *streams.arguments()]
             process = stack.enter_context(_started(argv, streams.descriptors()))
             streams.relay(process, timeout)
-            return self._judge(streams, process, log, timeout)
+            return self._judge(streams, process, log)
 
     def shell(self, command: Sequence[str]) -> int:
         """Run a command with this terminal as its own; returns its exit status."""
@@ -82,7 +84,7 @@ class Host:
             argv += ["-device", "virtconsole,chardev=terminal,nr=0"]
             process = stack.enter_context(_started(argv, streams.descriptors(), terminal=True))
             streams.relay(process, None)
-            return self._judge(streams, process, log, None)
+            return self._judge(streams, process, log)
 
     def _arguments(
         self, stack: ExitStack, command: Sequence[str], variables: Mapping[str, str], log: Path
@@ -97,9 +99,10 @@ class Host:
         initrd = scratch / "initrd"
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
         initrd.write_bytes(modules + initramfs.start(self.busybox, _INIT, job))
-        pycache = cache.root() / "pycache"
+        # Compiled Python is known by its source's path, and every checkout has the same one there.
+        pycache = cache.root() / "pycache" / hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]
         pycache.mkdir(parents=True, exist_ok=True)
-        line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M"
+        line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
         argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", line]
         argv += ["-serial", f"file:{log}"]
@@ -113,26 +116,22 @@ class Host:
             argv += ["-dtb", str(dtb)]
         return argv
 
-    def _judge(
-        self,
-        streams: Streams,
-        process: "subprocess.Popen[bytes]",
-        log: Path,
-        timeout: float | None,
-    ) -> int:
+    def _judge(self, streams: Streams, process: "subprocess.Popen[bytes]", log: Path) -> int:
         """The command's exit status, or an error that says why the host did not get to it."""
         if streams.status is not None:
-            log.unlink()
             return streams.status
+        process.kill()
+        assert process.stderr is not None
+        complaint = process.stderr.read().decode(errors="replace").strip()
         console = log.read_text(errors="replace")
-        complaint = b"" if process.stderr is None else process.stderr.read()
         if streams.failure:
             reason = f"{streams.failure} ({self.kernel.name})"
         elif streams.late:
-            reason = f"the emulated host did not end within {timeout:g} s"
+            what = "end" if streams.started else "start the command"
+            reason = f"the emulated host did not {what} within {streams.late:g} s"
         elif complaint and not console:
-            raise self._refusal(complaint.decode(errors="replace").strip())
-        elif panic := re.search(r"Kernel panic - .*|Unable to handle kernel .*", console):
+            raise self._refusal(complaint)
+        elif panic := _PANIC.search(console):
             reason = f"the kernel {self.kernel.name} crashed: {panic[0].strip()}"
         elif not streams.started:
             reason = f"the kernel {self.kernel.name} never started the command"
@@ -173,14 +172,22 @@ def _share(tag: str, path: Path, options: str = "") -> list[str]:
 
 @contextmanager
 def _log() -> Iterator[Path]:
-    """A new file for the console; older ones go, but for the last few."""
+    """A new file for the console, kept if the host fails; older ones go, but for the last few."""
     logs = cache.root() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
         old.unlink(missing_ok=True)
     descriptor, name = tempfile.mkstemp(prefix="console-", suffix=".log", dir=logs)
     os.close(descriptor)
-    yield Path(name)
+    log = Path(name)
+    try:
+        yield log
+    except LackingError:  # its text names the log
+        raise
+    except BaseException:
+        log.unlink()
+        raise
+    log.unlink()
 
 
 @contextmanager

@@ -40,23 +40,20 @@ def store() -> Path:
     return cache.root() / "kernels"
 
 
-def resolve(name: str | None, tell: Tell) -> Kernel:
-    """The kernel of a name, fetched if it is one of Debian's and not in the cache yet.
+def find(name: str | None, tell: Tell) -> Kernel | None:
+    """The kernel of a name, fetched if it is one of Debian's; None if it has yet to be built.
 
     Without a name: the lab's own if it has been built, else Debian's newest stable one.
     Raises `UsageError` on a name that means none, `LackingError` where it is not to be had.
     """
     if name is None:
-        return _load("lab") if (store() / "lab").exists() else resolve("debian", tell)
+        return find("lab", tell) or _debian("", tell)
     kind, _, version = name.partition(":")
     if kind == "debian":
         return _debian(version, tell)
     if kind == "lab":
-        if not (store() / directory(name)).exists():
-            raise LackingError(
-                f"the kernel {name} is not built yet: python -m pyvmm lab setup --kernel {name}"
-            )
-        return _load(directory(name))
+        place = store() / directory(name)
+        return _load(place.name) if place.exists() else None
     return _of_path(Path(name))
 
 

@@ -47,6 +47,7 @@ class Machine:
     memory: int = 2 << 30
     devices: tuple[Device, ...] = ()
     device_arguments: tuple[str, ...] = ()
+    append: str = ""  # to the kernel's command line
 
     def arguments(self) -> list[str]:
         """QEMU's arguments for the machine and its devices."""

@@ -13,6 +13,7 @@ import time
 from typing import BinaryIO, Self
 
 _CHUNK = 1 << 16
+_BOOT = 180.0  # seconds that a host may take to say its first word, on a busy machine
 
 
 class Streams:
@@ -22,7 +23,7 @@ class Streams:
         self.status: int | None = None  # of the command, once it has ended
         self.failure = ""  # why the host could not run it
         self.started = False
-        self.late = False  # the host was still running when its time was up
+        self.late = 0.0  # seconds after which the host was still running, where it was too long
         self._outputs = outputs
         self._control = b""
 
@@ -51,17 +52,18 @@ class Streams:
         """Copy what comes to its place until the host says it is done, ends, or is late."""
         for end in self._theirs:
             end.close()  # QEMU has its own
-        deadline = None if timeout is None else time.monotonic() + timeout
+        begin = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._ours[0], selectors.EVENT_READ, self._hear)
             for end, output in zip(self._ours[1:], self._outputs, strict=True):
                 selector.register(end, selectors.EVENT_READ, output.write)
             # The command's output has reached its sockets before the host says the word.
             while selector.get_map() and not self._over:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                allowed = timeout if self.started else min(timeout or _BOOT, _BOOT)
+                left = None if allowed is None else max(0.0, begin + allowed - time.monotonic())
                 ready = selector.select(left)
-                if not ready and left is not None:
-                    self.late = True
+                if not ready and allowed is not None:
+                    self.late = allowed
                     return
                 for key, _ in ready:
                     self._copy(selector, key)
