@@ -177,6 +177,14 @@ def test_a_slot_keeps_its_memory(kvm: System) -> None:
         slot.memory.write(0, b"still mapped")
 
 
+def test_the_last_number(vm: Vm, memory: Mapping) -> None:
+    limit = vm.memslots.limit()
+    assert vm.memslots.add(0, memory, number=limit - 1).number == limit - 1
+    with pytest.raises(MemslotError, match=f"number slots from 0 to {limit - 1}"):
+        vm.memslots.add(memory.size, memory, number=limit)
+
+
+@pytest.mark.needs_arch("x86_64")  # takes minutes in the emulated host
 def test_as_many_slots_as_the_kernel_takes(vm: Vm, memory: Mapping) -> None:
     limit = vm.memslots.limit()
     slots: list[Memslot] = [

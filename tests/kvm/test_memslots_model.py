@@ -106,5 +106,5 @@ def test_memslots_against_a_model(kvm: System) -> None:
         system = kvm
 
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        WithKvm, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
+        WithKvm, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
     )

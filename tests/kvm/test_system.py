@@ -72,10 +72,10 @@ def test_a_capability_that_only_a_vm_answers(kvm: System) -> None:
     assert failure.value.errno == errno.EINVAL
 
 
-def test_a_vm_has_the_widest_ipa_space(kvm: System) -> None:
+def test_a_vm_has_a_wide_ipa_space(kvm: System) -> None:
     with kvm.create_vm() as vm:
         widest = kvm.check(KVM_CAP_ARM_VM_IPA_SIZE)
-        assert vm.vm_type == widest
+        assert vm.vm_type == min(widest, 48)
         assert (widest > 0) == (platform.machine() == "aarch64")
 
 
