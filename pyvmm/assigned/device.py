@@ -71,6 +71,7 @@ class AssignedDevice:
             if not beside:
                 self.device.dma.map(RAM_BASE, machine.ram)
             machine.vfio_files.add(self.device.kvm_file)
+            stack.callback(machine.vfio_files.remove, self.device.kvm_file)
             self.device.config.enable_memory()
             ends = (bar.gpa + bar.region.size for other in beside for bar in other.bars)
             self.bars = tuple(

@@ -31,7 +31,8 @@ def lent(function: PciFunction, driver: str | None = None) -> Iterator[str]:
     vfio driver holds already is left alone, now and afterwards. Afterwards means on every way out
     but SIGKILL; SIGINT and SIGTERM wait until the function is where it was.
 
-    Close every fd of the device inside the ``with``: the kernel waits for them before it unbinds.
+    Inside the ``with``, close every fd and mapping of the device, and make KVM let go of its file
+    (``KVM_DEV_VFIO_FILE_DEL``): the kernel waits for all of them before it unbinds, for ever.
 
     Raises `UsageError` where the host uses the function, and `LackingError` where it has no IOMMU
     group, its group has members with drivers, the vfio driver is missing, or we may not bind.
