@@ -17,6 +17,7 @@ from pyvmm.errors import PyvmmError, Status, UsageError
 COMMANDS = {
     "run": "the main job, named: run --vfio BDF is --vfio BDF",
     "caps": "what this kernel and CPU offer a VMM, and why the rest is missing",
+    "trace": "see and bend what any VMM says to KVM, vfio and iommufd",
     "lab": "an emulated arm64 host with real KVM, vfio and SMMU: set it up, run commands in it",
     "uapi": "how two kernels' headers differ, and what they say about one name",
 }

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``pyvmm trace``: see and bend what any VMM says to KVM, vfio and iommufd."""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+from pyvmm.cli import console
+from pyvmm.errors import LackingError, Status, UsageError
+
+try:
+    import ptrace as _python_ptrace  # noqa: F401
+except ImportError:
+    raise LackingError("trace needs python-ptrace: pip install 'pyvmm[trace]'") from None
+
+from pyvmm.trace import apart, diff
+from pyvmm.trace.filters import Filter, address_range
+from pyvmm.trace.inject import Rules, parse
+from pyvmm.trace.known import Known
+from pyvmm.trace.record import Lines, Recording
+from pyvmm.trace.scenario import read_scenario
+from pyvmm.trace.tracer import Tracer
+from pyvmm.trace.views import Views, Wanted
+from pyvmm.trace.watch import Watch
+
+
+def main(argv: list[str]) -> int:
+    """Trace, or show or compare what was traced before."""
+    if argv[:1] == ["show"]:
+        return _show(argv[1:])
+    if argv[:1] == ["diff"]:
+        return _diff(argv[1:])
+    at = argv.index("--") if "--" in argv else len(argv)
+    args = _trace_parser().parse_args(argv[:at])
+    command = argv[at + 1 :]
+    if (args.pid is None) == (not command):
+        raise UsageError("give either a command after --, or -p PID")
+    return _trace(args, command)
+
+
+def _trace(args: argparse.Namespace, command: list[str]) -> int:
+    rules = Rules([parse(text) for text in [*args.inject, *read_scenario(args.scenario)]])
+    wanted = _wanted(args)
+    quiet = args.record and not (args.summary or args.slots or args.json)
+    named = command or ["-p", str(args.pid)]
+    with ExitStack() as stack:
+        out = _out(args, stack)
+        record = stack.enter_context(_create(args.record)) if args.record else None
+        release = apart.part()
+        views = None if quiet else Views(wanted, out, named)
+        takers = [views.taker()] if views else []
+        if record:
+            takers.append(Lines(record, named).take)
+        detailed = bool(record) or wanted.lines
+        known = Known(rules, detailed)
+        stack.callback(known.close)
+        watch = Watch(known, takers, mappings=detailed)
+        tracer = Tracer(watch, watch.calls)
+        apart.on_end(tracer.stop)
+        if command:
+            tracer.start(command, stdout=2 if args.json and out is sys.stdout else None)
+        else:
+            tracer.attach(args.pid)
+        tracer.run()
+        if views:
+            views.finish()
+        if tracer.status is None:
+            stack.close()
+            release(Status.INTERRUPTED)
+            tracer.let_go()
+            os._exit(Status.DONE)
+    if args.pid is not None:
+        return Status.DONE
+    return _exit_status(tracer.status)
+
+
+def _show(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="pyvmm trace show", description="Show a recorded trace in any of trace's views."
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="what trace --record wrote")
+    _add_views(parser)
+    args = parser.parse_args(argv)
+    recording = Recording.open(args.file)
+    with ExitStack() as stack:
+        out = stack.enter_context(_create(args.output)) if args.output else sys.stdout
+        views = Views(_wanted(args), out, recording.header.get("command", []))
+        take = views.taker()
+        for event in recording:
+            take(event)
+        views.finish()
+    return Status.DONE
+
+
+def _diff(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="pyvmm trace diff",
+        description="Show where two recorded traces part. What differs in every run (host "
+        "addresses, descriptors, times) is left out. Exit status 0: they say the same.",
+    )
+    parser.add_argument("first", type=Path, metavar="A")
+    parser.add_argument("second", type=Path, metavar="B")
+    parser.add_argument("--json", action="store_true", help="print JSON (pyvmm.trace-diff/1)")
+    args = parser.parse_args(argv)
+    found = diff.diff(Recording.open(args.first), Recording.open(args.second))
+    if args.json:
+        print(json.dumps(diff.to_json(found), indent=1))
+    else:
+        for text in diff.lines(found) if found else ["the traces say the same"]:
+            print(text)
+    return Status.FAILED if found else Status.DONE
+
+
+def _trace_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyvmm trace",
+        usage="python -m pyvmm trace [OPTIONS] (-p PID | -- COMMAND…)\n"
+        "       python -m pyvmm trace show FILE [VIEWS]\n"
+        "       python -m pyvmm trace diff A B",
+        description="Follow a VMM, its threads and its children, and show every KVM, vfio and "
+        "iommufd ioctl with its argument decoded, and every exit with its payload. The command's "
+        "own input and output are its own; the trace goes to stderr.",
+        epilog="The command's exit status is passed on. Ctrl-C ends the trace and leaves what is "
+        "traced running. A rule for --inject: cap:KVM_CAP_NAME=0, "
+        "ioctl:NAME where MEMBER=VALUE:errno=NAME, run:memory_fault gpa=…, "
+        "run:errno=EFAULT after=100, ioctl:NAME:delay=10ms.",
+    )
+    parser.add_argument("-p", "--pid", type=int, metavar="PID", help="trace what runs already")
+    _add_views(parser)
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="keep the trace, for trace show and diff"
+    )
+    parser.add_argument(
+        "--inject", action="append", default=[], metavar="RULE", help="answer in the kernel's place"
+    )
+    parser.add_argument(
+        "--scenario", type=Path, metavar="FILE", help='a TOML file of rules: inject = ["…", …]'
+    )
+    return parser
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    views = parser.add_argument_group("views")
+    views.add_argument("--summary", action="store_true", help="counts, and the memslots at the end")
+    views.add_argument(
+        "--slots", action="store_true", help="memslots and the mappings under them, over time"
+    )
+    views.add_argument("--json", action="store_true", help="JSON on stdout, a line an event")
+    views.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the trace goes")
+    only = parser.add_argument_group("filters, each may be given several times")
+    only.add_argument("--fd", action="append", default=[], metavar="LABEL", help="vm1, vcpu, …")
+    only.add_argument("--ioctl", action="append", default=[], metavar="NAME", help="KVM_*_ONE_REG")
+    only.add_argument("--exit", action="append", default=[], metavar="KIND", help="mmio, io, …")
+    only.add_argument(
+        "--address", action="append", default=[], metavar="A[-B]", help="a GPA, HVA, IOVA or port"
+    )
+
+
+def _wanted(args: argparse.Namespace) -> Wanted:
+    return Wanted(
+        summary=args.summary,
+        slots=args.slots,
+        json=args.json,
+        filter=Filter(
+            on=tuple(args.fd),
+            ioctls=tuple(args.ioctl),
+            exits=tuple(args.exit),
+            addresses=tuple(map(address_range, args.address)),
+        ),
+    )
+
+
+def _out(args: argparse.Namespace, stack: ExitStack) -> TextIO:
+    if args.output:
+        return stack.enter_context(_create(args.output))
+    return sys.stdout if args.json else sys.stderr
+
+
+def _create(path: Path) -> TextIO:
+    try:
+        return path.open("w")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _exit_status(status: int) -> int:
+    """The traced command's own exit status; 128 and the signal that killed it, as shells say."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        console.note(f"the command was killed by signal {-code}")
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A trace in a page: ioctls by name, exits by kind, and the memslots that there are at its end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pyvmm.trace.events import Event, Ioctl, Run
+from pyvmm.trace.text import size
+from pyvmm.trace.values import Values
+
+SCHEMA = "pyvmm.trace-summary/1"
+
+_Key = TypeVar("_Key")
+_RUN = ("vcpu", "KVM_RUN")
+
+
+@dataclass(slots=True)
+class Count:
+    """How often, how often in vain, how often by injection, and how long in all (seconds)."""
+
+    calls: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    injected: int = 0
+    seconds: float = 0
+
+    def add(self, errno: str | None, injected: str, seconds: float) -> None:
+        """Count one."""
+        self.calls += 1
+        self.seconds += seconds
+        if errno:
+            self.errors[errno] = self.errors.get(errno, 0) + 1
+        if injected:
+            self.injected += 1
+
+
+class Summary:
+    """Takes events, keeps counts: its size does not grow with the trace.
+
+    Attributes:
+        ioctls: by fd kind and name; ``KVM_RUN`` among them.
+        exits: by kind.
+        slots: by VM, and by number: the memslots as they were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.ioctls: dict[tuple[str, str], Count] = {}
+        self.exits: dict[str, Count] = {}
+        self.slots: dict[str, dict[int, Values]] = {}
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        if isinstance(event, Run):
+            self._count(self.ioctls, _RUN, event)
+            self._count(self.exits, event.exit, event)
+        elif isinstance(event, Ioctl):
+            self._count(self.ioctls, (event.kind, event.name), event)
+            if not event.errno and event.name.startswith("KVM_SET_USER_MEMORY_REGION"):
+                self._slot(event)
+
+    def to_json(self) -> dict[str, Any]:
+        """Schema pyvmm.trace-summary/1."""
+        return {
+            "schema": SCHEMA,
+            "ioctls": [
+                {"kind": kind, "name": name, **_counted(count)}
+                for (kind, name), count in self.ioctls.items()
+            ],
+            "exits": {kind: _counted(count) for kind, count in self.exits.items()},
+            "memslots": {vm: list(slots.values()) for vm, slots in self.slots.items()},
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        yield "ioctls:"
+        yield f"  {'calls':>8} {'errors':>8} {'seconds':>10}  name"
+        for (kind, name), count in sorted(self.ioctls.items(), key=_order):
+            errors = sum(count.errors.values())
+            shown = "".join(f", {n} {errno}" for errno, n in count.errors.items())
+            marked = f", {count.injected} injected" if count.injected else ""
+            yield (
+                f"  {count.calls:>8} {errors or '':>8} {count.seconds:>10.6f}  "
+                f"{name} ({kind or 'unknown fd'}){shown}{marked}"
+            )
+        if self.exits:
+            yield "exits:"
+            for exit, count in sorted(self.exits.items(), key=lambda item: -item[1].calls):
+                marked = f" ({count.injected} injected)" if count.injected else ""
+                yield f"  {count.calls:>8} {'':>8} {count.seconds:>10.6f}  {exit}{marked}"
+        for vm, slots in self.slots.items():
+            yield f"memslots of {vm} at the end:"
+            for number, slot in sorted(slots.items(), key=lambda item: _gpa(item[1])):
+                flags = slot.get("flags", 0)
+                yield (
+                    f"  {number:>4}  GPA {_gpa(slot):#014x}  {size(slot['size']):<24} "
+                    f"HVA {slot['hva']:#x}  {flags or ''}".rstrip()
+                )
+
+    def _count(self, table: dict[_Key, Count], key: _Key, event: Ioctl | Run) -> None:
+        count = table.get(key)
+        if count is None:
+            count = table[key] = Count()
+        count.add(event.errno, event.injected, event.seconds)
+
+    def _slot(self, event: Ioctl) -> None:
+        region = event.argument
+        slots = self.slots.setdefault(event.on, {})
+        number = region.get("slot")
+        if not isinstance(number, int):
+            return
+        if not region.get("memory_size"):
+            slots.pop(number, None)
+            return
+        slots[number] = {
+            "slot": number,
+            "gpa": region.get("guest_phys_addr", 0),
+            "size": region["memory_size"],
+            "hva": region.get("userspace_addr", 0),
+            "flags": event.names.get("argument.flags", ""),
+        }
+
+
+def _order(item: tuple[tuple[str, str], Count]) -> tuple[int, str]:
+    return -item[1].calls, item[0][1]
+
+
+def _gpa(slot: Values) -> int:
+    gpa = slot["gpa"]
+    return gpa if isinstance(gpa, int) else 0
+
+
+def _counted(count: Count) -> dict[str, Any]:
+    return {
+        "calls": count.calls,
+        "errors": count.errors,
+        "injected": count.injected,
+        "seconds": count.seconds,
+    }

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a trace knows of a VM: its type, what was switched on, and its memslots."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pyvmm.trace.values import Values
+from pyvmm.uapi.kvm import KVM_MEM_READONLY
+
+
+@dataclass(frozen=True)
+class TracedMemfd:
+    """A guest_memfd of `owner`; `size` in bytes."""
+
+    size: int
+    flags: int
+    owner: "TracedVm"
+
+
+@dataclass(frozen=True)
+class TracedSlot:
+    """A memslot as its VMM asked for it; GPAs, HVAs and sizes in bytes."""
+
+    number: int
+    gpa: int
+    size: int
+    hva: int
+    flags: int = 0
+    guest_memfd: TracedMemfd | None = None
+    guest_memfd_offset: int = 0
+
+    @property
+    def end(self) -> int:
+        """The first GPA after the slot."""
+        return self.gpa + self.size
+
+    @property
+    def readonly(self) -> bool:
+        """Do guest writes exit as MMIO?"""
+        return bool(self.flags & KVM_MEM_READONLY)
+
+    def touches(self, hva: int, size: int) -> bool:
+        """Is any of this HVA range behind the slot?"""
+        return self.hva < hva + size and hva < self.hva + self.size
+
+
+class TracedSlots:
+    """The memslots of one VM, by number."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, TracedSlot] = {}
+
+    def set(self, slot: TracedSlot) -> None:
+        """The kernel took this request: size 0 removes the slot, and a known number changes it."""
+        if slot.size:
+            self._slots[slot.number] = slot
+        else:
+            self._slots.pop(slot.number, None)
+
+    def numbered(self, number: int) -> TracedSlot | None:
+        """The slot of that number."""
+        return self._slots.get(number)
+
+    def __iter__(self) -> Iterator[TracedSlot]:
+        """Every slot, by GPA."""
+        return iter(sorted(self._slots.values(), key=lambda slot: slot.gpa))
+
+
+@dataclass(eq=False)
+class TracedVm:
+    """One VM of process `pid`: only that process may ask KVM about it, so we remember."""
+
+    label: str
+    pid: int
+    vm_type: int = 0
+    enabled: set[int] = field(default_factory=set)
+    memslots: TracedSlots = field(default_factory=TracedSlots)
+    memfds: dict[int, TracedMemfd] = field(default_factory=dict)  # by the process's fd
+
+    def request(self, region: Values) -> TracedSlot:
+        """The slot that a ``struct kvm_userspace_memory_region`` or ``…2`` asks for."""
+
+        def member(name: str) -> int:
+            value = region.get(name, 0)
+            return value if isinstance(value, int) else 0
+
+        return TracedSlot(
+            member("slot"),
+            member("guest_phys_addr"),
+            member("memory_size"),
+            member("userspace_addr"),
+            member("flags"),
+            self.memfds.get(member("guest_memfd")) if "guest_memfd" in region else None,
+            member("guest_memfd_offset"),
+        )
