@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A BAR as a memslot, by hand: open the device, mmap the BAR, register it, let a guest read it.
 
-    python examples/bar_memslot.py 0000:01:00.0     (a device that vfio holds)
-    python -m pyvmm lab shell --device bochs -- python3 examples/bar_memslot.py
+python examples/bar_memslot.py 0000:01:00.0     (a device that vfio holds)
+python -m pyvmm lab shell --device bochs -- python3 examples/bar_memslot.py
 """
 
 import sys
