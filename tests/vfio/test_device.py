@@ -4,17 +4,23 @@
 import dataclasses
 import errno
 import json
+import threading
 
 import pytest
 
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm import Vm
+from pyvmm.kvm.vfio_files import VfioFiles
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.vfio.bars import map_bar
 from pyvmm.vfio.capabilities import Area, SparseMmap
 from pyvmm.vfio.device import Device
 from pyvmm.vfio.modes import open_device
 from pyvmm.vfio.regions import Region, RegionError
-from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.vfio.sysfs import PCI, PciFunction
 from tests.vfio.edu import Edu
+from tests.vfio.events import EventFd
 
 MIB = 1 << 20
 
@@ -140,3 +146,33 @@ def test_the_features_are_named(function: PciFunction) -> None:
     assert features["dma-buf"].get
     assert not features["dma-buf"].set
     assert "migration" not in features
+
+
+def test_kvm_takes_the_file_and_lets_go_of_it(vm: Vm, edu_in_mode: Edu) -> None:
+    device, files = edu_in_mode.device, VfioFiles(vm)
+    files.add(device.kvm_file)
+    files.remove(device.kvm_file)
+    with pytest.raises(IoctlError, match="ENOENT"):
+        files.remove(device.kvm_file)
+
+
+def test_a_device_that_is_pulled_out(edu_function: PciFunction, eventfd: EventFd) -> None:
+    driver = edu_function.driver
+    assert driver
+    port = edu_function.path.resolve().parent
+    remover = threading.Thread(target=(edu_function.path / "remove").write_text, args=("1",))
+    with open_device(edu_function.bdf) as device:
+        device.irqs["REQ"].enable([eventfd.number])
+        remover.start()
+        assert eventfd.count(), "the kernel did not ask for the device back"
+        # It stays usable until it is closed, and nobody else gets it.
+        assert Edu(device).read(Edu.IDENTITY) & 0xFF == 0xED
+        with pytest.raises(LackingError):
+            open_device(edu_function.bdf)
+    remover.join(60)
+    with pytest.raises(UsageError, match="there is no PCI device"):
+        open_device(edu_function.bdf)
+    (port / "rescan").write_text("1")
+    (edu_function.path / "driver_override").write_text(driver)
+    (PCI / "drivers_probe").write_text(str(edu_function))
+    assert edu_function.driver == driver

@@ -4,6 +4,7 @@
 import os
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pyvmm.errors import LackingError, PyvmmError, Status, UsageError
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.vfio import nodes
+from pyvmm.vfio.bind import lent
 from pyvmm.vfio.modes import MODES, open_device, survey
 from pyvmm.vfio.sysfs import PciFunction, functions
 
@@ -114,15 +116,17 @@ def test_a_device_that_the_host_drives(nvme_with_its_driver: PciFunction) -> Non
 
 def test_a_group_with_other_drivers() -> None:
     for function in functions():
-        others = [m for m in (function.group.members() if function.group else []) if m != function]
-        held = [m for m in others if m.driver and not m.cdev and not m.is_bridge]
-        if held and function.cdev:
-            with pytest.raises(LackingError, match=f"{held[0]} \\({held[0].driver}\\)"):
-                open_device(function.bdf)
+        members = function.group.members() if function.group else []
+        held = [m for m in members if m != function and m.driver == "nvme"]
+        if held and not function.driver:
+            with pytest.raises(LackingError, match=rf"{held[0]} \(nvme\)"), ExitStack() as stack:
+                stack.enter_context(lent(function))
             return
     pytest.skip(
-        "no group here has a vfio device beside a driver's: python -m pyvmm lab test --device edu "
-        "--device-arg='-device nvme,serial=beside,bus=port1,addr=0.1'"
+        "no group here holds a device with a driver and one without: python -m pyvmm lab test "
+        "--device-arg pcie-root-port,id=p9,chassis=9,slot=9,addr=9 "
+        "--device-arg edu,bus=p9,addr=0.0,multifunction=on "
+        "--device-arg nvme,serial=beside,bus=p9,addr=0.1"
     )
 
 
