@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()  # here, where a reader that has gone is taken care of
+        return status
     except PyvmmError as error:
         print(f"pyvmm: error: {error}", file=sys.stderr)
         return error.status

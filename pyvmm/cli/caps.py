@@ -103,15 +103,15 @@ def print_verdicts(report: Report) -> None:
 def _feature(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"{size >> 10} KiB" for size in value)
-    return (
-        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _print_diff(before: dict[str, Any], after: dict[str, Any], *, as_json: bool) -> None:
     try:
         changes = diff(before, after)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise UsageError("the earlier report is incomplete; make it again with --json") from None
     if as_json:
         document = {"schema": "pyvmm.caps-diff/1", "changes": [asdict(c) for c in changes]}

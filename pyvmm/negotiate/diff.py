@@ -19,7 +19,7 @@ class Change:
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Compare two reports in their JSON form: host, capabilities, features, verdicts.
 
-    Raises `KeyError` or `TypeError` where one of them is no such report.
+    Raises `KeyError`, `TypeError` or `AttributeError` where one of them is no such report.
     """
     old, new = dict(_facts(before)), dict(_facts(after))
     changes = []

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line as a person meets it: exit statuses, and one line for each mistake."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pyvmm.errors import Status
+
+PYVMM = [sys.executable, "-m", "pyvmm"]
+
+
+def pyvmm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PYVMM, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help(arguments: tuple[str, ...]) -> None:
+    done = pyvmm(*arguments)
+    assert done.returncode == Status.DONE
+    assert done.stdout.startswith("usage: python -m pyvmm")
+    assert "caps" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [("no-such",), ("caps", "--no-such"), ("caps", "extra")])
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    done = pyvmm(*arguments)
+    assert done.returncode == Status.USAGE
+    assert done.stdout == ""
+    assert "usage: " in done.stderr
+    assert "error: " in done.stderr.splitlines()[-1]
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import pyvmm, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "pyvmm" in said
+    assert not {"ctypes", "argparse", "json", "rich"} & set(said)
+    assert not [name for name in said if name.startswith("pyvmm.")]
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("arguments", [("caps", "--json"), ("caps",), ("--help",)])
+def test_a_reader_that_goes_away(arguments: tuple[str, ...]) -> None:
+    with subprocess.Popen(
+        [*PYVMM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout
+        assert running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == Status.DONE
+
+
+RUNS_FOREVER = """
+import sys
+from pyvmm import cli
+import pyvmm.cli.caps
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm import System
+from pyvmm.machine import Machine
+
+def main(argv):
+    with System.open() as system, Machine(system) as machine:
+        machine.load(Payload.builtin("spin", machine.arch.NAME))
+        machine.enter()
+        print("running", flush=True)
+        machine.run()
+
+pyvmm.cli.caps.main = main  # any command that a guest keeps busy
+sys.exit(cli.main(["caps"]))
+"""
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, Status.INTERRUPTED), (signal.SIGTERM, 128 + 15)]
+)
+def test_a_running_guest_can_be_interrupted(number: signal.Signals, status: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNS_FOREVER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout
+        assert running.stderr
+        assert running.stdout.readline() == "running\n"
+        time.sleep(0.05)
+        running.send_signal(number)
+        complaint = running.stderr.read()
+    assert running.returncode == status
+    assert "Traceback" not in complaint
