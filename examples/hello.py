@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A virtual machine from nothing: memory, a vCPU, a guest, and the loop that answers its exits."""
+
+from pyvmm.arch.native import native
+from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm import System
+from pyvmm.kvm.exits import Halt, Io, Mmio, SystemEvent
+from pyvmm.memory import Mapping
+
+RAM, CODE = 0x4000_0000, 0x4010_0000  # guest physical addresses
+
+arch = native()
+with System.open() as system, system.create_vm() as vm, Mapping.anonymous(2 << 20) as memory:
+    vm.memslots.add(RAM, memory)  # from now on the guest finds this process's memory at RAM
+    memory.write(CODE - RAM, Payload.builtin("hello", arch.NAME).code)
+    windows = [identity(RAM, memory.size, executable=True)]
+    if not arch.CONSOLE_IS_PORT:
+        windows.append(identity(arch.CONSOLE, 0x1000, MemoryType.DEVICE))
+    translation = arch.translate(RAM, windows)  # the guest's own page tables
+    memory.write(0, translation.image)
+
+    vcpu = vm.create_vcpu()
+    arch.prepare(system, vm, vcpu)
+    arch.enter(vcpu, CODE, [arch.CONSOLE], translation)
+    for exit in vcpu.exits():
+        match exit:
+            case Io(port=arch.CONSOLE, write=True, data=data):  # x86-64: a serial port
+                print(data.decode(), end="")
+            case Mmio(gpa=arch.CONSOLE, write=True, value=value):  # arm64: a UART's register
+                print(chr(value), end="")
+            case Halt() | SystemEvent():
+                break
+            case _:
+                raise SystemExit(f"the guest came to {exit}")
