@@ -8,7 +8,7 @@ and each driver's ``bind`` and ``unbind``.
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -80,16 +80,8 @@ def manages_dma(function: PciFunction) -> bool:
 
 
 def best_driver(function: PciFunction) -> str:
-    """The vfio driver that fits the function best, its module loaded. Raises `LackingError`.
-
-    Variant drivers announce the devices they were made for in module aliases ``vfio_pci:v…``,
-    beside vfio-pci's own, which matches everything (``PCI_ID_F_VFIO_DRIVER_OVERRIDE`` in
-    linux/mod_devicetable.h).
-    """
-    wanted = f"vfio_{function.modalias}"
-    fitting = [alias for alias in _aliases() if fnmatchcase(wanted, alias[0])]
-    # The alias with the fewest wildcards says the most about the device.
-    module = min(fitting, key=lambda alias: alias[0].count("*"), default=("", "vfio_pci"))[1]
+    """The vfio driver that fits the function best, its module loaded. Raises `LackingError`."""
+    module = best_module(function.modalias, _aliases())
     driver = _driver_of(module)
     if not driver:
         _load(module)
@@ -97,6 +89,17 @@ def best_driver(function: PciFunction) -> str:
     if not driver:
         raise LackingError(f"the module {module} brought no PCI driver with it")
     return driver
+
+
+def best_module(modalias: str, aliases: Iterable[tuple[str, str]]) -> str:
+    """The vfio module for a PCI `modalias`, among patterns and the modules that they stand for.
+
+    Variant drivers announce the devices they were made for in module aliases ``vfio_pci:v…``,
+    beside vfio-pci's own, which matches everything (``PCI_ID_F_VFIO_DRIVER_OVERRIDE`` in
+    linux/mod_devicetable.h). The pattern with the fewest wildcards says the most.
+    """
+    fitting = [alias for alias in aliases if fnmatchcase(f"vfio_{modalias}", alias[0])]
+    return min(fitting, key=lambda alias: alias[0].count("*"), default=("", "vfio_pci"))[1]
 
 
 def _driver_of(module: str) -> str | None:

@@ -91,7 +91,7 @@ class PciFunction:
 
     @property
     def modalias(self) -> str:
-        return (self.path / "modalias").read_text().strip()
+        return self._read("modalias")
 
     @property
     def driver(self) -> str | None:
@@ -102,7 +102,7 @@ class PciFunction:
     @property
     def driver_override(self) -> str | None:
         """The only driver that may probe the function, None where any that matches may."""
-        text = (self.path / "driver_override").read_text().strip()
+        text = self._read("driver_override")
         return None if text in ("", "(null)") else text
 
     @property
@@ -128,15 +128,20 @@ class PciFunction:
     @property
     def is_boot_display(self) -> bool:
         """Whether the firmware put its first picture on this function."""
-        boot_vga = self.path / "boot_vga"
-        return boot_vga.exists() and boot_vga.read_text().strip() == "1"
+        return (self.path / "boot_vga").exists() and self._read("boot_vga") == "1"
 
     def _entries(self, folder: str) -> Iterator[Path]:
         path = self.path / folder
         return path.iterdir() if path.is_dir() else iter(())
 
     def _hex(self, attribute: str) -> int:
-        return int((self.path / attribute).read_text(), 16)
+        return int(self._read(attribute), 16)
+
+    def _read(self, attribute: str) -> str:
+        try:
+            return (self.path / attribute).read_text().strip()
+        except OSError as error:
+            raise LackingError(f"{self.bdf} has gone: {error.strerror}") from None
 
     def __str__(self) -> str:
         return str(self.bdf)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.vfio.bind import best_driver, lent
+from pyvmm.vfio.bind import best_driver, best_module, lent
 from pyvmm.vfio.modes import open_device
 from pyvmm.vfio.sysfs import PciFunction, functions
 
@@ -116,6 +116,27 @@ def test_the_hosts_own_devices_are_refused() -> None:
         pytest.skip("this machine has no PCI bridge: python -m pyvmm lab test")
     with pytest.raises(UsageError, match="stays with the host"), ExitStack() as stack:
         stack.enter_context(lent(bridges[0]))
+
+
+# As depmod writes them.
+ALIASES = [
+    ("vfio_pci:v*d*sv*sd*bc*sc*i*", "vfio_pci"),
+    ("vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i*", "mlx5_vfio_pci"),
+    ("vfio_pci:v00001AF4d00001041sv*sd*bc*sc*i*", "virtio_vfio_pci"),
+]
+
+
+@pytest.mark.parametrize(
+    ("modalias", "module"),
+    [
+        ("pci:v000015B3d0000101Esv000015B3sd00000058bc02sc00i00", "mlx5_vfio_pci"),
+        ("pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00", "virtio_vfio_pci"),
+        ("pci:v000015B3d0000101Dsv000015B3sd00000058bc02sc00i00", "vfio_pci"),
+    ],
+)
+def test_a_variant_driver_goes_before_the_one_for_everything(modalias: str, module: str) -> None:
+    assert best_module(modalias, ALIASES) == best_module(modalias, ALIASES[::-1]) == module
+    assert best_module(modalias, []) == "vfio_pci"
 
 
 def test_the_driver_that_fits_everything(function: PciFunction) -> None:

@@ -167,7 +167,7 @@ def test_a_device_that_is_pulled_out(edu_function: PciFunction, eventfd: EventFd
         assert eventfd.count(), "the kernel did not ask for the device back"
         # It stays usable until it is closed, and nobody else gets it.
         assert Edu(device).read(Edu.IDENTITY) & 0xFF == 0xED
-        with pytest.raises(LackingError):
+        with pytest.raises(LackingError, match="no driver holds it"):
             open_device(edu_function.bdf)
     remover.join(60)
     with pytest.raises(UsageError, match="there is no PCI device"):

@@ -4,6 +4,7 @@
 import pytest
 
 from pyvmm.errors import LackingError, UsageError
+from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.sysfs import PciFunction, functions
 
 
@@ -24,6 +25,11 @@ def test_every_function_can_be_found_and_described() -> None:
 def test_a_function_that_does_not_exist() -> None:
     with pytest.raises(UsageError, match=r"there is no PCI device ffff:ff:1f\.7"):
         PciFunction.find("ffff:ff:1f.7")
+
+
+def test_a_function_that_has_gone_meanwhile() -> None:
+    with pytest.raises(LackingError, match=r"ffff:ff:1f\.7 has gone"):
+        PciFunction(Bdf(0xFFFF, 0xFF, 0x1F, 7)).vendor.bit_count()
 
 
 def test_without_an_iommu_group_the_way_to_one_is_told() -> None:
