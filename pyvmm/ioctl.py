@@ -14,6 +14,9 @@ from pyvmm.uapi.layout import Struct
 
 Argument = int | Struct
 
+_NO_SUCH_IOCTL = (
+    "this kernel does not know it here: try a newer one, or python -m pyvmm lab run --kernel NAME"
+)
 _LONGEST = 400  # characters of an argument's text in an error; a CPUID table has 30,000
 
 EHWPOISON = 133  # asm-generic/errno.h; Python's errno module does not know it
@@ -45,8 +48,9 @@ class IoctlError(PyvmmError, OSError):
         self.kind = kind
         self.argument = argument
         self.why = why
-        # The kernel has no such ioctl: the machine lacks something, nothing was done wrong.
-        self.status = Status.LACKING if errno == errnos.ENOTTY else Status.FAILED
+        if errno == errnos.ENOTTY:  # the machine lacks something, nothing was done wrong
+            self.status = Status.LACKING
+            self.why = why or _NO_SUCH_IOCTL
 
     def __str__(self) -> str:
         name = errno_name(self.errno)

@@ -45,7 +45,8 @@ def test_devices_do_not_overlap(start: int, size: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 20))), st.integers(0, 220))
 def test_lookup_agrees_with_a_search(ranges: list[tuple[int, int]], address: int) -> None:
-    bus, attached = Bus(), []
+    bus = Bus()
+    attached: list[tuple[int, int]] = []
     for start, size in ranges:
         if all(start + size <= s or s + n <= start for s, n in attached):
             bus.attach(start, size, Echo())

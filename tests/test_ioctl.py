@@ -39,6 +39,7 @@ def test_an_unknown_ioctl_is_something_that_the_machine_lacks() -> None:
         fd.ioctl(KVM_GET_API_VERSION)
     assert failure.value.errno == errno.ENOTTY
     assert failure.value.status == Status.LACKING
+    assert "try a newer one" in str(failure.value)
 
 
 def test_an_error_keeps_what_was_asked(vm: Vm) -> None:

@@ -27,6 +27,7 @@ def create(system: System, vm: Vm) -> Asserted:
         return lambda pin: _ioapic(vm) >> pin & 1 == 1
     native().prepare(system, vm, vm.create_vcpu())
     gic = create_gic(vm, Layout.at(0x0800_0000, vcpus=1))
+    assert isinstance(gic, Device)
     return lambda pin: _pending(gic, _FIRST_SPI + pin)
 
 

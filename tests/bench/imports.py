@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A process that imports pyvmm, against one that imports ctypes and mmap."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from tests.bench.rounds import medians
+
+ROUNDS = 25
+
+
+def main() -> Iterator[str]:
+    took = medians(
+        {
+            "import pyvmm": lambda: _time("import pyvmm"),
+            "import ctypes, mmap": lambda: _time("import ctypes, mmap"),
+            "import pyvmm.kvm": lambda: _time("import pyvmm.kvm"),
+        },
+        ROUNDS,
+    )
+    for name, seconds in took.items():
+        yield f"{name:<20} {seconds * 1e3:6.1f} ms"
+    ratio = took["import pyvmm"] / took["import ctypes, mmap"]
+    yield f"import pyvmm / import ctypes, mmap: {ratio:.2f} (aim: at most 1.5)"
+
+
+def _time(statement: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - start

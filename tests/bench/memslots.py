@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Registering as many memslots as a VM can have: the last thousand against the first.
+
+Beside it the same ioctls without pyvmm's own record, which say what of it is the kernel's.
+"""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+from pyvmm.kvm import System, Vm
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.uapi.kvm import KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region
+
+SAMPLE = 1000
+
+
+def main() -> Iterator[str]:
+    with System.open() as system, Mapping.anonymous(PAGE_SIZE) as memory:
+
+        def through_pyvmm(vm: Vm, number: int) -> None:
+            vm.memslots.add(2 * number * PAGE_SIZE, memory)
+
+        def bare(vm: Vm, number: int) -> None:
+            gpa = 2 * number * PAGE_SIZE
+            region = kvm_userspace_memory_region(
+                slot=number, guest_phys_addr=gpa, memory_size=PAGE_SIZE, userspace_addr=memory.hva
+            )
+            fcntl.ioctl(vm.fileno(), KVM_SET_USER_MEMORY_REGION, region)
+
+        for name, register in (("pyvmm", through_pyvmm), ("bare ioctl", bare)):
+            with system.create_vm() as vm:
+                limit = vm.memslots.limit()
+                first, last = _times(vm, register, limit)
+            yield (
+                f"{name:<11} {limit} slots: first {SAMPLE} {first:6.1f} µs each, "
+                f"last {SAMPLE} {last:6.1f} µs each, last / first: {last / first:.2f} (aim: flat)"
+            )
+
+
+def _times(vm: Vm, register: Callable[[Vm, int], None], limit: int) -> tuple[float, float]:
+    """The median microseconds of a slot, among the first and the last `SAMPLE` of `limit`."""
+    took = []
+    for number in range(limit):
+        start = time.perf_counter()
+        register(vm, number)
+        took.append(time.perf_counter() - start)
+    return median(took[:SAMPLE]) * 1e6, median(took[-SAMPLE:]) * 1e6
