@@ -6,13 +6,14 @@ arrive unchanged; the console goes to a log. QEMU is told by the kernel to die w
 however that ends.
 """
 
-import hashlib
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import BinaryIO
 
 import pyvmm
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, devices, initramfs, tree, userland
+from pyvmm.lab import cache, devices, initramfs, pycache, tree, userland
 from pyvmm.lab.apt import Tell
 from pyvmm.lab.kernel import Kernel
 from pyvmm.lab.qemu import Machine, Qemu, dump_device_tree
@@ -64,12 +65,15 @@ class Host:
         panicked or has no KVM, QEMU did not start.
         """
         with ExitStack() as stack:
-            streams = stack.enter_context(Streams(stdout, stderr))
+            compiled = io.BytesIO()
+            streams = stack.enter_context(Streams(stdout, stderr, compiled))
             log = stack.enter_context(_log())
             argv = [*self._arguments(stack, command, variables, log), *streams.arguments()]
             process = stack.enter_context(_started(argv, streams.descriptors()))
             streams.relay(process, timeout)
-            return self._judge(streams, process, log)
+            status = self._judge(streams, process, log)
+            pycache.keep(compiled.getvalue(), CHECKOUT)
+            return status
 
     def shell(self, command: Sequence[str]) -> int:
         """Run a command with this terminal as its own; returns its exit status."""
@@ -93,22 +97,21 @@ class Host:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-lab-")))
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
         job = (
-            f"{exports}BINDINGS='{devices.bindings(self.machine.devices)}'\n"
+            f"{exports}NOW={time.time():.0f} BINDINGS='{devices.bindings(self.machine.devices)}'\n"
             f"set -- {shlex.join(command)}\n"
         )
         initrd = scratch / "initrd"
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
-        initrd.write_bytes(modules + initramfs.start(self.busybox, _INIT, job))
-        # Compiled Python is known by its source's path, and every checkout has the same one there.
-        pycache = cache.root() / "pycache" / hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]
-        pycache.mkdir(parents=True, exist_ok=True)
+        start = initramfs.start(self.busybox, _INIT, job)
+        initrd.write_bytes(modules + pycache.archive(CHECKOUT) + start)
         line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
         argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", line]
         argv += ["-serial", f"file:{log}"]
         argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
         argv += ["-device", "virtio-blk-device,drive=root"]
-        argv += _share("checkout", CHECKOUT, ",readonly=on") + _share("pycache", pycache)
+        share = f"local,id=checkout,path={CHECKOUT},security_model=none,readonly=on"
+        argv += ["-fsdev", share, "-device", "virtio-9p-device,fsdev=checkout,mount_tag=checkout"]
         if any(device.reserved for device in self.machine.devices):
             dtb = scratch / "machine.dtb"
             dump_device_tree(self.qemu, self.machine, dtb)
@@ -161,13 +164,6 @@ def prepare(qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell) -> Host:
         busybox=userland.busybox(tell),
         fdtput=tuple(tree.tools(tell).command("fdtput")),
     )
-
-
-def _share(tag: str, path: Path, options: str = "") -> list[str]:
-    return [
-        *("-fsdev", f"local,id={tag},path={path},security_model=none{options}"),
-        *("-device", f"virtio-9p-device,fsdev={tag},mount_tag={tag}"),
-    ]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ if [ -e /modules/order ]; then
 fi
 
 # The ports' numbers are those of the emulated machine's description.
-control=/dev/vport0p1 out=/dev/vport0p2 err=/dev/vport0p3
+control=/dev/vport0p1 out=/dev/vport0p2 err=/dev/vport0p3 compiled=/dev/vport0p4
 
 finish() {
     echo "$*" >$control
@@ -30,15 +30,12 @@ finish() {
 
 . /job
 
-share() { # share TAG DIRECTORY OPTIONS
-    mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "/root$2" ||
-        finish fail "the share $1 cannot be mounted"
-}
-
+date -s "@$NOW" >/dev/null
+touch /now
 mount -t erofs -o ro /dev/vda /root || finish fail "the root image cannot be mounted"
-share checkout /checkout ro,cache=loose
-share pycache /pycache cache=loose
-for directory in dev proc sys; do mount --bind /$directory /root/$directory; done
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro checkout /root/checkout ||
+    finish fail "the checkout cannot be mounted"
+for directory in dev proc sys pycache; do mount --bind /$directory /root/$directory; done
 for directory in tmp run root; do mount -t tmpfs tmpfs /root/$directory; done
 mkdir /dev/shm /dev/pts /dev/hugepages
 mount -t tmpfs tmpfs /root/dev/shm
@@ -97,5 +94,6 @@ for process in /proc/[0-9]*; do
     case " 1 $out_pump $err_pump " in *" $pid "*) ;; *) kill -9 "$pid" 2>/dev/null ;; esac
 done
 wait
+cd /pycache && find . -name '*.pyc' -newer /now >/new && [ -s /new ] && xargs tar -c -f - </new >$compiled
 echo "pyvmm: exit $status at $(cut -d' ' -f1 /proc/uptime) s"
 finish exit $status

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The emulated host's end of the line: its command's streams, and how that command ended.
 
-Three virtio ports, each a socket here. init.sh says on the control port ``kvm`` when it is up,
+Virtio ports, each a socket here. init.sh says on the control port ``kvm`` when it is up,
 then ``exit STATUS`` or ``fail REASON``.
 """
 
@@ -41,7 +41,7 @@ class Streams:
         return [end.fileno() for end in self._theirs]
 
     def arguments(self) -> list[str]:
-        """QEMU's arguments: port 1 is the control port, 2 and 3 are stdout and stderr."""
+        """QEMU's arguments: port 1 is the control port, the outputs are those from 2 on."""
         argv = ["-device", "virtio-serial-device"]
         for number, descriptor in enumerate(self.descriptors(), 1):
             argv += ["-chardev", f"socket,id=stream{number},fd={descriptor}"]

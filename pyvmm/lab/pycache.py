@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Compiled Python, kept from one run for the next: an emulated CPU compiles slowly.
+
+A run starts with what earlier ones compiled, in its initial RAM file system, and sends what it
+compiled itself, as a tar archive, when its command has ended.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from pyvmm.lab import cache
+from pyvmm.lab.initramfs import Archive
+
+
+def store(checkout: Path) -> Path:
+    """Where a checkout's are kept: they are known by a path that every checkout has there."""
+    return cache.root() / "pycache" / hashlib.sha256(bytes(checkout)).hexdigest()[:8]
+
+
+def archive(checkout: Path) -> bytes:
+    """What is kept, as an archive of ``/pycache``."""
+    made = Archive()
+    made.directory("pycache")
+    for path in sorted(store(checkout).rglob("*")):
+        name = f"pycache/{path.relative_to(store(checkout))}"
+        if path.is_dir():
+            made.directory(name)
+        elif path.suffix == ".pyc":
+            made.file(name, path.read_bytes())
+    return made.to_bytes()
+
+
+def keep(sent: bytes, checkout: Path) -> None:
+    """Keep what a run sent: compiled Python only, each file whole or not at all.
+
+    The sender is a guest: nothing that it names is written outside the store, and what is no
+    archive is left alone.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(sent), ignore_zeros=True) as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                content = tar.extractfile(member) if member.isreg() else None
+                if content and path.suffix == ".pyc" and ".." not in path.parts:
+                    _write(store(checkout) / str(path).lstrip("/"), content.read())
+    except tarfile.TarError:
+        return
+
+
+def _write(place: Path, content: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=place.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    Path(partial).replace(place)
