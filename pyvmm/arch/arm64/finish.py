@@ -8,17 +8,13 @@ from pyvmm.arch.arm64.a64.complete import ByteOrder, complete
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 from pyvmm.arch.arm64.registers import write
-from pyvmm.arch.arm64.suspended import Suspended
+from pyvmm.arch.arm64.suspended import Suspended, Untold
 from pyvmm.arch.arm64.walk import WalkFailure
 from pyvmm.arch.faulting import PhysicalMemory
 from pyvmm.arch.protocols import Vcpu
 
 _PAGE = 4096
 _WIDEST = 8  # bytes that a device takes at once
-
-
-class _Unanswered(Exception):
-    """The access cannot be carried out; the text says why."""
 
 
 def finish(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
@@ -30,23 +26,23 @@ def finish(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
     at = Suspended(vcpu, memory.peek)
     try:
         write(vcpu, _carry_out(at, memory))
-    except _Unanswered as reason:
+    except Untold as reason:
         return str(reason)
     return None
 
 
 def _carry_out(at: Suspended, memory: PhysicalMemory) -> dict[str, int]:
     if at.aarch32:
-        raise _Unanswered("the guest runs AArch32 code, which is not decoded")
+        raise Untold("the guest runs AArch32 code, which is not decoded")
     here = at.translate(at.pc, fetch=True)
     word = None if isinstance(here, WalkFailure) else at.word(here.ipa)
     if word is None:
-        raise _Unanswered("the instruction cannot be read from guest memory")
+        raise Untold("the instruction cannot be read from guest memory")
     match decode(word):
         case NoAccess(why):
-            raise _Unanswered(f"the instruction accesses no memory ({why})")
+            raise Untold(f"the instruction accesses no memory ({why})")
         case Undecodable() as undecodable:
-            raise _Unanswered(str(undecodable))
+            raise Untold(str(undecodable))
         case operation:
             order: ByteOrder = "big" if at.big_endian else "little"
             return complete(operation, at.registers, _Virtual(at, memory), order=order)
@@ -64,7 +60,7 @@ class _Virtual:
         for gpa, part in self._parts(va, size, Kind.READ):
             answer = self._memory.read(gpa, part)
             if answer is None:
-                raise _Unanswered(f"nothing is at GPA {gpa:#x}")
+                raise Untold(f"nothing is at GPA {gpa:#x}")
             data += answer
         return data
 
@@ -72,7 +68,7 @@ class _Virtual:
         done = 0
         for gpa, part in self._parts(va, len(data), Kind.WRITE):
             if not self._memory.write(gpa, data[done : done + part]):
-                raise _Unanswered(f"nothing is at GPA {gpa:#x}")
+                raise Untold(f"nothing is at GPA {gpa:#x}")
             done += part
 
     def _parts(self, va: int, size: int, kind: Kind) -> Iterator[tuple[int, int]]:
@@ -80,7 +76,7 @@ class _Virtual:
         for page in Access(va, size, kind).pages(_PAGE):
             found = self._at.translate(page.va)
             if isinstance(found, WalkFailure):
-                raise _Unanswered(f"stage 1: {found}")
+                raise Untold(f"stage 1: {found}")
             gpa, left = found.ipa, page.size
             while left:
                 part = min(1 << left.bit_length() - 1, _WIDEST)

@@ -12,7 +12,7 @@ from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE
-from pyvmm.arch.arm64.suspended import Instruction, Suspended
+from pyvmm.arch.arm64.suspended import Instruction, Suspended, Untold
 from pyvmm.arch.arm64.walk import Fault, WalkFailure
 from pyvmm.arch.faulting import AccessKind, Peek, Reconstruction, Touch
 from pyvmm.arch.protocols import Vcpu
@@ -26,10 +26,6 @@ _ACCESS: dict[Kind, AccessKind] = {
     Kind.FETCH: "exec",
     Kind.MAINTENANCE: "write",  # ESR_EL2.WnR is 1 for it, and KVM goes by that
 }
-
-
-class _Untold(Exception):
-    """Here the telling ends."""
 
 
 def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
@@ -47,27 +43,27 @@ def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
         for access in _accesses(at, word):
             for part in access.pages(_PAGE):
                 touches.extend(_path(at, part))
-    except _Untold as reason:
+    except Untold as reason:
         untold = str(reason)
     return Reconstruction(pc=at.pc, instruction=instruction, touches=tuple(touches), untold=untold)
 
 
 def _fetch(at: Suspended, touches: list[Touch]) -> int:
     if at.aarch32:
-        raise _Untold("the guest runs AArch32 code, which is not decoded")
+        raise Untold("the guest runs AArch32 code, which is not decoded")
     touches.extend(_path(at, fetch(at.pc)))
     word = at.word(touches[-1].gpa)
     if word is None:
-        raise _Untold("the instruction itself cannot be read from guest memory")
+        raise Untold("the instruction itself cannot be read from guest memory")
     return word
 
 
 def _accesses(at: Suspended, word: int) -> list[Access]:
     match decode(word):
         case NoAccess(why):
-            raise _Untold(f"the instruction accesses no memory ({why})")
+            raise Untold(f"the instruction accesses no memory ({why})")
         case Undecodable() as undecodable:
-            raise _Untold(str(undecodable))
+            raise Untold(str(undecodable))
         case operation:
             return operation.accesses(at.registers)
 
@@ -80,7 +76,7 @@ def _path(at: Suspended, access: Access) -> Iterator[Touch]:
     if isinstance(found, WalkFailure):
         if found.fault is Fault.TABLE_OUTSIDE_MEMORY and found.table_ipa is not None:
             yield _descriptor(found.table_ipa, access.va)
-        raise _Untold(f"stage 1: {found}")
+        raise Untold(f"stage 1: {found}")
     yield Touch(
         gpa=found.ipa,
         size=access.size,

@@ -7,6 +7,7 @@ from functools import cached_property
 from pyvmm.arch.arm64.a64.access import INSTRUCTION_SIZE
 from pyvmm.arch.arm64.a64.disassemble import disassemble
 from pyvmm.arch.arm64.bits import bit, bits
+from pyvmm.arch.arm64.own_cpu import dczid_el0
 from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import Regime
 from pyvmm.arch.arm64.registers import read
@@ -14,11 +15,14 @@ from pyvmm.arch.arm64.walk import Translation, WalkFailure, walk
 from pyvmm.arch.faulting import Peek
 from pyvmm.arch.protocols import Vcpu
 from pyvmm.errors import LackingError
-from pyvmm.ioctl import IoctlError
 
 # Not every CPU has these; KVM then knows no such register.
 _OPTIONAL = ("TCR2_EL1", "PIR_EL1", "PIRE0_EL1")
 _REGIME = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1", "ID_AA64MMFR0_EL1")
+
+
+class Untold(Exception):
+    """Something that cannot be told of the vCPU; the text says what, and why."""
 
 
 class Registers(dict[str, int]):
@@ -30,10 +34,10 @@ class Registers(dict[str, int]):
 
     def __missing__(self, name: str) -> int:
         try:
-            value = read(self._vcpu, name)
-        except IoctlError:
+            value = dczid_el0() if name == "DCZID_EL0" else read(self._vcpu, name)
+        except OSError as error:
             if name not in _OPTIONAL:
-                raise
+                raise Untold(f"{name} cannot be read: {error.strerror}") from None
             value = 0
         self[name] = value
         return value
