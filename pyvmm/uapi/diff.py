@@ -103,7 +103,8 @@ def _structs(before: Header, after: Header) -> Iterator[Change]:
     for name in before.structs | after.structs:
         one, other = before.structs.get(name), after.structs.get(name)
         if one and other:
-            yield from struct_changes(one, other, before, after, places_after.get(name, name))
+            place = places_after.get(name) or places_before.get(name, name)
+            yield from struct_changes(one, other, before, after, place)
         elif name not in (places_before if one else places_after):
             yield Change("struct", name, one, other, breaking=other is None)
 

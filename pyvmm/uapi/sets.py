@@ -78,7 +78,7 @@ def path_of(directory: Path, architecture: str) -> Path:
         from pyvmm.uapi.headers import read  # needs libclang
 
         headers = {each: read(found, name) for each, name in MODULES.items() if name in texts}
-        _save(HeaderSet(found.version, architecture, headers), path)
+        save(HeaderSet(found.version, architecture, headers), path)
     return path
 
 
@@ -93,14 +93,14 @@ def root() -> Path:
     return Path(home) / "pyvmm/uapi"
 
 
-def _save(headers: HeaderSet, path: Path) -> None:
-    """Write a file, whole, in one step; the oldest files go, but for the last few."""
+def save(headers: HeaderSet, path: Path) -> None:
+    """Write a file for `of`, whole, in one step; the oldest beside it go, but for the last few."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as partial:
             json.dump(_encode(headers), partial)
         Path(partial.name).rename(path)
-        for old in sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
+        for old in sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise LackingError(

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Headers made up by a test."""
+
+from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
+from pyvmm.uapi.native import architecture
+from pyvmm.uapi.sets import HeaderSet
+
+# A member's C type and offset, for those that are no array: "u32@8".
+Members = dict[str, str]
+
+
+def struct(name: str, size: int, members: Members) -> Struct:
+    return Struct(name, size, tuple(member(*each) for each in members.items()))
+
+
+def member(name: str, place: str) -> Member:
+    """A member from ``"u64[2][]@8"``."""
+    kind, _, offset = place.partition("@")
+    kind, *counts = kind.replace("]", "").split("[")
+    return Member(name, kind, tuple(int(count or 0) for count in counts), int(offset))
+
+
+def header(
+    constants: dict[str, int] | None = None,
+    structs: tuple[Struct, ...] = (),
+    ioctls: tuple[Ioctl, ...] = (),
+    version: str = "7.2.12",
+) -> Header:
+    return Header(
+        version,
+        {name: Constant(name, value, str(value)) for name, value in (constants or {}).items()},
+        {each.name: each for each in structs},
+        {each.name: each for each in ioctls},
+    )
+
+
+def header_set(kvm: Header) -> HeaderSet:
+    """A header set of the running machine's architecture that has but one header."""
+    return HeaderSet(kvm.version, architecture, {"kvm": kvm})
