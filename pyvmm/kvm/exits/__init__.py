@@ -2,8 +2,9 @@
 """Why a vCPU came back to user space: every ``KVM_EXIT_*`` as a typed value.
 
 Most classes name the member of ``struct kvm_run`` that holds their payload and repeat its C
-fields; `Exit.decode` copies them. An exit that the headers do not know becomes `Unknown`, with
-its number and the raw bytes of the union, so a newer kernel never stops an older pyvmm.
+fields; `Exit.decode` copies them. An exit that only headers loaded at run time know gets a class
+made of what they say. One that no header knows becomes `Unknown`, with its number and the raw
+bytes of the union, so a newer kernel never stops an older pyvmm.
 """
 
 import errno as errnos
@@ -43,6 +44,7 @@ from pyvmm.kvm.exits.event import (
     Xen,
 )
 from pyvmm.kvm.exits.fault import ArmSea, MemoryFault, RunFailure
+from pyvmm.kvm.exits.named import exit_of
 from pyvmm.uapi import kvm as uapi
 from pyvmm.uapi.native import kvm_run
 
@@ -98,6 +100,8 @@ def decode(shared: memoryview) -> Exit:
     `shared` is what a vCPU's fd maps: ``struct kvm_run``, and the page of port I/O data.
     """
     [reason] = _read_reason(shared)
+    if reason not in EXITS and (named := exit_of(reason)) is not Unknown:
+        EXITS[reason] = named
     return EXITS.get(reason, Unknown).decode(shared)
 
 

@@ -11,7 +11,6 @@ from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.names import names
 from pyvmm.uapi.native import kvm_run
 
-_NAMES = names("KVM_EXIT_")
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # the struct module's, by size in bytes
 
 
@@ -29,8 +28,8 @@ class Exit:
     payload: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        if cls.reason in _NAMES:
-            cls.kind = _NAMES[cls.reason].removeprefix("KVM_EXIT_").lower()
+        if name := names("KVM_EXIT_").get(cls.reason):
+            cls.kind = name.removeprefix("KVM_EXIT_").lower()
 
     @classmethod
     def decode(cls, shared: memoryview) -> Self:
