@@ -100,6 +100,7 @@ class Machine:
         otherwise (kvm_prepare_system_event in arch/arm64/kvm/psci.c).
         """
         self.write(ARGUMENT_BLOCK, block)
+        self.vcpu.settle()
         self.arch.prepare(self._system, self.vm, self.vcpu)
         self.arch.enter(self.vcpu, ENTRY, (self.arch.CONSOLE, ARGUMENT_BLOCK), self._translation)
 

@@ -7,14 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.errors import UsageError
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Probe, pack
 from pyvmm.kvm import System
-from pyvmm.kvm.exits import EXITS, Exit, RunFailure
+from pyvmm.kvm.exits import EXITS, Exit, Mmio, RunFailure
 from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine
+from pyvmm.run import Outcome
 from pyvmm.vma import vmas
 from tests.process import open_fds
+
+NOBODY_GPA = 0x0A00_0000
 
 
 @pytest.fixture
@@ -41,6 +46,18 @@ def test_it_can_be_entered_again(machine: Machine, console: io.BytesIO) -> None:
         machine.enter()
         machine.run()
     assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode() * 3
+
+
+def test_an_access_that_nobody_answered_is_over(machine: Machine, console: io.BytesIO) -> None:
+    # KVM finishes it at the next KVM_RUN, and steps over the instruction that made it.
+    machine.windows.append(identity(NOBODY_GPA, 0x1000, MemoryType.DEVICE))
+    machine.load(Payload.builtin("probe", machine.arch.NAME))
+    machine.enter(pack([Probe(NOBODY_GPA)]))
+    assert machine.run().ending == Mmio(NOBODY_GPA, 4, False, 0)
+    machine.load(Payload.builtin("hello", machine.arch.NAME))
+    machine.enter()
+    machine.run()
+    assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode()
 
 
 def test_the_console_is_stdout(
@@ -97,16 +114,21 @@ def is_typed(ending: Exit) -> bool:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(code=st.binary(min_size=1, max_size=64))
-def test_junk_comes_to_a_typed_end(kvm: System, code: bytes) -> None:
-    with Machine(kvm, console=io.BytesIO()) as machine:
-        machine.load(Payload("junk", machine.arch.NAME, code))
-        machine.enter()
-        timer = threading.Timer(0.05, machine.vcpu.stop)
-        timer.start()
-        outcome = machine.run()
-        timer.cancel()
-        timer.join()
-    assert is_typed(outcome.ending)
+def test_junk_comes_to_a_typed_end(machine: Machine, code: bytes) -> None:
+    machine.load(Payload("junk", machine.arch.NAME, code))
+    machine.enter()
+    assert is_typed(run_for(machine, 0.05).ending)
+
+
+def run_for(machine: Machine, seconds: float) -> Outcome:
+    """Run the guest until its end, or until its time is up."""
+    timer = threading.Timer(seconds, machine.vcpu.stop)
+    timer.start()
+    outcome = machine.run()
+    timer.cancel()
+    timer.join()
+    machine.vcpu.resume()
+    return outcome
 
 
 @pytest.mark.parametrize("pc", [0, 0xFFFF_FFFF_FFFF_F000, RAM_BASE + MINIMUM_RAM, 1 << 46])
@@ -114,9 +136,4 @@ def test_a_guest_that_runs_off(machine: Machine, pc: int) -> None:
     machine.load(Payload.builtin("spin", machine.arch.NAME))
     machine.enter()
     machine.arch.enter(machine.vcpu, pc, (), machine._translation)
-    timer = threading.Timer(0.2, machine.vcpu.stop)
-    timer.start()
-    outcome = machine.run()
-    timer.cancel()
-    timer.join()
-    assert is_typed(outcome.ending)
+    assert is_typed(run_for(machine, 0.2).ending)

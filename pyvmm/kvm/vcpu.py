@@ -48,6 +48,7 @@ class Vcpu(Attributed):
         self._view = self.shared.view()
         self.state = kvm_run.from_address(self.shared.hva)
         self._runner = 0  # the thread that is in `run`
+        self._stopping = False
         stop_signal.handle()
 
     def run(self) -> Exit:
@@ -90,11 +91,25 @@ class Vcpu(Attributed):
         else:
             raise ValueError("the last exit asked for no data")
 
+    def settle(self) -> None:
+        """Let KVM finish what the last exit was about, and not enter the guest.
+
+        It does so at the next ``KVM_RUN`` anyway (Documentation/virt/kvm/api.rst, KVM_EXIT_MMIO):
+        it fills in the register of a read, and steps over the instruction. Registers that are to
+        be set anew are set after that.
+        """
+        self.state.immediate_exit = 1
+        self.run()
+        self.state.immediate_exit = 0
+        if self._stopping:  # meanwhile, perhaps
+            self.state.immediate_exit = 1
+
     def stop(self) -> None:
         """Make `run` return `Interrupted` at once, in whichever thread it is, or at its next call.
 
         ``immediate_exit`` closes the gap between a caller's last check and its ``KVM_RUN``.
         """
+        self._stopping = True
         self.state.immediate_exit = 1
         if runner := self._runner:
             stop_signal.send(runner)
@@ -102,10 +117,11 @@ class Vcpu(Attributed):
     @property
     def stopping(self) -> bool:
         """Was `stop` called, and not taken back by `resume`?"""
-        return bool(self.state.immediate_exit)
+        return self._stopping
 
     def resume(self) -> None:
         """Take back a `stop`: `run` enters the guest again."""
+        self._stopping = False
         self.state.immediate_exit = 0
 
     def get_one_reg(self, register: int) -> int:

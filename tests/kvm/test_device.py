@@ -47,6 +47,7 @@ def test_a_devices_attribute_keeps_its_value(vm: Vm) -> None:
 @pytest.mark.needs_arch("aarch64")
 def test_a_vcpus_attribute_keeps_its_value(machine: Machine) -> None:
     machine.arch.prepare(machine.vm, machine.vm, machine.vcpu)
+    machine.vm.create_device(KVM_DEV_TYPE_ARM_VGIC_V3)  # else the timer has no interrupt
     timer = arm64.KVM_ARM_VCPU_TIMER_CTRL, arm64.KVM_ARM_VCPU_TIMER_IRQ_VTIMER
     assert machine.vcpu.has_attr(*timer)
     machine.vcpu.set_attr(*timer, 21)

@@ -101,6 +101,13 @@ def test_a_stop_before_the_run_counts(machine: Machine) -> None:
     assert machine.vcpu.run() == Interrupted()
 
 
+def test_settling_does_not_take_back_a_stop(machine: Machine) -> None:
+    spin(machine)
+    machine.vcpu.stop()
+    machine.vcpu.settle()
+    assert machine.vcpu.run() == Interrupted()
+
+
 def test_a_resumed_guest_goes_on(machine: Machine, thread: ThreadPoolExecutor) -> None:
     spin(machine)
     for _ in range(3):

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How a real guest comes to its end."""
 
+import errno
+
 import pytest
 
 from pyvmm.guest.payload import Payload
-from pyvmm.kvm.exits import Exit, Halt, InternalError, RunFailure, Shutdown, SystemEvent
+from pyvmm.kvm.exits import ArmNisv, Exit, Halt, InternalError, RunFailure, Shutdown, SystemEvent
 from pyvmm.machine import Machine
-from pyvmm.uapi.kvm import KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_SHUTDOWN
+from pyvmm.uapi.kvm import (
+    KVM_CAP_ARM_NISV_TO_USER,
+    KVM_INTERNAL_ERROR_EMULATION,
+    KVM_SYSTEM_EVENT_SHUTDOWN,
+)
+from tests.kvm.places import DEVICE_GPA
 
 
 def ending(machine: Machine, code: str) -> Exit:
@@ -46,7 +53,14 @@ def test_power_off(machine: Machine) -> None:
     assert event.type == KVM_SYSTEM_EVENT_SHUTDOWN
 
 
+
+
 @pytest.mark.needs_arch("aarch64")
 def test_a_load_that_kvm_cannot_decode(machine: Machine) -> None:
     # movz x0, #0xa00, lsl #16; ldp x1, x2, [x0]: two registers have no syndrome
-    assert isinstance(ending(machine, "0040a1d2 010840a9"), RunFailure)
+    end = ending(machine, "0040a1d2 010840a9")
+    if KVM_CAP_ARM_NISV_TO_USER in machine.vm.enabled:
+        assert isinstance(end, ArmNisv)
+        assert end.fault_ipa == DEVICE_GPA
+    else:
+        assert end == RunFailure(errno.ENOSYS)
