@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping, round_up
+from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping, can_hold, round_up
 from pyvmm.vma import vmas
 
 
@@ -85,4 +85,29 @@ def test_protect() -> None:
 @given(st.integers(0, 2**63), st.sampled_from([1 << n for n in range(40)]))
 def test_round_up_is_the_least_multiple_above(value: int, to: int) -> None:
     rounded = round_up(value, to)
-    assert rounded % to == 0 and value <= rounded < value + to
+    assert rounded % to == 0
+    assert value <= rounded < value + to
+
+
+@pytest.mark.parametrize(
+    ("hva", "size", "holds"),
+    [
+        (0, PAGE_SIZE, True),
+        (1 << 40, 1 << 40, True),
+        (1 << 40, 1 << 56, False),
+        (1 << 62, PAGE_SIZE, False),
+        ((1 << 64) - PAGE_SIZE, PAGE_SIZE, False),
+    ],
+)
+def test_what_a_process_can_hold(hva: int, size: int, holds: bool) -> None:
+    assert can_hold(hva, size) == holds
+
+
+def test_asking_what_fits_disturbs_nothing() -> None:
+    with Mapping.anonymous(2 * PAGE_SIZE) as memory:
+        memory.write(0, b"here")
+        assert can_hold(memory.hva, memory.size)
+        memory.unmap(at=PAGE_SIZE, size=PAGE_SIZE)
+        assert can_hold(memory.hva + PAGE_SIZE, PAGE_SIZE)
+        assert vmas(memory.hva + PAGE_SIZE, PAGE_SIZE) == []
+        assert memory.read(0, 4) == b"here"

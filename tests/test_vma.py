@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import mmap
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +19,10 @@ def test_the_flags_are_the_kernels() -> None:
 
 
 def test_a_file_has_its_path_and_offset() -> None:
-    with open(sys.executable, "rb") as file, Mapping.of_file(
-        file.fileno(), PAGE_SIZE, offset=PAGE_SIZE, prot=mmap.PROT_READ
-    ) as memory:
+    with (
+        Path(sys.executable).open("rb") as file,
+        Mapping.of_file(file.fileno(), PAGE_SIZE, offset=PAGE_SIZE, prot=mmap.PROT_READ) as memory,
+    ):
         [vma] = vmas(memory.hva, PAGE_SIZE)
         assert (vma.offset, vma.start) == (PAGE_SIZE, memory.hva)
         assert "python" in vma.path
@@ -34,3 +37,20 @@ def test_a_range_over_several_areas_gives_each() -> None:
 def test_a_process_that_is_gone() -> None:
     with pytest.raises(FileNotFoundError):
         vmas(0, PAGE_SIZE, pid=2**22 + 1)
+
+
+def test_anonymous_and_tmpfs_memory_could_hold_tags() -> None:
+    with Mapping.anonymous(PAGE_SIZE) as memory:
+        assert [vma.could_hold_tags for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
+    fd = os.memfd_create("test")
+    os.truncate(fd, PAGE_SIZE)
+    with os.fdopen(fd), Mapping.of_file(fd, PAGE_SIZE) as memory:
+        assert [vma.could_hold_tags for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
+
+
+def test_a_file_could_not_hold_tags() -> None:
+    with (
+        Path(sys.executable).open("rb") as file,
+        Mapping.of_file(file.fileno(), PAGE_SIZE, prot=mmap.PROT_READ) as memory,
+    ):
+        assert [vma.could_hold_tags for vma in vmas(memory.hva, PAGE_SIZE)] == [False]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 BENCHMARKS = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem[0] != "_")
 
-chosen = sys.argv[1:] or [name for name in BENCHMARKS if name != "rounds"]
+chosen = sys.argv[1:] or BENCHMARKS
 for name in chosen:
     module = importlib.import_module(f"tests.bench.{name}")
     print(f"{name}: {(module.__doc__ or '').splitlines()[0]}")

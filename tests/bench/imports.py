@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.bench.rounds import medians
+from tests.bench._rounds import medians
 
 ROUNDS = 25
 
