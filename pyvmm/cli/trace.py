@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 def _trace(args: argparse.Namespace, command: list[str]) -> int:
     rules = Rules([parse(text) for text in [*args.inject, *read_scenario(args.scenario)]])
     wanted = _wanted(args)
-    quiet = args.record and not (args.summary or args.slots or args.json)
+    quiet = args.record and not (args.summary or args.slots or args.json or args.output)
     named = command or ["-p", str(args.pid)]
     with ExitStack() as stack:
         out = _out(args, stack)

@@ -92,16 +92,19 @@ class Argument:
             decoded.argument = self.before(symbols)
             decoded.names = {f"argument.{at}": symbol for at, symbol in symbols.items()}
         else:
-            reads = self.ioctl.direction == "read"
+            # KVM_SET_IRQCHIP and its like say _IOR, wrongly, since their first day.
+            reads = self.ioctl.direction == "read" and not name.startswith("KVM_SET_")
             if not reads:
                 decoded.argument = _values(kind, self._before, decoded.names, "argument.")
-            if self.ioctl.direction != "write" and not failed:
+            if reads or (self.ioctl.direction in ("read-write", "none") and not failed):
                 after = _values(kind, self._load(), decoded.names, "returned.")
                 decoded.returned = _changed({} if reads else decoded.argument, after)
             decoded.unread = self._unread()
         if details := DETAILS.get(name):
             found = details(Context(self._before, self._value, self._read, failed, self._device))
             decoded.details = found.values
+            if found.instead:
+                decoded.argument.pop(found.instead, None)
             decoded.names |= {f"details.{at}": symbol for at, symbol in found.names.items()}
         return decoded
 

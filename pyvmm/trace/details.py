@@ -33,10 +33,14 @@ _ROUTES = {
 
 @dataclass
 class Found:
-    """Values by name, and the headers' names of the numbers among them."""
+    """Values by name, and the headers' names of the numbers among them.
+
+    `instead` is the member of the argument that they say better.
+    """
 
     values: Values = field(default_factory=dict)
     names: Names = field(default_factory=dict)
+    instead: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def _routes(call: Context) -> Found:
     """Each route by its type's own member of the union."""
     entry, head = kvm.kvm_irq_routing_entry, ctypes.sizeof(kvm.kvm_irq_routing)
     routes: list[Value] = []
-    found = Found({"routes": routes})
+    found = Found({"routes": routes}, instead="entries")
     size = ctypes.sizeof(entry)
     for start in range(head, len(call.before) - size + 1, size):
         data = call.before[start : start + size]

@@ -3,8 +3,9 @@
 
 Compared is what a VMM says and is told: each ioctl with the members that mean the same in every
 run (slots, GPAs, sizes, flags, capabilities, registers by name) and its outcome. What differs in
-every run is left out: descriptors, host addresses, times, register and timer values. Exits come in
-an order that no two runs share, so they are compared by how many of each kind there were.
+every run is left out: descriptors, host addresses, times, register and timer values. Each object is
+compared by itself, as threads race. Interrupts come when they do, and are left out; exits too, but
+for how many of each kind there were.
 """
 
 from collections import Counter
@@ -53,15 +54,19 @@ _STABLE = {
 }
 # Ioctls whose result is an answer, not a descriptor.
 _ANSWERS = {"KVM_CHECK_EXTENSION", "KVM_GET_API_VERSION", "VFIO_CHECK_EXTENSION"}
+_INTERRUPTS = {"KVM_IRQ_LINE", "KVM_IRQ_LINE_STATUS", "KVM_SIGNAL_MSI", "KVM_INTERRUPT"}
 
 
 @dataclass(frozen=True)
 class Change:
     """A stretch where the traces differ: what only the first says, and what only the second.
 
-    `before` is the last line that both say.
+    Attributes:
+        on: the object that it is said to, by its label.
+        before: the last line that both say.
     """
 
+    on: str
     before: str
     first: tuple[str, ...]
     second: tuple[str, ...]
@@ -83,31 +88,37 @@ def diff(first: Iterable[Event], second: Iterable[Event]) -> Difference:
     a, exits_a = _said(first)
     b, exits_b = _said(second)
     changes = [
-        Change(a[i - 1] if i else "", tuple(a[i:to]), tuple(b[j:until]))
-        for tag, i, to, j, until in SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-        if tag != "equal"
+        change
+        for label in dict.fromkeys([*a, *b])
+        for change in _changes(label, a.get(label, []), b.get(label, []))
     ]
     kinds = dict.fromkeys([*exits_a, *exits_b])
     differ = {k: (exits_a[k], exits_b[k]) for k in kinds if exits_a[k] != exits_b[k]}
     return Difference(changes, differ)
 
 
-def _said(events: Iterable[Event]) -> tuple[list[str], Counter[str]]:
-    said: list[str] = []
+def _changes(on: str, a: list[str], b: list[str]) -> Iterator[Change]:
+    for tag, i, to, j, until in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield Change(on, a[i - 1] if i else "", tuple(a[i:to]), tuple(b[j:until]))
+
+
+def _said(events: Iterable[Event]) -> tuple[dict[str, list[str]], Counter[str]]:
+    """What was said to each object, and how many exits of each kind there were."""
+    said: dict[str, list[str]] = {}
     exits: Counter[str] = Counter()
     for event in events:
         if isinstance(event, Run):
             exits[event.exit] += 1
-        elif isinstance(event, Ioctl):
-            text = _line(event)
-            if not said or said[-1] != text:  # the same again and again is said once
-                said.append(text)
+        elif isinstance(event, Ioctl) and event.name not in _INTERRUPTS:
+            text, before = _line(event), said.setdefault(event.on, [])
+            if not before or before[-1] != text:  # the same again and again is said once
+                before.append(text)
     return said, exits
 
 
 def _line(event: Ioctl) -> str:
     parts = [
-        event.on,
         event.name,
         members(_stable(event.argument), event.names, "argument."),
         members(_stable(event.details), event.names, "details."),
@@ -141,8 +152,8 @@ def to_json(difference: Difference) -> dict[str, Any]:
 def lines(difference: Difference) -> Iterator[str]:
     """For a person: ``-`` is only in the first trace, ``+`` only in the second."""
     for change in difference.changes:
-        yield f"  {change.before or '(at the beginning)'}"
+        yield f"{change.on}: after {change.before or 'nothing'}"
         yield from (f"- {text}" for text in change.first)
         yield from (f"+ {text}" for text in change.second)
     for kind, (one, other) in difference.exits.items():
-        yield f"  exits {kind}: {one} → {other}"
+        yield f"exits, {kind}: {one} → {other}"

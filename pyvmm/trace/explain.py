@@ -47,15 +47,18 @@ class Explainer:
         """Why KVM rejected a memslot, as (cause, why)."""
         return rejection.explain(Asked(vm, self._vm), slot, errno, vm.pid)
 
-    def failed_run(self, vm: TracedVm, exit: str, payload: Values) -> str:
-        """Why ``KVM_RUN`` failed, as far as the memory behind the memslots tells; or ""."""
+    def failed_run(self, vm: TracedVm, number: int, exit: str, payload: Values) -> str:
+        """Why ``KVM_RUN`` failed, as far as the memory behind the memslots tells; or "".
+
+        `number` is the errno.
+        """
         if exit == "memory_fault":
             gpa = payload["gpa"]
             hit = [s for s in vm.memslots if isinstance(gpa, int) and s.gpa <= gpa < s.end]
             if not hit:
                 return "no memslot is there"
             return _missing(hit[0], vm.pid) or f"slot {hit[0].number} has memory behind it now"
-        if exit == "run_failure" and payload.get("errno") == errno.EFAULT:
+        if exit == "run_failure" and number == errno.EFAULT:
             return _bare_fault(vm)
         return ""
 

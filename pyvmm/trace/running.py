@@ -64,8 +64,8 @@ class Running:
             event.before, event.injected = call.note.before, call.note.injected
         if page and self._known.detailed:
             event.payload = page.exit(errno, event.names)
-            if errno and (vm := self._known.vm_of(vcpu, pid)):
-                event.why = self._known.explainer.failed_run(vm, event.exit, event.payload)
+            if errno and not event.injected and (vm := self._known.vm_of(vcpu, pid)):
+                event.why = self._known.explainer.failed_run(vm, errno, event.exit, event.payload)
         return event
 
 

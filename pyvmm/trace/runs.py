@@ -66,6 +66,7 @@ class RunPage:
         ending = exits.decode_failure(shared, errno) if errno else exits.decode(shared)
         members: Any = ending
         values = {f.name: _value(getattr(ending, f.name)) for f in fields(members)}
+        values.pop("errno", None)  # the event has it
         for name, value in values.items():
             if isinstance(value, int) and (symbol := symbol_of(f"{ending.kind}.{name}", value)):
                 names[name] = symbol

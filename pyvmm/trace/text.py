@@ -110,6 +110,8 @@ def _value(value: Value, names: Names, place: str) -> str:
             return names.get(place) or _hex(value)
         case str():
             return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
+        case list() if len(value) > _MOST_STRUCTS and not any(map(_says_something, value)):
+            return f"[{len(value)} zeros]"
         case list():
             most = _MOST_STRUCTS if value and isinstance(value[0], dict) else _MOST_NUMBERS
             shown = [_value(v, names, f"{place}[{i}]") for i, v in enumerate(value[:most])]
@@ -118,6 +120,13 @@ def _value(value: Value, names: Names, place: str) -> str:
         case dict():
             return f"{{{members(value, names, f'{place}.')}}}"
     assert_never(value)
+
+
+def _says_something(value: Value) -> bool:
+    """Is there anything but zeros in it?"""
+    if isinstance(value, dict):
+        return any(map(_says_something, value.values()))
+    return any(map(_says_something, value)) if isinstance(value, list) else bool(value)
 
 
 def _hex(value: Value) -> str:
