@@ -91,10 +91,13 @@ def _with_headers(arguments: list[str]) -> list[str]:
         place, arguments = arguments[1], arguments[1:]
     if not place:
         raise UsageError(f"{HEADERS_OPTION} needs a directory of kernel headers")
+    arguments = arguments[1:]
+    if arguments[:1] == ["lab"]:  # it is the command in the emulated host that is to know them
+        return [*arguments[:2], f"{HEADERS_OPTION}={place}", *arguments[2:]]
     from pyvmm.uapi import overlay
 
     overlay.load(Path(place))
-    return arguments[1:]
+    return arguments
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

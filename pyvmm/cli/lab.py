@@ -12,6 +12,7 @@ from pyvmm.cli import console
 from pyvmm.cli.progress import progress
 from pyvmm.errors import Status, UsageError
 from pyvmm.lab import build, cache, devices, host, kernel, matrix, qemu
+from pyvmm.uapi import sets
 
 _PYVMM = ("python3", "-m", "pyvmm")
 # What pytest and hypothesis would write beside the tests, which are read-only there.
@@ -29,7 +30,8 @@ def main(argv: list[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest and options.run in (_setup, _status, _clean):
         parser.error(f"this takes no command: {' '.join(rest)}")
-    status: int = options.run(options, rest)
+    with cache.explained():
+        status: int = options.run(options, rest)
     return status
 
 
@@ -49,12 +51,14 @@ def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
 def _run(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("give a command of pyvmm's after --: lab run -- caps")
-    return _passed_through(options, [*_PYVMM, *command])
+    return _passed_through(options, [*_PYVMM, *_known(options), *command])
 
 
 def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     colour = ["--color=yes"] if sys.stdout.isatty() else []
-    return _passed_through(options, [*_PYTEST, *colour, *arguments], _TEST_VARIABLES)
+    return _passed_through(
+        options, [*_PYTEST, *colour, *_known(options), *arguments], _TEST_VARIABLES
+    )
 
 
 def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
@@ -72,11 +76,13 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
         program = qemu.find(tell, options.qemu)
         kernels = [build.find(name, tell) for name in options.kernels or [None]]
         hosts = {
-            (cpu, each.name): host.prepare(program, each, _machine(options, cpu), tell)
+            (cpu, each.name): host.prepare(
+                program, each, _machine(options, cpu), tell, _files(options)
+            )
             for cpu in options.cpus
             for each in kernels
         }
-        cells = matrix.run(hosts, [*_PYVMM, *command], options.timeout, tell)
+        cells = matrix.run(hosts, [*_PYVMM, *_known(options), *command], options.timeout, tell)
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -125,7 +131,18 @@ def _host(options: argparse.Namespace) -> host.Host:
         # Only the lab's kernel has the driver of a device that needs one of its own.
         own = any(device.driver != "vfio-pci" for device in machine.devices)
         name = options.kernel or ("lab" if own else None)
-        return host.prepare(program, build.find(name, tell), machine, tell)
+        return host.prepare(program, build.find(name, tell), machine, tell, _files(options))
+
+
+def _files(options: argparse.Namespace) -> list[Path]:
+    """What the emulated host is given: the headers that its pyvmm is to know, read here."""
+    headers: Path | None = options.kvm_headers
+    return [sets.path_of(headers, "arm64")] if headers else []
+
+
+def _known(options: argparse.Namespace) -> list[str]:
+    """The option by which a command there knows those headers."""
+    return [f"--kvm-headers={host.FILES / each.name}" for each in _files(options)]
 
 
 def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
@@ -179,6 +196,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
     add("--append", default="", metavar="TEXT", help="more for the kernel's command line")
+    add("--kvm-headers", type=Path, metavar="DIR", help="headers whose names the command knows")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="the kernel's RAM: 2G")
     add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on")
 

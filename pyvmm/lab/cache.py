@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pyvmm.errors import LackingError
 
-# The rooms of the cache: package lists and archives, unpacked trees, the kernels' sources and
-# objects, kernels, compiled Python, and consoles' logs.
-KEPT = ("apt", "trees", "build", "kernels", "pycache", "logs")
+# The rooms of the cache: package lists and archives, kernel headers, unpacked trees, the kernels'
+# sources and objects, kernels, compiled Python, and consoles' logs.
+KEPT = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
 _PARTIAL = ".partial-"
 
 
@@ -34,36 +34,38 @@ def making(place: Path) -> Iterator[Path | None]:
     """Make ``place``, once: yields the path to fill, or None where it is there already.
 
     The path yielded does not exist; create a file or a directory there. It becomes ``place``
-    when the block ends, and is removed when the block raises. Raises `LackingError` where the
-    disk is full or the cache cannot be written.
+    when the block ends, and is removed when the block raises.
     """
     if place.exists():
         yield None
         return
+    with locked(place):
+        if place.exists():
+            yield None
+            return
+        partial = place.with_name(_PARTIAL + place.name)
+        remove(partial)  # a killed maker's leavings
+        try:
+            yield partial
+            os.utime(partial)
+            partial.rename(place)
+        finally:
+            remove(partial)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise `LackingError` for what the block finds wrong with the cache's disk or permissions."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with locked(place):
-            if place.exists():
-                yield None
-                return
-            partial = place.with_name(_PARTIAL + place.name)
-            remove(partial)  # a killed maker's leavings
-            try:
-                yield partial
-                os.utime(partial)
-                partial.rename(place)
-            finally:
-                remove(partial)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LackingError(
-                f"no space left for {place}: free some, or set XDG_CACHE_HOME to another disk"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise LackingError(
-                f"the cache {place.parent} cannot be written: set XDG_CACHE_HOME elsewhere"
-            ) from None
-        raise
+            problem = "has no space left: free some"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
+            problem = "cannot be written: change that"
+        else:
+            raise
+        raise LackingError(f"{root()} {problem}, or set XDG_CACHE_HOME elsewhere") from None
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from pyvmm.lab.qemu import Machine, Qemu, dump_device_tree
 from pyvmm.lab.streams import Streams
 
 CHECKOUT = Path(pyvmm.__file__).parents[1]
+FILES = Path("/run/files")
 _INIT = Path(__file__).with_name("init.sh")
 _LOGS_KEPT = 20
 _LINES_TOLD = 10
@@ -48,6 +49,7 @@ class Host:
     image: Path
     busybox: Path
     fdtput: tuple[str, ...]
+    files: tuple[Path, ...] = ()  # each is in the host's `FILES` under its own name
 
     def run(
         self,
@@ -102,7 +104,7 @@ class Host:
         )
         initrd = scratch / "initrd"
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
-        start = initramfs.start(self.busybox, _INIT, job)
+        start = initramfs.start(self.busybox, _INIT, job, self.files)
         initrd.write_bytes(modules + pycache.archive(CHECKOUT) + start)
         line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
@@ -154,7 +156,9 @@ class Host:
         return LackingError(f"QEMU does not start: {complaint.splitlines()[0]}")
 
 
-def prepare(qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell) -> Host:
+def prepare(
+    qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell, files: Sequence[Path] = ()
+) -> Host:
     """Put a host together, and make what it needs of the rest where the cache has none."""
     return Host(
         qemu=qemu,
@@ -163,6 +167,7 @@ def prepare(qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell) -> Host:
         image=userland.image(tell),
         busybox=userland.busybox(tell),
         fdtput=tuple(tree.tools(tell).command("fdtput")),
+        files=tuple(files),
     )
 
 

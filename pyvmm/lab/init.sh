@@ -69,10 +69,11 @@ done
 
 run() {
     export PATH=/usr/sbin:/usr/bin:/run/bin HOME=/root LANG=C.UTF-8
-    export PYTHONPATH=/checkout PYTHONPYCACHEPREFIX=/pycache
+    export PYTHONPATH=/checkout PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
     exec /bin/busybox chroot /root /bin/busybox sh -c 'cd /checkout; exec "$@"' sh "$@"
 }
-mkdir -p /root/run/bin
+mkdir -p /root/run/bin /root/run/files
+cp -r /files/. /root/run/files
 /bin/busybox --install -s /root/run/bin
 
 echo "pyvmm: command at $(cut -d' ' -f1 /proc/uptime) s"

@@ -6,6 +6,7 @@ few kilobytes that say what this run is to do.
 """
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 _ALIGNMENT = 4
@@ -45,15 +46,17 @@ class Archive:
         self._parts.append(_padded(header + encoded) + _padded(content))
 
 
-def start(busybox: Path, init: Path, job: str) -> bytes:
-    """What starts every run: busybox, the init script, and the run's job as shell text."""
+def start(busybox: Path, init: Path, job: str, files: Sequence[Path] = ()) -> bytes:
+    """What starts every run: busybox, the init script, the run's job as shell text, its files."""
     archive = Archive()
-    for name in ("bin", "dev", "proc", "sys", "root"):
+    for name in ("bin", "dev", "proc", "sys", "root", "files"):
         archive.directory(name)
     archive.device("dev/console", 5, 1)
     archive.file("bin/busybox", busybox.read_bytes(), executable=True)
     archive.file("init", init.read_bytes(), executable=True)
     archive.file("job", job.encode())
+    for file in files:
+        archive.file(f"files/{file.name}", file.read_bytes())
     return archive.to_bytes()
 
 

@@ -100,7 +100,8 @@ def save(headers: HeaderSet, path: Path) -> None:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as partial:
             json.dump(_encode(headers), partial)
         Path(partial.name).rename(path)
-        for old in sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
+        kept = sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
+        for old in kept[:-_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise LackingError(

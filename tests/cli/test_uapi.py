@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``pyvmm uapi`` and ``--kvm-headers``, from the command line to what is printed."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyvmm.errors import Status
+from pyvmm.kvm import System
+from pyvmm.uapi import sets
+from pyvmm.uapi.native import architecture, kvm_run
+from tests.uapi.made import header, header_set, struct
+
+
+def pyvmm(*args: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "pyvmm", *map(str, args)]
+    environment = os.environ | variables
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.fixture(scope="module")
+def debian() -> dict[str, Any]:
+    """What changed between Debian's 6.1 and 7.2 headers."""
+    pytest.importorskip("clang", reason="reading headers needs pip install 'pyvmm[headers]'")
+    done = pyvmm("uapi", "diff", "debian:6.1", "debian:7.2", "--json")
+    if done.returncode == Status.LACKING or "mirror has no" in done.stderr:
+        pytest.skip(f"Debian's headers need its mirror: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_document(debian: dict[str, Any]) -> None:
+    assert debian["schema"] == "pyvmm.uapi-diff/1"
+    assert debian["before"]["source"] == "debian:6.1"
+    assert debian["before"]["version"].startswith("6.1.")
+    assert debian["after"]["version"].startswith("7.2.")
+    assert "arm64" in debian["architectures"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "after"),
+    [
+        ("capability", "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED", 243),
+        ("capability", "KVM_CAP_GUEST_MEMFD", 234),
+        ("capability", "KVM_CAP_GUEST_MEMFD_FLAGS", 244),
+        ("capability", "KVM_CAP_USER_MEMORY2", 231),
+        ("capability", "KVM_CAP_MEMORY_ATTRIBUTES", 233),
+        ("exit", "KVM_EXIT_MEMORY_FAULT", 39),
+        ("exit", "KVM_EXIT_ARM_SEA", 41),
+        ("exit", "KVM_EXIT_ARM_LDST64B", 42),
+        ("exit", "KVM_EXIT_SNP_REQ_CERTS", 43),
+        ("constant", "KVM_MEM_GUEST_MEMFD", 4),
+        ("constant", "GUEST_MEMFD_FLAG_MMAP", 1),
+        ("constant", "GUEST_MEMFD_FLAG_INIT_SHARED", 2),
+        (
+            "ioctl",
+            "KVM_CREATE_GUEST_MEMFD",
+            {"number": 0xC040AED4, "argument": "kvm_create_guest_memfd"},
+        ),
+        ("struct", "kvm_create_guest_memfd", {"size": 64}),
+        ("struct", "kvm_userspace_memory_region2", {"size": 160}),
+        (
+            "member",
+            "kvm_run.memory_fault",
+            {"type": "kvm_run_memory_fault", "counts": [], "offset": 32},
+        ),
+    ],
+)
+def test_what_appeared(debian: dict[str, Any], kind: str, name: str, after: object) -> None:
+    [change] = [change for change in debian["changes"] if change["name"] == name]
+    assert (change["kind"], change["change"], change["class"]) == (kind, "appeared", "additive")
+    assert (change["before"], change["after"]) == (None, after)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind"),
+    [
+        ("KVM_ASSIGN_PCI_DEVICE", "went", "breaking"),
+        ("KVM_DIRTY_LOG_PAGE_OFFSET", "changed", "breaking"),
+        ("KVM_DEV_TYPE_MAX", "changed", "additive"),
+        ("vfio_device_info", "changed", "additive"),
+    ],
+)
+def test_what_went_and_changed(debian: dict[str, Any], name: str, change: str, kind: str) -> None:
+    [found] = [each for each in debian["changes"] if each["name"] == name]
+    assert (found["change"], found["class"]) == (change, kind)
+
+
+def test_what_did_not_change_is_not_named(debian: dict[str, Any]) -> None:
+    names = {change["name"] for change in debian["changes"]}
+    assert len(names) == len(debian["changes"])
+    assert all(change["before"] != change["after"] for change in debian["changes"])
+    # The one has grown by members that are named, the other's padding by what was behind it.
+    assert names.isdisjoint({"kvm_run", "kvm_run.mmio", "kvm_run_mmio", "kvm_vcpu_events"})
+
+
+def test_a_table_for_a_person() -> None:
+    done = pyvmm("uapi", "diff", "builtin", "builtin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("arm64 and x86_64: nothing changed\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (["KVM_SET_USER_MEMORY_REGION2"], "argument   struct kvm_userspace_memory_region2, 160 b"),
+        (["KVM_SET_USER_MEMORY_REGION2"], "40      4     u32      guest_memfd"),
+        (["KVM_EXIT_MMIO"], "payload  kvm_run.mmio, 24 bytes at 32"),
+        (["KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"], "number  243"),
+        (["KVM_ARM_VCPU_INIT"], "ioctl, Linux 7.2, arm64"),
+        (["kvm_regs", "--arch", "x86_64"], "144 bytes"),
+    ],
+)
+def test_show(args: list[str], shown: str, tmp_path: Path) -> None:
+    done = pyvmm("uapi", "show", *args, XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown in done.stdout
+    assert "since" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (["uapi", "show", "KVM_CAP_IRQFDD"], 2, "builtin has no KVM_CAP_IRQFDD: is it KVM_CAP_IRQ"),
+        (["uapi", "diff", "/no/such", "builtin"], 2, "/no/such is no directory; give builtin"),
+        (["uapi", "diff", "/dev", "builtin"], 1, "/dev holds no kernel headers: give a kernel"),
+        (["--kvm-headers"], 2, "--kvm-headers needs a directory"),
+        (["--kvm-headers="], 2, "--kvm-headers needs a directory"),
+        (["--kvm-headers", "/dev", "caps"], 1, "/dev holds no kernel headers for"),
+        (["--kvm-headers", "/no/such", "caps"], 1, "/no/such holds no kernel headers for"),
+        (["--kvm-headers", __file__, "caps"], 1, "is no header set"),
+    ],
+)
+def test_refusals_are_one_line(args: list[str], status: int, says: str) -> None:
+    done = pyvmm(*args)
+    assert (done.returncode, done.stdout) == (status, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("pyvmm: error: ")
+    assert says in line
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Path:
+    """Headers with a capability and an exit that no kernel has."""
+    exit = struct("kvm_run_foo", 8, {"gpa": "u64@0"})
+    run = struct("kvm_run", ctypes.sizeof(kvm_run), {"foo": "kvm_run_foo@32"})
+    file = tmp_path / "set.json"
+    kvm = header({"KVM_CAP_FOO": 300, "KVM_EXIT_FOO": 77}, (exit, run))
+    sets.save(header_set(kvm), file)
+    return file
+
+
+def test_a_loaded_name_is_shown(loaded: Path) -> None:
+    done = pyvmm("--kvm-headers", loaded, "uapi", "show", "KVM_EXIT_FOO", "--arch", architecture)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "payload  kvm_run.foo, 8 bytes at 32" in done.stdout
+
+
+def test_a_loaded_capability_is_asked_for(loaded: Path, kvm: System) -> None:
+    done = pyvmm(f"--kvm-headers={loaded}", "caps", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    [foo] = [c for c in json.loads(done.stdout)["capabilities"] if c["name"] == "KVM_CAP_FOO"]
+    assert (foo["number"], foo["vm"]) == (300, {"value": 0, "errno": None})
