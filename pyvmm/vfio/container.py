@@ -107,7 +107,7 @@ class Container(DmaSpace):
         )
 
     def _enter(self, group: Group) -> Fd:
-        fd = _GroupFd(nodes.open_node(nodes.GROUPS / str(group.number)))
+        fd = _GroupFd(nodes.open_node(nodes.GROUPS / str(group.number), group))
         try:
             status = vfio_group_status()
             status.argsz = ctypes.sizeof(status)

@@ -154,7 +154,10 @@ class DmaSpace(Fd, ABC):
                     "vfio_iommu_type1, or map fewer and larger pieces"
                 )
             case errno.EFAULT:
-                return f"no memory can be pinned at HVA {hva:#x}: it is unmapped, or not memory"
+                return (
+                    f"no memory can be pinned at HVA {hva:#x}: nothing is mapped there, or a BAR "
+                    "(which map_bar maps)"
+                )
         return None
 
 

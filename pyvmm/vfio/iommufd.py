@@ -3,7 +3,6 @@
 
 import ctypes
 import errno
-from pathlib import Path
 from typing import Self
 
 from pyvmm.errors import LackingError
@@ -34,6 +33,8 @@ from pyvmm.vfio.dmabuf import export, map_file
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 
+_BUSY = (errno.EINVAL, errno.EBUSY)
+
 
 class Iommufd(DmaSpace):
     """An iommufd with one IOAS, which every device enters through its cdev."""
@@ -60,25 +61,24 @@ class Iommufd(DmaSpace):
         path = nodes.CDEVS / name
         device = DeviceFd(nodes.open_node(path))
         try:
-            self._bind(device, path)
+            self._bind(device)
             request = vfio_device_attach_iommufd_pt(pt_id=self.ioas)
             request.argsz = ctypes.sizeof(request)
             device.ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT, request)
-        except BaseException:
-            device.close()
+        except IoctlError as error:
+            device.close()  # or it would be among those that have the device open
+            # EINVAL where another cdev fd has it open, EBUSY where its group's has.
+            if error.request == VFIO_DEVICE_BIND_IOMMUFD and error.errno in _BUSY:
+                raise LackingError(
+                    nodes.why_closed(path, errno.EBUSY, function.require_group())
+                ) from None
             raise
         return device
 
-    def _bind(self, device: Fd, path: Path) -> None:
+    def _bind(self, device: Fd) -> None:
         request = vfio_device_bind_iommufd(iommufd=self.fileno())
         request.argsz = ctypes.sizeof(request)
-        try:
-            device.ioctl(VFIO_DEVICE_BIND_IOMMUFD, request)
-        except IoctlError as error:
-            # EINVAL where another cdev fd has the device open, EBUSY where its group's has.
-            if error.errno in (errno.EINVAL, errno.EBUSY):
-                raise LackingError(nodes.why_closed(path, errno.EBUSY)) from None
-            raise
+        device.ioctl(VFIO_DEVICE_BIND_IOMMUFD, request)
 
     def ranges(self) -> list[IovaRange]:
         return self._query_ranges()[0]

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from pyvmm.errors import LackingError
+from pyvmm.vfio.sysfs import Group
 
 CONTAINER = Path("/dev/vfio/vfio")
 IOMMUFD = Path("/dev/iommu")
@@ -14,15 +15,18 @@ GROUPS = Path("/dev/vfio")
 CDEVS = Path("/dev/vfio/devices")
 
 
-def open_node(path: Path) -> int:
-    """A new descriptor for a device node. Raises `LackingError`."""
+def open_node(path: Path, group: Group | None = None) -> int:
+    """A new descriptor for a device node. Raises `LackingError`.
+
+    `group` is the IOMMU group that the node belongs to, if it does to one.
+    """
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise LackingError(why_closed(path, error.errno or 0)) from None
+        raise LackingError(why_closed(path, error.errno or 0, group)) from None
 
 
-def why_closed(path: Path, number: int) -> str:
+def why_closed(path: Path, number: int, group: Group | None = None) -> str:
     """Why open(2) of a device node failed with errno `number`, and the way out."""
     match number:
         case errno.ENOENT:
@@ -30,7 +34,7 @@ def why_closed(path: Path, number: int) -> str:
         case errno.EACCES | errno.EPERM:
             return f"no permission on {path}: run as root, or let your user own it (a udev rule)"
         case errno.EBUSY:
-            return f"{path} is busy: {_by_whom(path)}"
+            return f"{path} is busy: {_by_whom(path, group)}"
         case errno.ENODEV:
             return f"{path} leads nowhere: the device has gone"
     return f"{path} can't be opened: {os.strerror(number)}"
@@ -53,11 +57,12 @@ def holders(path: Path) -> list[str]:
     return sorted(set(found))
 
 
-def _by_whom(path: Path) -> str:
-    # A group is also busy while one of its devices is open through its cdev.
-    held = holders(path)
-    if path.parent == GROUPS:
-        held += [holder for cdev in CDEVS.glob("vfio*") for holder in holders(cdev)]
-    if held:
+def _by_whom(path: Path, group: Group | None) -> str:
+    # A group and the cdevs of its devices exclude each other: whoever has one keeps all busy.
+    paths = {path}
+    if group:
+        paths |= {GROUPS / str(group.number)}
+        paths |= {CDEVS / member.cdev for member in group.members() if member.cdev}
+    if held := sorted({holder for each in paths for holder in holders(each)}):
         return f"{', '.join(held)} has it open: end that first"
     return "a process that we may not see has it open (as root: fuser -v shows it)"

@@ -4,7 +4,7 @@
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -130,14 +130,35 @@ def test_a_group_with_other_drivers() -> None:
     )
 
 
+@contextmanager
+def another(holds: Callable[[], object]) -> Iterator[int]:
+    """A process that calls `holds` and waits; its PID, once it has."""
+    (ready, tell), (wait, end) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(end)
+        kept = holds()
+        os.write(tell, b"!")
+        os.read(wait, 1)
+        os._exit(0 if kept else 1)
+    os.read(ready, 1)
+    try:
+        yield child
+    finally:
+        os.close(end)
+        os.waitpid(child, 0)
+        for fd in (ready, tell, wait):
+            os.close(fd)
+
+
 def test_a_busy_device_names_who_has_it(
     edu_function: PciFunction, mode: str, second_mode: str
 ) -> None:
-    me = f"{Path('/proc/self/comm').read_text().strip()} ({os.getpid()})"
-    with open_device(edu_function.bdf, mode):
+    with another(lambda: open_device(edu_function.bdf, mode)) as pid:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
         with pytest.raises(LackingError, match="is busy") as caught:
             open_device(edu_function.bdf, second_mode)
-        assert f"{me} has it open: end that first" in str(caught.value)
+    assert str(caught.value).endswith(f" is busy: {name} ({pid}) has it open: end that first")
     with open_device(edu_function.bdf, second_mode):
         pass
 
