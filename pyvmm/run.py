@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The run loop: enter the guest, take each exit to the one who answers it, until one is final."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,16 +28,16 @@ def run(vcpu: Vcpu, handlers: Handlers) -> Outcome:
     A signal that is not a `Vcpu.stop` (Ctrl-C, a child's end) is handled by Python between two
     entries, and the guest goes on if its handler raised nothing.
     """
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     for exit in vcpu.exits():
-        counts[exit.kind] += 1
+        counts[exit.kind] = counts.get(exit.kind, 0) + 1
         if answer := handlers.get(type(exit)):
             if answer(exit):
                 continue
         elif isinstance(exit, Interrupted) and not vcpu.stopping:
             continue
         break
-    return Outcome(exit, dict(counts))
+    return Outcome(exit, counts)
 
 
 def answer_mmio(vcpu: Vcpu, bus: Bus) -> Handler:

@@ -63,13 +63,14 @@ class Vcpu(Attributed):
 
         The guest is entered when the next exit is asked for.
         """
+        self.fileno()  # raises where the vCPU is closed
         view, ioctl = self._view, fcntl.ioctl
         self._runner = threading.get_native_id()
         try:
             while True:
                 try:
                     # Without a third argument, which fcntl.ioctl takes 2 µs to look at.
-                    ioctl(self.fileno(), KVM_RUN)
+                    ioctl(self._number, KVM_RUN)
                 except OSError as error:
                     yield decode_failure(view, error.errno or 0)
                 else:

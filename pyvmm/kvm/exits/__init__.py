@@ -100,9 +100,16 @@ def decode(shared: memoryview) -> Exit:
     `shared` is what a vCPU's fd maps: ``struct kvm_run``, and the page of port I/O data.
     """
     [reason] = _read_reason(shared)
-    if reason not in EXITS and (named := exit_of(reason)) is not Unknown:
+    exit = EXITS.get(reason) or _learn(reason)
+    return exit.decode(shared)
+
+
+def _learn(reason: int) -> type[Exit]:
+    """The class of an exit that has none of its own here."""
+    named = exit_of(reason)
+    if named is not Unknown:
         EXITS[reason] = named
-    return EXITS.get(reason, Unknown).decode(shared)
+    return named
 
 
 def decode_failure(shared: memoryview, errno: int) -> Exit:
