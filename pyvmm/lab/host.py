@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,20 @@ from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import cache, devices, initramfs, pycache, tree, userland
 from pyvmm.lab.apt import Tell
 from pyvmm.lab.kernel import Kernel
+from pyvmm.lab.outside import Outside
 from pyvmm.lab.qemu import Machine, Qemu, dump_device_tree
 from pyvmm.lab.streams import Streams
+from pyvmm.lab.terminal import Terminal
 
-CHECKOUT = Path(pyvmm.__file__).parents[1]
+# What Python there finds pyvmm in: all of the checkout that it is run from, or where it was
+# installed, the package alone, since what lies beside that is for this machine.
+PACKAGE = Path(pyvmm.__file__).parent
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None
 FILES = Path("/run/files")
 _INIT = Path(__file__).with_name("init.sh")
 _LOGS_KEPT = 20
 _LINES_TOLD = 10
+_LINES_SHOWN = 40
 # Nothing on the console but what matters, no self-tests, and an end to it after a panic: QEMU
 # leaves at the reset that follows.
 _COMMAND_LINE = "console=ttyAMA0 panic=-1 quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
@@ -66,16 +72,34 @@ class Host:
         environment. Raises `LackingError` where it is the host that failed: it hung, its kernel
         panicked or has no KVM, QEMU did not start.
         """
+        with self.started(command, stdout=stdout, stderr=stderr, variables=variables) as running:
+            return running.end(timeout)
+
+    @contextmanager
+    def started(
+        self,
+        command: Sequence[str],
+        *,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        variables: Mapping[str, str] = {},
+        directory: Path | None = None,
+        terminal: Terminal | None = None,
+    ) -> Iterator["Running"]:
+        """Power a host on to run a command there; it is off when the block has ended.
+
+        The command's directory is `directory`, shared read-only, by default the checkout.
+        """
         with ExitStack() as stack:
             compiled = io.BytesIO()
             streams = stack.enter_context(Streams(stdout, stderr, compiled))
             log = stack.enter_context(_log())
-            argv = [*self._arguments(stack, command, variables, log), *streams.arguments()]
-            process = stack.enter_context(_started(argv, streams.descriptors()))
-            streams.relay(process, timeout)
-            status = self._judge(streams, process, log)
-            pycache.keep(compiled.getvalue(), CHECKOUT)
-            return status
+            argv = self._arguments(stack, command, variables, log, directory)
+            argv += [*streams.arguments(), *(terminal.arguments() if terminal else ())]
+            argv += stack.enter_context(Outside()).arguments()
+            descriptors = [*streams.descriptors(), *(terminal.descriptors() if terminal else ())]
+            process = stack.enter_context(_started(argv, descriptors))
+            yield Running(self, streams, process, log, compiled, directory)
 
     def shell(self, command: Sequence[str]) -> int:
         """Run a command with this terminal as its own; returns its exit status."""
@@ -86,34 +110,44 @@ class Host:
             streams = stack.enter_context(Streams())
             log = stack.enter_context(_log())
             argv = [*self._arguments(stack, command, terminal, log), *streams.arguments()]
+            argv += stack.enter_context(Outside()).arguments()
             argv += ["-chardev", "stdio,id=terminal,signal=off"]
             argv += ["-device", "virtconsole,chardev=terminal,nr=0"]
             process = stack.enter_context(_started(argv, streams.descriptors(), terminal=True))
-            streams.relay(process, None)
-            return self._judge(streams, process, log)
+            streams.relay()
+            return self.judge(streams, process, log)
 
     def _arguments(
-        self, stack: ExitStack, command: Sequence[str], variables: Mapping[str, str], log: Path
+        self,
+        stack: ExitStack,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        log: Path,
+        directory: Path | None = None,
     ) -> list[str]:
         """QEMU's arguments but for the streams; what they name lives as long as ``stack``."""
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-lab-")))
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
+        shares, place = _shares(directory)
         job = (
             f"{exports}NOW={time.time():.0f} BINDINGS='{devices.bindings(self.machine.devices)}'\n"
+            f"SHARES='{' '.join(f'{tag}={there}' for tag, (there, _) in shares.items())}'\n"
+            f"DIRECTORY={place}\n"
             f"set -- {shlex.join(command)}\n"
         )
         initrd = scratch / "initrd"
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
         start = initramfs.start(self.busybox, _INIT, job, self.files)
-        initrd.write_bytes(modules + pycache.archive(CHECKOUT) + start)
+        initrd.write_bytes(modules + pycache.archive(PACKAGE, directory) + start)
         line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
         argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", line]
         argv += ["-serial", f"file:{log}"]
         argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
         argv += ["-device", "virtio-blk-device,drive=root"]
-        share = f"local,id=checkout,path={CHECKOUT},security_model=none,readonly=on"
-        argv += ["-fsdev", share, "-device", "virtio-9p-device,fsdev=checkout,mount_tag=checkout"]
+        for tag, (_, here) in shares.items():
+            share = f"local,id={tag},path={_escaped(here)},security_model=none,readonly=on"
+            argv += ["-fsdev", share, "-device", f"virtio-9p-device,fsdev={tag},mount_tag={tag}"]
         if any(device.reserved for device in self.machine.devices):
             dtb = scratch / "machine.dtb"
             dump_device_tree(self.qemu, self.machine, dtb)
@@ -121,7 +155,7 @@ class Host:
             argv += ["-dtb", str(dtb)]
         return argv
 
-    def _judge(self, streams: Streams, process: "subprocess.Popen[bytes]", log: Path) -> int:
+    def judge(self, streams: Streams, process: "subprocess.Popen[bytes]", log: Path) -> int:
         """The command's exit status, or an error that says why the host did not get to it."""
         if streams.status is not None:
             return streams.status
@@ -156,6 +190,39 @@ class Host:
         return LackingError(f"QEMU does not start: {complaint.splitlines()[0]}")
 
 
+@dataclass(frozen=True)
+class Running:
+    """A host that runs its command."""
+
+    host: Host
+    streams: Streams
+    _process: "subprocess.Popen[bytes]"
+    _log: Path
+    _compiled: io.BytesIO
+    _directory: Path | None
+
+    def relay(self, until: Callable[[], bool], timeout: float) -> bool:
+        """Copy the command's output until something is so; False where that was not to be.
+
+        Then the host ended, or `timeout` seconds went by; `end` says more.
+        """
+        self.streams.relay(timeout, until)
+        return until()
+
+    def end(self, timeout: float | None = None) -> int:
+        """Wait for the command's end; returns its exit status. Raises what `Host.run` does."""
+        if not self.streams.late:
+            self.streams.relay(timeout)
+        status = self.host.judge(self.streams, self._process, self._log)
+        pycache.keep(self._compiled.getvalue(), PACKAGE, self._directory)
+        return status
+
+    def console(self) -> str:
+        """The last lines that the kernel wrote."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return "\n".join(line.rstrip() for line in lines[-_LINES_SHOWN:])
+
+
 def prepare(
     qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell, files: Sequence[Path] = ()
 ) -> Host:
@@ -169,6 +236,23 @@ def prepare(
         fdtput=tuple(tree.tools(tell).command("fdtput")),
         files=tuple(files),
     )
+
+
+def _shares(directory: Path | None) -> tuple[dict[str, tuple[str, Path]], str]:
+    """What is shared, by tag: where it is there, and here; and the command's directory there."""
+    if CHECKOUT:
+        shares, place = {"pyvmm": ("/checkout", CHECKOUT)}, "/checkout"
+    else:
+        shares, place = {"pyvmm": ("/run/site/pyvmm", PACKAGE)}, "/run/site"
+    if directory not in (None, CHECKOUT):
+        place = "/run/directory"
+        shares["directory"] = (place, directory)
+    return shares, place
+
+
+def _escaped(path: Path) -> str:
+    """A path within one of QEMU's options, where a comma is doubled."""
+    return str(path).replace(",", ",,")
 
 
 @contextmanager

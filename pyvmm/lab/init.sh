@@ -33,10 +33,14 @@ finish() {
 date -s "@$NOW" >/dev/null
 touch /now
 mount -t erofs -o ro /dev/vda /root || finish fail "the root image cannot be mounted"
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro checkout /root/checkout ||
-    finish fail "the checkout cannot be mounted"
 for directory in dev proc sys pycache; do mount --bind /$directory /root/$directory; done
 for directory in tmp run root; do mount -t tmpfs tmpfs /root/$directory; done
+for share in $SHARES; do # TAG=DIRECTORY
+    place=/root${share#*=}
+    mkdir -p "$place"
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro "${share%%=*}" "$place" ||
+        finish fail "what is shared as ${share#*=} cannot be mounted"
+done
 mkdir /dev/shm /dev/pts /dev/hugepages
 mount -t tmpfs tmpfs /root/dev/shm
 mount -t devpts devpts /root/dev/pts
@@ -69,8 +73,9 @@ done
 
 run() {
     export PATH=/usr/sbin:/usr/bin:/run/bin HOME=/root LANG=C.UTF-8
-    export PYTHONPATH=/checkout PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
-    exec /bin/busybox chroot /root /bin/busybox sh -c 'cd /checkout; exec "$@"' sh "$@"
+    export PYTHONPATH=/checkout:/run/site PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
+    export XDG_CACHE_HOME=/pycache
+    exec /bin/busybox chroot /root /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
 }
 mkdir -p /root/run/bin /root/run/files
 cp -r /files/. /root/run/files
@@ -95,6 +100,6 @@ for process in /proc/[0-9]*; do
     case " 1 $out_pump $err_pump " in *" $pid "*) ;; *) kill -9 "$pid" 2>/dev/null ;; esac
 done
 wait
-cd /pycache && find . -name '*.pyc' -newer /now >/new && [ -s /new ] && xargs tar -c -f - </new >$compiled
+cd /pycache && find . \( -name '*.pyc' -o -name '*.bin' \) -newer /now >/new && [ -s /new ] && xargs tar -c -f - </new >$compiled
 echo "pyvmm: exit $status at $(cut -d' ' -f1 /proc/uptime) s"
 finish exit $status

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Compiled Python, kept from one run for the next: an emulated CPU compiles slowly.
+"""Compiled Python and payloads, kept from one run for the next: an emulated CPU compiles slowly.
 
 A run starts with what earlier ones compiled, in its initial RAM file system, and sends what it
 compiled itself, as a tar archive, when its command has ended.
@@ -15,27 +15,29 @@ from pathlib import Path, PurePosixPath
 from pyvmm.lab import cache
 from pyvmm.lab.initramfs import Archive
 
-
-def store(checkout: Path) -> Path:
-    """Where a checkout's are kept: they are known by a path that every checkout has there."""
-    return cache.root() / "pycache" / hashlib.sha256(bytes(checkout)).hexdigest()[:8]
+_SUFFIXES = (".pyc", ".bin")
 
 
-def archive(checkout: Path) -> bytes:
+def store(*shared: Path | None) -> Path:
+    """Where they are kept: they are known by paths there, and what was `shared` lies at them."""
+    return cache.root() / "pycache" / hashlib.sha256(repr(shared).encode()).hexdigest()[:8]
+
+
+def archive(*shared: Path | None) -> bytes:
     """What is kept, as an archive of ``/pycache``."""
     made = Archive()
     made.directory("pycache")
-    for path in sorted(store(checkout).rglob("*")):
-        name = f"pycache/{path.relative_to(store(checkout))}"
+    for path in sorted(store(*shared).rglob("*")):
+        name = f"pycache/{path.relative_to(store(*shared))}"
         if path.is_dir():
             made.directory(name)
-        elif path.suffix == ".pyc":
+        elif path.suffix in _SUFFIXES:
             made.file(name, path.read_bytes())
     return made.to_bytes()
 
 
-def keep(sent: bytes, checkout: Path) -> None:
-    """Keep what a run sent: compiled Python only, each file whole or not at all.
+def keep(sent: bytes, *shared: Path | None) -> None:
+    """Keep what a run sent: compiled things only, each file whole or not at all.
 
     The sender is a guest: nothing that it names is written outside the store, and what is no
     archive is left alone.
@@ -45,8 +47,8 @@ def keep(sent: bytes, checkout: Path) -> None:
             for member in tar:
                 path = PurePosixPath(member.name)
                 content = tar.extractfile(member) if member.isreg() else None
-                if content and path.suffix == ".pyc" and ".." not in path.parts:
-                    _write(store(checkout) / str(path).lstrip("/"), content.read())
+                if content and path.suffix in _SUFFIXES and ".." not in path.parts:
+                    _write(store(*shared) / str(path).lstrip("/"), content.read())
     except tarfile.TarError:
         return
 

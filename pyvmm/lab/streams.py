@@ -6,10 +6,11 @@ then ``exit STATUS`` or ``fail REASON``.
 """
 
 import contextlib
+import os
 import selectors
 import socket
-import subprocess
 import time
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Self
 
 _CHUNK = 1 << 16
@@ -30,9 +31,14 @@ class Streams:
     def __enter__(self) -> Self:
         pairs = [socket.socketpair() for _ in range(1 + len(self._outputs))]
         self._ours, self._theirs = (list(ends) for ends in zip(*pairs, strict=True))
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._ours[0], selectors.EVENT_READ, self._hear)
+        for end, output in zip(self._ours[1:], self._outputs, strict=True):
+            self._selector.register(end, selectors.EVENT_READ, output.write)
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self._selector.close()
         for end in (*self._ours, *self._theirs):
             end.close()
 
@@ -48,41 +54,57 @@ class Streams:
             argv += ["-device", f"virtserialport,chardev=stream{number},nr={number}"]
         return argv
 
-    def relay(self, process: "subprocess.Popen[bytes]", timeout: float | None) -> None:
-        """Copy what comes to its place until the host says it is done, ends, or is late."""
+    def relay(
+        self, timeout: float | None = None, until: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Copy what comes to its place until the host says it is done, ends, or is late.
+
+        Or for now, `until` something is so: then this may be called again.
+        """
         for end in self._theirs:
             end.close()  # QEMU has its own
-        begin = time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._ours[0], selectors.EVENT_READ, self._hear)
-            for end, output in zip(self._ours[1:], self._outputs, strict=True):
-                selector.register(end, selectors.EVENT_READ, output.write)
-            # The command's output has reached its sockets before the host says the word.
-            while selector.get_map() and not self._over:
-                allowed = timeout if self.started else min(timeout or _BOOT, _BOOT)
-                left = None if allowed is None else max(0.0, begin + allowed - time.monotonic())
-                ready = selector.select(left)
-                if not ready and allowed is not None:
-                    self.late = allowed
-                    return
-                for key, _ in ready:
-                    self._copy(selector, key)
-            for key in list(selector.get_map().values()):
-                key.fileobj.setblocking(False)  # type: ignore[union-attr]
-                with contextlib.suppress(BlockingIOError):
-                    while key.fd in selector.get_map():
-                        self._copy(selector, key)
+        begin, selector = time.monotonic(), self._selector
+        # The command's output has reached its sockets before the host says the word.
+        while selector.get_map() and not self.over and not until():
+            allowed = timeout if self.started else min(timeout or _BOOT, _BOOT)
+            left = None if allowed is None else max(0.0, begin + allowed - time.monotonic())
+            ready = selector.select(left)
+            if not ready and allowed is not None:
+                self.late = allowed
+                return
+            for key, _ in ready:
+                self._copy(selector, key)
+        if not selector.get_map() or self.over:
+            self._drain()
+
+    @contextlib.contextmanager
+    def beside(self, source: int, take: Callable[[bytes], object]) -> Iterator[None]:
+        """While the block lasts, `relay` copies what comes from one more descriptor."""
+        self._selector.register(source, selectors.EVENT_READ, take)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(KeyError):  # it ended, and is gone already
+                self._selector.unregister(source)
+
+    def _drain(self) -> None:
+        keys = self._selector.get_map()
+        for end in self._ours:
+            end.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while end.fileno() in keys:
+                    self._copy(self._selector, keys[end.fileno()])
         for output in self._outputs:
             output.flush()
 
     @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
+        """Has the host said how the command ended, or why it did not begin?"""
         return self.status is not None or bool(self.failure)
 
     def _copy(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        assert isinstance(key.fileobj, socket.socket)
         try:
-            data = key.fileobj.recv(_CHUNK)
+            data = os.read(key.fd, _CHUNK)
         except ConnectionError:
             data = b""
         if data:
