@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest that stays until it is told to go, and its real stage-2 tables, read from outside."""
+
+import threading
+
+import pytest
+
+from pyvmm.arch.translation import identity
+from pyvmm.errors import LackingError, PyvmmError
+from pyvmm.kvm import System
+from pyvmm.lab import inside
+from pyvmm.lingering import lingering
+from pyvmm.machine import ENTRY, Machine
+
+
+def test_it_can_be_had_again(kvm: System) -> None:
+    with Machine(kvm) as machine:
+        for _ in range(2):
+            with lingering(machine, ENTRY):
+                pass
+
+
+def test_a_guest_that_cannot_stay(kvm: System) -> None:
+    nowhere = 0x6000_0000  # no memslot, no device
+    with Machine(kvm) as machine:
+        machine.windows.append(identity(nowhere, 0x1000))
+        with pytest.raises(PyvmmError, match="the guest came to"):
+            with lingering(machine, nowhere):
+                for thread in threading.enumerate():
+                    if thread.name == "vcpu":
+                        thread.join()
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_ram_is_cacheable_in_stage_2(kvm: System) -> None:
+    with Machine(kvm) as machine, lingering(machine, ENTRY):
+        assert inside.stage2(ENTRY).memory_type == "Normal-WB"
+        assert inside.stage2(1 << 39).memory_type == "unmapped"
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_the_tables_are_those_of_the_vm_that_runs(kvm: System) -> None:
+    with Machine(kvm) as one, Machine(kvm) as other:
+        found = set()
+        for machine in (one, other):
+            with lingering(machine, ENTRY):
+                found.add(inside.stage2(ENTRY).pa)
+    assert len(found) == 2
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_outside_the_lab_stage_2_cannot_be_read() -> None:
+    with pytest.raises(LackingError, match="in the lab alone"):
+        inside.stage2(ENTRY)
