@@ -13,6 +13,12 @@ from pyvmm.lingering import lingering
 from pyvmm.machine import ENTRY, Machine
 
 
+def wait_for_its_end() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "vcpu":
+            thread.join()
+
+
 def test_it_can_be_had_again(kvm: System) -> None:
     with Machine(kvm) as machine:
         for _ in range(2):
@@ -24,11 +30,8 @@ def test_a_guest_that_cannot_stay(kvm: System) -> None:
     nowhere = 0x6000_0000  # no memslot, no device
     with Machine(kvm) as machine:
         machine.windows.append(identity(nowhere, 0x1000))
-        with pytest.raises(PyvmmError, match="the guest came to"):
-            with lingering(machine, nowhere):
-                for thread in threading.enumerate():
-                    if thread.name == "vcpu":
-                        thread.join()
+        with pytest.raises(PyvmmError, match="the guest came to"), lingering(machine, nowhere):
+            wait_for_its_end()
 
 
 @pytest.mark.needs_arch("aarch64")

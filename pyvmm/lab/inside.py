@@ -29,13 +29,21 @@ def stage2(ipa: int) -> Stage2:
     return Stage2(**answer)
 
 
+def tell_stage2(ipa: int) -> str:
+    """`stage2` for people to read: one line, and outside the lab that it can't be read."""
+    try:
+        return str(stage2(ipa))
+    except LackingError as error:
+        return str(error)
+
+
 def _ask(question: str) -> str:
     for name in _PORTS.glob("*/name"):
         if name.read_text().strip() == PORT:
             break
     else:
         raise LackingError(
-            "stage-2 memory types can be read in the lab alone: python -m pyvmm lab shell -- …"
+            "stage 2 can be read in the lab alone: python -m pyvmm lab shell -- COMMAND"
         )
     port = os.open(f"/dev/{name.parent.name}", os.O_RDWR | os.O_CLOEXEC)
     with os.fdopen(port, "r+b", buffering=0) as line:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""2023-12-12: a vfio-pci BAR is Normal-NC in stage 2, any other PFNMAP memory is Device.
+
+The patch under review lets KVM relax I/O memory from Device to Normal-NC where the VMA carries a
+flag that only vfio-pci sets (VM_ALLOW_ANY_UNCACHED today): not for all that is PFNMAP, and not by
+how user space itself maps it. Here one and the same BAR is mapped in three ways, each a memslot;
+beside it lie the host's real-time clock, which is no PCI device, and plain memory.
+
+What to look for: the first three lines are one device's memory, and only the VMA differs. The
+write-combining sysfs file does not make stage 2 Normal-NC: KVM asks for the flag. smaps has no
+name for that flag and prints it as "??".
+
+python -m pyvmm lab shell --kernel lab --device bochs -- \\
+    python3 examples/thread_2023_12_12_normal_nc_for_vfio_pci.py
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.assigned import AssignedDevice
+from pyvmm.kvm import System
+from pyvmm.lab.inside import tell_stage2
+from pyvmm.lingering import lingering
+from pyvmm.machine import Machine
+from pyvmm.memory import PAGE_SIZE, READ, Mapping
+from pyvmm.negotiate import negotiate
+from pyvmm.vma import vmas
+
+ELSEWHERE = 1 << 36  # GPA of the first of the other memslots, above the BARs
+RTC = 0x0901_0000  # a PL031 of the emulated board's own, on no bus
+
+
+def others(bdf: str) -> Iterator[tuple[str, Mapping]]:
+    """The same BAR without vfio, a device that is no PCI device, and no device."""
+    for name in ("resource0", "resource0_wc"):
+        yield name, opened(Path(f"/sys/bus/pci/devices/{bdf}/{name}"))
+    yield "/dev/mem, the RTC", opened(Path("/dev/mem"), RTC)
+    yield "anonymous memory", Mapping.anonymous(PAGE_SIZE)
+
+
+def opened(path: Path, offset: int = 0) -> Mapping:
+    fd = os.open(path, os.O_RDWR | os.O_SYNC)
+    try:
+        return Mapping.of_file(fd, PAGE_SIZE, offset=offset, prot=READ)
+    finally:
+        os.close(fd)
+
+
+def main(bdf: str) -> None:
+    with (
+        System.open() as system,
+        Machine(system) as machine,
+        AssignedDevice(machine, negotiate(system), bdf) as device,
+        ExitStack() as stack,
+    ):
+        bar = device.bars[0]
+        places = [(f"vfio-pci {bar.region.name}", bar.gpa, bar.mapping.memory)]
+        for number, (name, memory) in enumerate(others(bdf)):
+            gpa = ELSEWHERE + number * PAGE_SIZE
+            machine.vm.memslots.add(gpa, stack.enter_context(memory), readonly=True)
+            places.append((name, gpa, memory))
+        for _, gpa, _ in places:
+            machine.windows.append(identity(gpa, PAGE_SIZE, MemoryType.DEVICE, writable=False))
+
+        for name, gpa, memory in places:
+            [vma] = vmas(memory.hva, PAGE_SIZE)
+            flags = " ".join(sorted(vma.flags & {"pf", "io", "??"})) or "-"
+            with lingering(machine, gpa):
+                print(f"{name:<18} VmFlags {flags:<9} stage 2: {tell_stage2(gpa)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
