@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Tables on stdout, notes and progress on stderr; colours only on a terminal."""
 
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -14,20 +15,25 @@ if TYPE_CHECKING:
 _UNFOLDED = 1000
 
 
-def stdout() -> "Console":
-    """A rich console on stdout. Raises `LackingError` where rich is not installed."""
+def _console() -> "Console":
+    """A rich console that writes to memory what suits stdout; `LackingError` without rich.
+
+    It is kept from stdout itself: some versions of rich end the process when a pipe breaks.
+    """
     try:
         from rich.console import Console
     except ImportError:
         raise LackingError(
             "tables need the package rich: pip install 'pyvmm[cli]', or ask for --json"
         ) from None
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNFOLDED)
+    terminal = sys.stdout.isatty()
+    width = None if terminal else _UNFOLDED
+    return Console(file=io.StringIO(), force_terminal=terminal, highlight=False, width=width)
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows of rich markup under headings, columns aligned, no frame."""
-    console = stdout()
+    console = _console()
     from rich.table import Table
     from rich.text import Text
 

@@ -49,9 +49,15 @@ class Report:
             "host": {"kernel": self.kernel, "arch": self.arch},
             "kvm": {"api_version": self.api_version},
             "capabilities": [asdict(capability) for capability in self.capabilities],
-            "features": asdict(self.features) if self.features else None,
+            "features": _plain(self.features) if self.features else None,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
         }
+
+
+def _plain(features: Features) -> dict[str, Any]:
+    """The features as JSON gives them back: its arrays are lists."""
+    values = asdict(features).items()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def negotiate(system: System) -> Report:
