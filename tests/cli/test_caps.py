@@ -130,7 +130,7 @@ json_values = st.recursive(
 PARTS = ["host", "kvm", "capabilities", "features", "verdicts"]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.sampled_from(PARTS), junk=json_values)
 def test_a_mangled_report_is_one_line(
     document: dict[str, Any],
