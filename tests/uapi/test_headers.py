@@ -131,3 +131,28 @@ def test_a_header_that_does_not_compile(tree: Path) -> None:
 def test_a_header_that_is_not_there(tree: Path) -> None:
     with pytest.raises(HeaderError, match=r"linux/vfio\.h"):
         read(tree, "linux/vfio.h", "arm64")
+
+
+def test_a_kernel_tree_is_read_as_it_would_be_installed(tmp_path: Path) -> None:
+    files = {
+        "Makefile": "VERSION = 7\nPATCHLEVEL = 2\nSUBLEVEL = 12\n",
+        "arch/arm64/include/uapi/asm/kvm.h": """
+            #include <linux/stddef.h>
+            #include <asm/types.h>
+            struct tags { void __user *addr; __u32 length; } __packed;
+        """,
+        "include/uapi/asm-generic/types.h": "typedef unsigned int __u32;",
+        "include/uapi/linux/stddef.h": """
+            #include <linux/compiler_types.h>
+            #ifdef __KERNEL__
+            #error not for user space
+            #endif
+        """,
+        "include/uapi/linux/kvm.h": "#include <linux/compiler.h>\n#include <asm/kvm.h>",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert read(tmp_path, "linux/kvm.h", "arm64").structs == {
+        "tags": Struct("tags", 12, (Member("addr", "ptr", (), 0), Member("length", "u32", (), 8)))
+    }

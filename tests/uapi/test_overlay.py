@@ -5,6 +5,7 @@ It is done in a process of its own: what is loaded stays loaded.
 """
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -122,13 +123,19 @@ def test_a_layout_that_pyvmm_uses_is_not_pulled_away(
 
 
 def test_the_headers_of_the_built_in_definitions_change_nothing(
-    headers: Path, libclang: None
+    headers: Path, libclang: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = builtin(architecture)
+    start = time.process_time()
     overlay.load(headers)
+    assert time.process_time() - start <= 5  # seconds, with nothing kept
     assert builtin(architecture) == before
 
 
+@pytest.mark.skipif(
+    "PYVMM_LAB" in os.environ, reason="an emulated CPU is slow: run it on a machine"
+)
 def test_what_is_kept_loads_in_a_tenth_of_a_second(tmp_path: Path) -> None:
     file = tmp_path / "set.json"
     sets.save(builtin(architecture), file)
