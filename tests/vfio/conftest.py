@@ -57,6 +57,12 @@ def second_mode(request: pytest.FixtureRequest) -> str:
     return _built_in(request.param)
 
 
+@pytest.fixture
+def iommufd() -> str:
+    """The mode through a cdev."""
+    return _built_in("iommufd")
+
+
 def _built_in(mode: str) -> str:
     if mode.startswith("iommufd") and not nodes.IOMMUFD.exists():
         pytest.skip("this kernel was built without IOMMUFD: python -m pyvmm lab test --kernel lab")

@@ -152,8 +152,11 @@ def test_a_device_writes_into_anothers_bar(
             edu.device.dma.unmap(0x400000)
 
 
-def test_an_iommufd_does_not_pin_a_bars_hva(edu: Edu, find: Callable[[str], PciFunction]) -> None:
-    with bar_beside(edu, find) as bochs:
+def test_an_iommufd_does_not_pin_a_bars_hva(
+    edu_function: PciFunction, iommufd: str, find: Callable[[str], PciFunction]
+) -> None:
+    edu = Edu(open_device(edu_function.bdf, iommufd))
+    with edu.device, bar_beside(edu, find) as bochs:
         bar = bochs.regions["BAR0"]
         with map_bar(bar, bochs.divide(bar)) as mapped:
             with pytest.raises(IoctlError, match="no memory can be pinned") as caught:
