@@ -6,6 +6,7 @@ changes nothing on it. The mirror is the one of the machine's own sources; what 
 configured with there (a proxy, say) holds here too.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ RELEASES = (RELEASE, f"{RELEASE}-backports")
 GUEST_RELEASES = ("bookworm", "bookworm-backports", *RELEASES, "sid", "experimental")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR_VARIABLE = "PYVMM_DEBIAN_MIRROR"
+_ROOM = 1 << 30  # bytes: the lists, QEMU, the userland and a kernel, packed and unpacked
 _LISTS_STAY_FRESH = 24 * 3600.0  # seconds
 
 # apt reads this after the machine's own configuration, so it wins.
@@ -176,6 +178,7 @@ class Apt:
                 and time.time() - stamp.stat().st_mtime < _LISTS_STAY_FRESH
             ):
                 return
+            cache.need(_ROOM)
             for name in ("lists/partial", "nowhere/partial", "state", "log"):
                 (self._home / name).mkdir(parents=True, exist_ok=True)
             (self._home / "sources.list").write_text(sources)
@@ -233,6 +236,11 @@ def _mirror() -> str:
     """Where the machine's own sources find Debian."""
     if mirror := os.environ.get(MIRROR_VARIABLE):
         return mirror
+    return _machines_mirror()
+
+
+@functools.cache
+def _machines_mirror() -> str:
     targets = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
         capture_output=True,

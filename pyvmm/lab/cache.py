@@ -53,6 +53,20 @@ def making(place: Path) -> Iterator[Path | None]:
             remove(partial)
 
 
+def need(size: int) -> None:
+    """Raise `LackingError` where the cache's disk has fewer bytes to spare than what is to come.
+
+    Said beforehand, since apt waits for ever when a disk is full.
+    """
+    root().mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root()).free
+    if free < size:
+        raise LackingError(
+            f"no space left: {root()} needs {size >> 20} MiB more and its disk has {free >> 20}: "
+            "free some, or set XDG_CACHE_HOME elsewhere"
+        )
+
+
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Raise `LackingError` for what the block finds wrong with the cache's disk or permissions."""

@@ -89,7 +89,8 @@ def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """
     verdicts = [_verdicts(cell) for cell in cells]
     names = dict.fromkeys(name for each in verdicts for name in each)
-    differing = [name for name in names if len({each.get(name, ("",))[0] for each in verdicts}) > 1]
+    answers = {name: {each[name][0] for each in verdicts if name in each} for name in names}
+    differing = [name for name in names if len(answers[name]) > 1]
     shown = differing or list(names)[:1]
     rows = []
     for cell, each in zip(cells, verdicts, strict=True):

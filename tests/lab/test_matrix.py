@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One command on many hosts, and the table of what it said."""
+
+import json
+
+from pyvmm.lab import host, matrix, qemu
+
+from .conftest import quiet
+
+
+def _caps(supported: bool, why: str) -> str:
+    verdicts = [
+        {"name": "same", "supported": True, "why": "everywhere"},
+        {"name": "other", "supported": supported, "why": why},
+    ]
+    return json.dumps({"verdicts": verdicts})
+
+
+def test_table_shows_the_verdicts_that_differ_and_why() -> None:
+    cells = [
+        matrix.Cell("max", "lab", 0, _caps(True, "both"), ""),
+        matrix.Cell("neoverse-n1", "lab", 0, _caps(False, "no FWB"), ""),
+        matrix.Cell("max", "old", 3, "", "", "it crashed"),
+    ]
+    headings, rows = matrix.table(cells)
+    assert headings == ["cpu", "kernel", "status", "other"]
+    assert [row[3] for row in rows] == ["yes: both", "no: no FWB", "it crashed"]
+
+
+def test_table_of_anything_else_shows_its_last_line() -> None:
+    cells = [matrix.Cell("max", "lab", 0, "one\ntwo | three\n", "")]
+    assert matrix.markdown(cells).splitlines()[-1] == r"| max | lab | 0 | two \| three |"
+
+
+def test_document_keeps_what_each_run_wrote() -> None:
+    cells = [
+        matrix.Cell("max", "lab", 0, '{"a": 1}', "note"),
+        matrix.Cell("max", "b", 3, "", "", "x"),
+    ]
+    runs = matrix.document(cells, ["caps", "--json"])["runs"]
+    assert [(run["stdout"], run["error"]) for run in runs] == [({"a": 1}, None), ("", "x")]
+
+
+def test_host_that_fails_is_a_row_too(emulated: host.Host) -> None:
+    hosts = {
+        (cpu, emulated.kernel.name): host.prepare(
+            emulated.qemu, emulated.kernel, qemu.Machine(cpu=cpu), quiet
+        )
+        for cpu in ("cortex-a57", "none")
+    }
+    cells = matrix.run(hosts, ["uname", "-m"], 300, quiet)
+    assert [(cell.cpu, cell.status) for cell in cells] == [("cortex-a57", 0), ("none", 2)]
+    assert cells[0].stdout == "aarch64\n"
+    assert "there is no CPU 'none'" in cells[1].error

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run compiled is kept, and nothing else that it may send."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pyvmm.lab import cache, pycache
+
+CHECKOUT = Path("/somewhere")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def _tar(name: str, content: bytes = b"code", kind: bytes = tarfile.REGTYPE) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.size, member.linkname = kind, len(content), "/etc/passwd"
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _kept() -> list[str]:
+    return [
+        str(path.relative_to(cache.root())) for path in cache.root().rglob("*") if path.is_file()
+    ]
+
+
+def test_compiled_python_is_kept_and_given_to_the_next_run() -> None:
+    # Several archives one after the other, as xargs makes them.
+    pycache.keep(_tar("./usr/one.pyc") + _tar("./two.pyc"), CHECKOUT)
+    store = pycache.store(CHECKOUT)
+    assert (store / "usr/one.pyc").read_bytes() == b"code"
+    archive = pycache.archive(CHECKOUT)
+    assert b"pycache/usr/one.pyc" in archive
+    assert b"pycache/two.pyc" in archive
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        _tar("../../up.pyc"),
+        _tar("usr/script.py"),
+        _tar("link.pyc", b"", tarfile.SYMTYPE),
+        _tar("hard.pyc", b"", tarfile.LNKTYPE),
+        _tar("device.pyc", b"", tarfile.CHRTYPE),
+        _tar("cut.pyc", b"x" * 5000)[:1000],
+        b"no archive at all" * 100,
+        b"",
+    ],
+    ids=["above", "source", "symlink", "hardlink", "device", "cut", "garbage", "nothing"],
+)
+def test_what_a_guest_may_not_leave(sent: bytes) -> None:
+    pycache.keep(sent, CHECKOUT)
+    assert _kept() == []
+
+
+def test_absolute_name_stays_below_the_store() -> None:
+    pycache.keep(_tar("/etc/one.pyc"), CHECKOUT)
+    assert (pycache.store(CHECKOUT) / "etc/one.pyc").exists()
