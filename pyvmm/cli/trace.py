@@ -52,13 +52,14 @@ def _trace(args: argparse.Namespace, command: list[str]) -> int:
         record = stack.enter_context(_create(args.record)) if args.record else None
         release = apart.part()
         views = None if quiet else Views(wanted, out, named)
-        takers = [views.taker()] if views else []
+        takers = [views.take] if views else []
         if record:
             takers.append(Lines(record, named).take)
         detailed = bool(record) or wanted.lines
         known = Known(rules, detailed)
         stack.callback(known.close)
-        watch = Watch(known, takers, mappings=detailed)
+        count = views.counter() if views and not (record or rules) else None
+        watch = Watch(known, takers, mappings=detailed, count=count)
         tracer = Tracer(watch, watch.calls)
         apart.on_end(tracer.stop)
         if command:
@@ -89,9 +90,8 @@ def _show(argv: list[str]) -> int:
     with ExitStack() as stack:
         out = stack.enter_context(_create(args.output)) if args.output else sys.stdout
         views = Views(_wanted(args), out, recording.header.get("command", []))
-        take = views.taker()
         for event in recording:
-            take(event)
+            views.take(event)
         views.finish()
     return Status.DONE
 

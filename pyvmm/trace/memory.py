@@ -45,10 +45,3 @@ def read(pid: int, address: int, size: int) -> bytes:
     there = (_Iovec * len(pages))(*pages)
     count = _read(pid, _Iovec(ctypes.addressof(data), size), 1, there, len(pages), 0)
     return data.raw[: max(count, 0)]
-
-
-def read_text(pid: int, address: int, limit: int = 256) -> str | None:
-    """The C string at `address`; None where its end cannot be read, or is not within `limit`."""
-    data = read(pid, address, limit)
-    text, end, _ = data.partition(b"\0")
-    return text.decode(errors="replace") if end else None

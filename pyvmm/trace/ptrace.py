@@ -150,11 +150,11 @@ _AT_EXIT = struct.Struct("=56xQQQq8xQQQQ").unpack_from
 _GETREGS = 12  # PTRACE_GETREGS
 
 
-def finished_call(tid: int) -> SyscallInfo:
-    """The whole of a call that has returned, where `ARGUMENTS_STAY`."""
+def finished_call(tid: int) -> tuple[int, tuple[int, ...], int]:
+    """The number, arguments and result of a call that has returned, where `ARGUMENTS_STAY`."""
     quick(_GETREGS, tid, None, _REGISTERS_AT)
     r10, r9, r8, rax, rdx, rsi, rdi, number = _AT_EXIT(_REGISTERS)
-    return SyscallInfo(True, number, (rdi, rsi, rdx, r10, r8, r9), rax)
+    return number, (rdi, rsi, rdx, r10, r8, r9), rax
 
 
 def skip(tid: int) -> None:

@@ -44,6 +44,15 @@ class Running:
             return Verdict(rule.result, rule.delay)
         return None
 
+    def count(self, thread: Thread, call: Call, result: int) -> tuple[str, str | None, float]:
+        """What `Summary.ran` counts, where nothing else is wanted of a ``KVM_RUN``."""
+        seconds = (time.perf_counter_ns() - call.started) / 1e9
+        vcpu = self._at(thread.pid, call.args[0])
+        page = vcpu and (vcpu.page or _page(vcpu, thread.pid, call.args[0]))
+        if result >= 0:
+            return page.kind(0) if page else "unknown", None, seconds
+        return page.kind(-result) if page else "unknown", errno_name(-result), seconds
+
     def end(self, thread: Thread, call: Call, result: int) -> Run:
         """A vCPU is back in user space."""
         now, pid, fd = time.perf_counter_ns(), thread.pid, call.args[0]

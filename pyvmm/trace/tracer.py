@@ -137,32 +137,39 @@ class Tracer:
     def run(self) -> None:
         """Follow the tracees until all have ended, or `stop` is called."""
         wait, clock, quick = os.waitpid, time.perf_counter_ns, ptrace.quick
+        finished, to_exit, go_on = ptrace.finished_call, ptrace.SYSCALL, ptrace.CONT
+        seccomp_stop, syscall_stop, all_tasks = (
+            ptrace.SECCOMP_STOP,
+            ptrace.SYSCALL_STOP,
+            ptrace.WALL,
+        )
         threads, watcher = self._threads, self._watcher
+        at_exit = ptrace.ARGUMENTS_STAY and not watcher.needs_entries
         thread: Thread | None
         while threads and not self._stopping:
             try:
-                tid, status = wait(-1, ptrace.WALL)
+                tid, status = wait(-1, all_tasks)
             except ChildProcessError:
                 break
             thread = threads.get(tid)
             if thread is None:
                 self._unknown(tid, status)
-            elif status == ptrace.SECCOMP_STOP:
-                if ptrace.ARGUMENTS_STAY and not watcher.needs_entries:
+            elif status == seccomp_stop:
+                if at_exit:
                     thread.inside, thread.started = True, clock()
-                    quick(ptrace.SYSCALL, tid, None, None)
+                    quick(to_exit, tid, None, None)
                 else:
                     self._enter(thread)
-            elif status != ptrace.SYSCALL_STOP:
+            elif status != syscall_stop:
                 self._event(thread, status)
             elif not thread.inside:
                 self._enter(thread)
             elif thread.started:
-                info = ptrace.finished_call(tid)
-                call = Call(info.number, info.args, thread.started)
+                number, args, result = finished(tid)
+                call = Call(number, args, thread.started)
                 thread.inside, thread.started = False, 0
-                watcher.left(thread, call, info.result)
-                quick(ptrace.CONT, tid, None, None)
+                watcher.left(thread, call, result)
+                quick(go_on, tid, None, None)
             else:
                 self._leave(thread)
 

@@ -47,11 +47,10 @@ class Views:
         if wanted.lines:
             self._show = Lines(out, command).take if wanted.json else self._text
 
-    def taker(self) -> Callable[[Event], None]:
-        """What takes the events; the shortest way there is."""
-        if self._summary and not self._show and self._wanted.filter == Filter():
-            return self._summary.take
-        return self._take
+    def counter(self) -> Callable[[str, str | None, float], None] | None:
+        """What counts each ``KVM_RUN``, where no one wants more of it."""
+        only = self._summary and not self._show and self._wanted.filter == Filter()
+        return self._summary.ran if self._summary and only else None
 
     def finish(self) -> None:
         """The trace is over: what is shown at its end."""
@@ -62,7 +61,8 @@ class Views:
                 print(text, file=self._out)
         self._out.flush()
 
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Show an event, if it is wanted."""
         if not self._wanted.filter.wants(event):
             return
         if self._summary:

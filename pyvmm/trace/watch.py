@@ -33,12 +33,24 @@ class Watch:
         calls: the system calls that have to stop.
     """
 
-    def __init__(self, known: Known, takers: Sequence[Taker], *, mappings: bool) -> None:
-        """`takers` get every event; `mappings`: watch the memory under memslots, too."""
+    def __init__(
+        self,
+        known: Known,
+        takers: Sequence[Taker],
+        *,
+        mappings: bool,
+        count: Callable[[str, str | None, float], None] | None = None,
+    ) -> None:
+        """`takers` get every event; `mappings`: watch the memory under memslots, too.
+
+        With `count` each ``KVM_RUN`` is only counted there, and makes no event: see
+        `pyvmm.trace.summary.Summary.ran`.
+        """
         self.needs_entries = known.detailed or bool(known.rules)
         self.calls = ("ioctl", *_CLOSING_CALLS, *(MAPPING_CALLS if mappings else ()))
         self._known = known
         self._takers = takers
+        self._count = count
         self._running = Running(known)
         self._ioctls = Ioctls(known)
         self._mappings = Mappings(known)
@@ -58,6 +70,9 @@ class Watch:
         event: Event | None = None
         if call.number == _IOCTL:
             if call.args[1] & _WORD == _RUN:
+                if self._count:
+                    self._count(*self._running.count(thread, call, result))
+                    return
                 event = self._running.end(thread, call, result)
             else:
                 event = self._ioctls.end(thread, call, result)
