@@ -13,6 +13,9 @@ from hypothesis import settings
 
 from pyvmm.errors import LackingError
 from pyvmm.kvm import System, Vcpu, Vm
+from tests.devices import find
+
+__all__ = ["find"]
 
 # How long an example takes says nothing in the emulated host, where it takes thirty times as long.
 EXAMPLES = 25 if platform.machine() == "aarch64" else 100

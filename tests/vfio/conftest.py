@@ -3,7 +3,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,32 +11,10 @@ import pytest
 from pyvmm.vfio import nodes
 from pyvmm.vfio.device import Device
 from pyvmm.vfio.modes import MODES, open_device
-from pyvmm.vfio.sysfs import PCI, PciFunction, functions
+from pyvmm.vfio.sysfs import PCI, PciFunction
+from tests.devices import KNOWN, Find
 from tests.vfio.edu import Edu
 from tests.vfio.events import EventFd
-
-# Name in the lab: vendor, device, and the vfio driver that has it there.
-KNOWN = {
-    "bochs": (0x1234, 0x1111, "vfio-pci"),
-    "edu": (0x1234, 0x11E8, "vfio-pci"),
-    "nvme": (0x1B36, 0x0010, "vfio-pci"),
-    "grace": (0x1234, 0x1111, "nvgrace_gpu_vfio_pci"),
-}
-
-Find = Callable[[str], PciFunction]
-
-
-@pytest.fixture(scope="session")
-def find() -> Find:
-    """The function that is a device of this name; skips where there is none."""
-
-    def found(name: str) -> PciFunction:
-        for function in functions():
-            if (function.vendor, function.device, function.driver) == KNOWN[name]:
-                return function
-        pytest.skip(f"no {name} device that vfio has: python -m pyvmm lab test --device {name}")
-
-    return found
 
 
 @pytest.fixture(params=KNOWN)
