@@ -30,12 +30,15 @@ for _name in ("process_vm_readv", "process_vm_writev"):
     )
 
 
-def peek(hva: int, size: int) -> bytes | None:
-    """`size` bytes from `hva`, or None where not all of them can be read."""
+def peek(hva: int, size: int, pid: int | None = None) -> bytes | None:
+    """`size` bytes from `hva`, or None where not all of them can be read.
+
+    Of this process, or of process `pid`.
+    """
     data = ctypes.create_string_buffer(size)
     local = _Iovec(ctypes.addressof(data), size)
     there = _Iovec(hva, size)
-    read = _libc.process_vm_readv(os.getpid(), local, 1, there, 1, 0)
+    read = _libc.process_vm_readv(pid or os.getpid(), local, 1, there, 1, 0)
     return data.raw if read == size else None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is mapped at one address of this process: one question, one answer.
+"""What is mapped at one address of a process: one question, one answer.
 
 ``PROCMAP_QUERY`` (Linux kernel commit ed5d583a88a9 "fs/procfs: implement efficient VMA querying
 API for /proc/<pid>/maps" (in v6.11)) finds one area without printing them all. It tells no
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pyvmm.vma import vmas
 
-_MAPS = Path("/proc/self/maps")
 _NAME_SIZE = 4096  # PATH_MAX
 
 
@@ -54,8 +53,8 @@ class Area:
     path: str
 
 
-def at_or_after(hva: int) -> Area | None:
-    """The area that covers `hva`, or else the next one above it."""
+def at_or_after(hva: int, pid: int | str = "self") -> Area | None:
+    """The area of a process that covers `hva`, or else the next one above it."""
     name = ctypes.create_string_buffer(_NAME_SIZE)
     query = _Query(
         size=ctypes.sizeof(_Query),
@@ -65,13 +64,13 @@ def at_or_after(hva: int) -> Area | None:
         vma_name_addr=ctypes.addressof(name),
     )
     try:
-        with _MAPS.open("rb", buffering=0) as maps:
+        with Path(f"/proc/{pid}/maps").open("rb", buffering=0) as maps:
             fcntl.ioctl(maps, _PROCMAP_QUERY, query)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
         if error.errno == errno.ENOTTY:  # a kernel before 6.11
-            return _at_or_after_in_smaps(hva)
+            return _at_or_after_in_smaps(hva, pid)
         raise
     flags = query.vma_flags
     perms = "".join(letters[0] if flags & bit else letters[1] for bit, letters in _PERMS)
@@ -79,7 +78,7 @@ def at_or_after(hva: int) -> Area | None:
     return Area(query.vma_start, query.vma_end, perms, query.vma_offset, path)
 
 
-def _at_or_after_in_smaps(hva: int) -> Area | None:
-    for vma in vmas(hva, (1 << 64) - hva):
+def _at_or_after_in_smaps(hva: int, pid: int | str) -> Area | None:
+    for vma in vmas(hva, (1 << 64) - hva, pid):
         return Area(vma.start, vma.end, vma.perms, vma.offset, vma.path)
     return None

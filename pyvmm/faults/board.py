@@ -35,12 +35,16 @@ class Bus(Protocol):
 
 
 class Board(NamedTuple):
-    """The parts of a `pyvmm.machine.Machine` that faults concern; `mmio` is its bus of GPAs."""
+    """The parts of a `pyvmm.machine.Machine` that faults concern; `mmio` is its bus of GPAs.
+
+    `pid` is the process whose VM it is, where that is not this one (see `pyvmm.trace.explain`).
+    """
 
     vm: Vm
     vcpu: Vcpu
     arch: Architecture
     mmio: Bus
+    pid: int | None = None
 
     def peek(self, gpa: int, size: int) -> bytes | None:
         """Guest memory without touching a device; None where it cannot all be read."""

@@ -46,11 +46,11 @@ class Evidence:
     @cached_property
     def readable(self) -> bool:
         """Could KVM take the page by get_user_pages, to read it?"""
-        return peek(self.page, 1) is not None
+        return peek(self.page, 1, self.board.pid) is not None
 
     @cached_property
     def _next_area(self) -> Area | None:
-        return at_or_after(self.page)
+        return at_or_after(self.page, self.board.pid or "self")
 
     @property
     def area(self) -> Area | None:
@@ -68,7 +68,7 @@ class Evidence:
     @cached_property
     def vma(self) -> Vma | None:
         """The same with its VmFlags."""
-        return next(iter(vmas(self.page, PAGE_SIZE)), None)
+        return next(iter(vmas(self.page, PAGE_SIZE, self.board.pid or "self")), None)
 
     @property
     def pfnmap(self) -> bool:
