@@ -43,26 +43,28 @@ class Bus:
         self._starts.insert(index, start)
         self._attachments.insert(index, Attachment(start, start + size, device))
 
-    def at(self, address: int) -> Attachment | None:
-        """The attachment that answers for `address`."""
+    def at(self, address: int, size: int = 1) -> Attachment | None:
+        """The attachment that answers for all of `size` bytes from `address`."""
         index = bisect_right(self._starts, address)
         if index:
             found = self._attachments[index - 1]
-            if address < found.end:
+            if address + size <= found.end:
                 return found
         return None
 
     def read(self, address: int, size: int) -> int | None:
         """The answer to a read, or None where nobody is at that address."""
-        if found := self.at(address):
-            start, _, device = found
-            return device.read(address - start, size)
+        if found := self.at(address, size):
+            return found.device.read(address - found.start, size)
         return None
 
     def write(self, address: int, size: int, value: int) -> bool:
         """Hand a write over; False where nobody is at that address."""
-        if found := self.at(address):
-            start, _, device = found
-            device.write(address - start, size, value)
-            return True
+        # `at`, written out: this is half of what a guest's write to a device costs.
+        index = bisect_right(self._starts, address)
+        if index:
+            start, end, device = self._attachments[index - 1]
+            if address + size <= end:
+                device.write(address - start, size, value)
+                return True
         return False

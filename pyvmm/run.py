@@ -22,22 +22,35 @@ class Outcome:
     exits: dict[str, int]
 
 
+class _Kind:
+    """One type of exit in a run: who answers it, and how many came."""
+
+    __slots__ = ("answer", "count")
+
+    def __init__(self, answer: Handler | None) -> None:
+        self.answer = answer
+        self.count = 0
+
+
 def run(vcpu: Vcpu, handlers: Handlers) -> Outcome:
     """Run `vcpu` until an exit comes that has no handler, or whose handler says stop.
 
     A signal that is not a `Vcpu.stop` (Ctrl-C, a child's end) is handled by Python between two
     entries, and the guest goes on if its handler raised nothing.
     """
-    counts: dict[str, int] = {}
+    kinds: dict[type[Exit], _Kind] = {}
     for exit in vcpu.exits():
-        counts[exit.kind] = counts.get(exit.kind, 0) + 1
-        if answer := handlers.get(type(exit)):
-            if answer(exit):
+        kind = kinds.get(type(exit))
+        if kind is None:
+            kind = kinds[type(exit)] = _Kind(handlers.get(type(exit)))
+        kind.count += 1
+        if kind.answer:
+            if kind.answer(exit):
                 continue
         elif isinstance(exit, Interrupted) and not vcpu.stopping:
             continue
         break
-    return Outcome(exit, counts)
+    return Outcome(exit, {type.kind: kind.count for type, kind in kinds.items()})
 
 
 def answer_mmio(vcpu: Vcpu, bus: Bus) -> Handler:

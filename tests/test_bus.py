@@ -35,6 +35,15 @@ def test_nobody_is_at(address: int) -> None:
     assert not bus.write(address, 1, 0)
 
 
+@pytest.mark.parametrize(("address", "size"), [(0x100F, 2), (0x100C, 8), (0xFFF, 2)])
+def test_an_access_does_not_run_over_a_devices_end(address: int, size: int) -> None:
+    bus, device = Bus(), Echo()
+    bus.attach(0x1000, 0x10, device)
+    assert bus.read(address, size) is None
+    assert not bus.write(address, size, 0)
+    assert device.last is None
+
+
 @pytest.mark.parametrize(("start", "size"), [(0xFFF, 2), (0x100F, 1), (0, 0x2000), (0x1000, 0x10)])
 def test_devices_do_not_overlap(start: int, size: int) -> None:
     bus = Bus()

@@ -4,6 +4,8 @@
 import io
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.guest import repeat
@@ -13,13 +15,20 @@ from pyvmm.machine import Machine
 from tests.bench.exits import GPA, PORT, SIZE, Sink
 
 
-def main(exits: int) -> float:
+@contextmanager
+def ready(exits: int) -> Iterator[Machine]:
+    """A machine that is about to take that many exits, and halt."""
     with System.open() as system, Machine(system, console=io.BytesIO()) as machine:
         machine.mmio.attach(GPA, SIZE, Sink())
         machine.ports.attach(PORT, 1, Sink())
         machine.windows.append(identity(GPA, SIZE, MemoryType.DEVICE))
         machine.load(Payload.builtin("exits", machine.arch.NAME))
         machine.enter(repeat.pack(exits, PORT if machine.arch.CONSOLE_IS_PORT else GPA))
+        yield machine
+
+
+def main(exits: int) -> float:
+    with ready(exits) as machine:
         start = time.perf_counter()
         machine.run()
         return time.perf_counter() - start

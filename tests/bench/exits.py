@@ -24,7 +24,7 @@ from pyvmm.uapi.kvm import KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_RUN
 from pyvmm.uapi.native import kvm_run
 from tests.bench._rounds import medians
 
-EXITS, ROUNDS = 20_000, 9
+EXITS, ROUNDS = 5_000, 41
 PORT, GPA, SIZE = 0x80, 0x0A00_0000, 0x1000  # a port on x86-64, a GPA on arm64
 
 _SOURCE = f"""

@@ -8,6 +8,7 @@ bytes of the union, so a newer kernel never stops an older pyvmm.
 """
 
 import errno as errnos
+from collections.abc import Callable
 
 from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.exits import foreign
@@ -91,6 +92,7 @@ __all__ = [
 
 EXITS: dict[int, type[Exit]] = {exit.reason: exit for exit in Exit.__subclasses__()}
 
+_decoders = {reason: exit.decode for reason, exit in EXITS.items()}
 _read_reason = unpacker("", kvm_run, "exit_reason")
 
 
@@ -100,16 +102,15 @@ def decode(shared: memoryview) -> Exit:
     `shared` is what a vCPU's fd maps: ``struct kvm_run``, and the page of port I/O data.
     """
     [reason] = _read_reason(shared)
-    exit = EXITS.get(reason) or _learn(reason)
-    return exit.decode(shared)
+    return (_decoders.get(reason) or _learn(reason))(shared)
 
 
-def _learn(reason: int) -> type[Exit]:
-    """The class of an exit that has none of its own here."""
+def _learn(reason: int) -> Callable[[memoryview], Exit]:
+    """How to decode an exit that has no class of its own here."""
     named = exit_of(reason)
     if named is not Unknown:
-        EXITS[reason] = named
-    return named
+        EXITS[reason], _decoders[reason] = named, named.decode
+    return named.decode
 
 
 def decode_failure(shared: memoryview, errno: int) -> Exit:
