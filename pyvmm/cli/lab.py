@@ -10,14 +10,11 @@ from pathlib import Path
 
 from pyvmm.cli import console
 from pyvmm.cli.progress import progress
-from pyvmm.errors import Status, UsageError
+from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import build, cache, devices, host, kernel, matrix, qemu
 from pyvmm.uapi import sets
 
 _PYVMM = ("python3", "-m", "pyvmm")
-# What pytest and hypothesis would write beside the tests, which are read-only there.
-_PYTEST = ("python3", "-m", "pytest", "-p", "no:cacheprovider")
-_TEST_VARIABLES = {"HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
 
 
 def main(argv: list[str]) -> int:
@@ -55,10 +52,23 @@ def _run(options: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    colour = ["--color=yes"] if sys.stdout.isatty() else []
-    return _passed_through(
-        options, [*_PYTEST, *colour, *_known(options), *arguments], _TEST_VARIABLES
-    )
+    """``pytest --lab``, which the plugin in `pyvmm.testing` knows, with these options as its."""
+    try:
+        import pytest
+    except ImportError:
+        raise LackingError("lab test needs pytest: pip install 'pyvmm[test]'") from None
+    argv = ["-p", "pyvmm.testing.plugin", "--lab", f"--lab-cpu={options.cpu}"]
+    argv += [f"--lab-memory={options.memory >> 20}M", f"--lab-append={options.append}"]
+    for name, value in (
+        ("lab-kernel", options.kernel),
+        ("lab-qemu", options.qemu),
+        ("lab-timeout", options.timeout),
+        ("kvm-headers", options.kvm_headers),
+    ):
+        argv += [f"--{name}={value}"] if value is not None else []
+    argv += [f"--lab-device={name}" for name in options.device]
+    argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
+    return int(pytest.main([*argv, *arguments]))
 
 
 def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
@@ -74,14 +84,12 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
         raise UsageError("give a command of pyvmm's after --: lab matrix -- caps --json")
     with progress() as tell:
         program = qemu.find(tell, options.qemu)
-        kernels = [build.find(name, tell) for name in options.kernels or [None]]
-        hosts = {
-            (cpu, each.name): host.prepare(
-                program, each, _machine(options, cpu), tell, _files(options)
-            )
+        made = [
+            host.choose(program, name, _machine(options, cpu), tell, _files(options))
             for cpu in options.cpus
-            for each in kernels
-        }
+            for name in options.kernels or [None]
+        ]
+        hosts = {(each.machine.cpu, each.kernel.name): each for each in made}
         cells = matrix.run(hosts, [*_PYVMM, *_known(options), *command], options.timeout, tell)
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
@@ -111,16 +119,13 @@ def _clean(options: argparse.Namespace, rest: Sequence[str]) -> int:
     return Status.DONE
 
 
-def _passed_through(
-    options: argparse.Namespace, command: Sequence[str], variables: dict[str, str] | None = None
-) -> int:
+def _passed_through(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Run a command there with this process's own stdout and stderr."""
     return _host(options).run(
         command,
         stdout=sys.stdout.buffer,
         stderr=sys.stderr.buffer,
         timeout=options.timeout,
-        variables=variables or {},
     )
 
 
@@ -128,10 +133,7 @@ def _host(options: argparse.Namespace) -> host.Host:
     machine = _machine(options, options.cpu)
     with progress() as tell:
         program = qemu.find(tell, options.qemu)
-        # Only the lab's kernel has the driver of a device that needs one of its own.
-        own = any(device.driver != "vfio-pci" for device in machine.devices)
-        name = options.kernel or ("lab" if own else None)
-        return host.prepare(program, build.find(name, tell), machine, tell, _files(options))
+        return host.choose(program, options.kernel, machine, tell, _files(options))
 
 
 def _files(options: argparse.Namespace) -> list[Path]:
@@ -170,7 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT of this tree")
     setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with this patch")
     run = command("run", "run a command of pyvmm's: lab run -- caps", _run)
-    test = command("test", "run the tests with pytest, whose arguments are taken", _test)
+    test = command(
+        "test", "pytest --lab: run tests there, reported here; takes pytest's arguments", _test
+    )
     shell = command("shell", "a terminal there, or any command after --", _shell)
     for each in (run, test, shell):
         each.add_argument(
@@ -198,7 +202,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     add("--append", default="", metavar="TEXT", help="more for the kernel's command line")
     add("--kvm-headers", type=Path, metavar="DIR", help="headers whose names the command knows")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="the kernel's RAM: 2G")
-    add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on")
+    add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on; of tests, for each")
 
 
 def _names(text: str) -> list[str]:
@@ -213,11 +217,10 @@ def _seconds(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    """Bytes of a size as QEMU writes it: 512M, 2G."""
-    scale = {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper())
-    if scale is None or not text[:-1].isdecimal() or not int(text[:-1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 512M or 2G")
-    return int(text[:-1]) * scale
+    try:
+        return qemu.size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _age(seconds: float) -> str:

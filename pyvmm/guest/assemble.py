@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From assembly source to a flat binary, with GNU binutils, cached by content."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -71,10 +72,7 @@ class _Tools:
 
     def digest(self, text: bytes) -> str:
         """A name for what these tools make of `text`."""
-        version = subprocess.run(
-            [self.assembler, "--version"], capture_output=True, check=True
-        ).stdout.splitlines()[0]
-        parts = (self.arch.encode(), version, _SCRIPT.read_bytes(), text)
+        parts = (self.arch.encode(), _version(self.assembler), _SCRIPT.read_bytes(), text)
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def build(self, source: Path, *, segmented: bool) -> bytes:
@@ -100,6 +98,12 @@ class _Tools:
         _run([self.linker, *options, "-o", linked, unlinked], source)
         _run([self.objcopy, "-O", "binary", linked, flat], source)
         return Path(flat).read_bytes()
+
+
+@functools.cache
+def _version(assembler: str) -> bytes:
+    done = subprocess.run([assembler, "--version"], capture_output=True, check=True)
+    return done.stdout.splitlines()[0]
 
 
 def _run(command: list[str], source: Path) -> None:

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import pyvmm
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, devices, initramfs, pycache, tree, userland
+from pyvmm.lab import build, cache, devices, initramfs, pycache, tree, userland
 from pyvmm.lab.apt import Tell
 from pyvmm.lab.kernel import Kernel
 from pyvmm.lab.outside import Outside
@@ -138,7 +138,7 @@ class Host:
         initrd = scratch / "initrd"
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
         start = initramfs.start(self.busybox, _INIT, job, self.files)
-        initrd.write_bytes(modules + pycache.archive(PACKAGE, directory) + start)
+        initrd.write_bytes(modules + pycache.archive(_by_path(shares)) + start)
         line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
         argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", line]
@@ -214,13 +214,23 @@ class Running:
         if not self.streams.late:
             self.streams.relay(timeout)
         status = self.host.judge(self.streams, self._process, self._log)
-        pycache.keep(self._compiled.getvalue(), PACKAGE, self._directory)
+        pycache.keep(self._compiled.getvalue(), _by_path(_shares(self._directory)[0]))
         return status
 
     def console(self) -> str:
         """The last lines that the kernel wrote."""
         lines = self._log.read_text(errors="replace").splitlines()
         return "\n".join(line.rstrip() for line in lines[-_LINES_SHOWN:])
+
+
+def choose(
+    qemu: Qemu, name: str | None, machine: Machine, tell: Tell, files: Sequence[Path] = ()
+) -> Host:
+    """A host with the kernel of a name (see `build.find`), by default one that fits the devices."""
+    # Only the lab's kernel has the driver of a device that needs one of its own.
+    if name is None and any(device.driver != "vfio-pci" for device in machine.devices):
+        name = "lab"
+    return prepare(qemu, build.find(name, tell), machine, tell, files)
 
 
 def prepare(
@@ -248,6 +258,10 @@ def _shares(directory: Path | None) -> tuple[dict[str, tuple[str, Path]], str]:
         place = "/run/directory"
         shares["directory"] = (place, directory)
     return shares, place
+
+
+def _by_path(shares: Mapping[str, tuple[str, Path]]) -> dict[str, Path]:
+    return dict(shares.values())
 
 
 def _escaped(path: Path) -> str:

@@ -10,6 +10,7 @@ import io
 import os
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pyvmm.lab import cache
@@ -18,25 +19,31 @@ from pyvmm.lab.initramfs import Archive
 _SUFFIXES = (".pyc", ".bin")
 
 
-def store(*shared: Path | None) -> Path:
-    """Where they are kept: they are known by paths there, and what was `shared` lies at them."""
-    return cache.root() / "pycache" / hashlib.sha256(repr(shared).encode()).hexdigest()[:8]
+def store(shared: Path | None) -> Path:
+    """Where they are kept: what comes of a shared directory by that, all else together.
+
+    What Python compiles is known by its path, and different directories have the same one there;
+    the root file system's is always the same.
+    """
+    name = hashlib.sha256(bytes(shared)).hexdigest()[:8] if shared else "image"
+    return cache.root() / "pycache" / name
 
 
-def archive(*shared: Path | None) -> bytes:
-    """What is kept, as an archive of ``/pycache``."""
+def archive(shares: Mapping[str, Path]) -> bytes:
+    """What is kept, as an archive of ``/pycache``; `shares` are what is shared, by path there."""
     made = Archive()
     made.directory("pycache")
-    for path in sorted(store(*shared).rglob("*")):
-        name = f"pycache/{path.relative_to(store(*shared))}"
-        if path.is_dir():
-            made.directory(name)
-        elif path.suffix in _SUFFIXES:
-            made.file(name, path.read_bytes())
+    for kept in (store(None), *map(store, dict.fromkeys(shares.values()))):
+        for path in sorted(kept.rglob("*")):
+            name = f"pycache/{path.relative_to(kept)}"
+            if path.is_dir():
+                made.directory(name)
+            elif path.suffix in _SUFFIXES:
+                made.file(name, path.read_bytes())
     return made.to_bytes()
 
 
-def keep(sent: bytes, *shared: Path | None) -> None:
+def keep(sent: bytes, shares: Mapping[str, Path]) -> None:
     """Keep what a run sent: compiled things only, each file whole or not at all.
 
     The sender is a guest: nothing that it names is written outside the store, and what is no
@@ -45,10 +52,11 @@ def keep(sent: bytes, *shared: Path | None) -> None:
     try:
         with tarfile.open(fileobj=io.BytesIO(sent), ignore_zeros=True) as tar:
             for member in tar:
-                path = PurePosixPath(member.name)
+                path = PurePosixPath("/", member.name)
                 content = tar.extractfile(member) if member.isreg() else None
                 if content and path.suffix in _SUFFIXES and ".." not in path.parts:
-                    _write(store(*shared) / str(path).lstrip("/"), content.read())
+                    shared = next((shares[at] for at in shares if path.is_relative_to(at)), None)
+                    _write(store(shared) / path.relative_to("/"), content.read())
     except tarfile.TarError:
         return
 

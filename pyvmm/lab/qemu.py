@@ -62,6 +62,14 @@ class Machine:
         return argv
 
 
+def size(text: str) -> int:
+    """Bytes of a size as QEMU writes it: 512M, 2G. Raises `UsageError`."""
+    scale = {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper())
+    if scale is None or not text[:-1].isdecimal() or not int(text[:-1]):
+        raise UsageError(f"{text!r} is no size: write 512M or 2G")
+    return int(text[:-1]) * scale
+
+
 def find(tell: Tell, chosen: str | None = None) -> Qemu:
     """The QEMU that was chosen, or the one on PATH if it is new enough, or the cache's own.
 

@@ -3,9 +3,11 @@
 
 A guest starts with its arguments in ``x0``, ``x1``, … (``rdi``, ``rsi``, ``rdx``, … on x86-64),
 its MMU on, and its interrupts masked; where its text ends, it powers off. Every memslot is mapped
-at its GPA as write-back memory, and what is left of the first 4 GiB as device memory.
+at its GPA as write-back memory, and what is left of the first 4 GiB as device memory. Keep what is
+to be looked at afterwards out of ``x0`` to ``x3``: the call that powers off has its results there.
 """
 
+import functools
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.arch.native import native
-from pyvmm.arch.translation import MemoryType, Window, identity
+from pyvmm.arch.translation import MemoryType, Translation, Window, identity
 from pyvmm.errors import LackingError
 from pyvmm.guest.assemble import assemble
 from pyvmm.kvm import System, Vcpu, Vm
@@ -58,21 +60,21 @@ class Guest:
             pytest.skip(f"this guest is for {', '.join(text)} alone: pytest --lab runs arm64's")
         code = _assembled(f"{source}\n{_END[self.arch.NAME]}\n", self.arch.NAME)
         self.ram.write(ENTRY - RAM_BASE, code)
-        tables = self.arch.translate(RAM_BASE, self._mapped())
+        tables = _tables(self._mapped())
         self.ram.write(0, tables.image)
         self.arch.prepare(self._system, self.vm, self.vcpu)
         self.arch.enter(self.vcpu, ENTRY, arguments, tables)
         self.run = Run(self, seconds)
         return self.run
 
-    def _mapped(self) -> list[Window]:
+    def _mapped(self) -> tuple[Window, ...]:
         windows = list(self.windows)
         for slot in self.vm.memslots:
             for start, end in _uncovered(slot.gpa, slot.end, windows):
                 windows.append(identity(start, end - start, executable=True))
         for start, end in _uncovered(0, _REST, windows):
             windows.append(identity(start, end - start, MemoryType.DEVICE))
-        return windows
+        return tuple(windows)
 
 
 class Run:
@@ -140,6 +142,13 @@ class Run:
             self._guest.vcpu.answer(value.to_bytes(size, "little"))
 
 
+# Most tests of a module have the same memslots, and many the same text.
+@functools.lru_cache
+def _tables(windows: tuple[Window, ...]) -> Translation:
+    return native().translate(RAM_BASE, windows)
+
+
+@functools.lru_cache
 def _assembled(source: str, arch: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="pyvmm-") as directory:
         file = Path(directory, "guest.s")
@@ -154,7 +163,9 @@ def _uncovered(start: int, end: int, windows: list[Window]) -> list[tuple[int, i
     """What of `start` to `end` no window's GVAs are in."""
     found, at = [], start
     for window in sorted(windows, key=lambda window: window.gva):
-        if at < window.gva < end:
+        if window.gva >= end:
+            break
+        if at < window.gva:
             found.append((at, window.gva))
         at = max(at, window.gva + window.size)
     return [*found, (at, end)] if at < end else found

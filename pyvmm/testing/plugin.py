@@ -7,6 +7,7 @@ not need.
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pyvmm", "pyvmm: tests of KVM's uAPI")
     group.addoption("--kvm-headers", type=Path, metavar="DIR", help="know what these headers name")
     group.addoption("--ktap", metavar="FILE", help="write results as KTAP; - is stdout")
+    lab = parser.getgroup("pyvmm-lab", "pyvmm: the emulated arm64 host")
+    lab.addoption("--lab", action="store_true", help="run the tests there")
+    several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
+    lab.addoption(
+        "--lab-cpu", help="QEMU's CPU, its options too; several are parameters", **several
+    )
+    lab.addoption(
+        "--lab-kernel", help="an Image, a tree, debian:VERSION, lab; several too", **several
+    )
+    lab.addoption("--lab-device", help="bochs, edu, nvme, grace; several are all there", **several)
+    lab.addoption("--lab-shell-on-failure", action="store_true", help="a shell where a test failed")
+    seconds = "seconds without a word from a test before its host is taken to hang (300)"
+    lab.addoption("--lab-timeout", type=float, default=300.0, metavar="S", help=seconds)
+    lab.addoption("--lab-memory", default="2G", metavar="SIZE", help="the kernel's RAM (2G)")
+    lab.addoption("--lab-append", default="", metavar="TEXT", help="for the kernel's command line")
+    lab.addoption("--lab-device-arg", help="a -device of QEMU's own", **several)
+    lab.addoption("--lab-qemu", metavar="PROGRAM", help="a QEMU of yours")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
         from pyvmm.testing.ktap import Ktap
 
         config.pluginmanager.register(Ktap(config), "pyvmm-ktap")
+    if config.option.lab:
+        from pyvmm.testing.lab import Lab
+
+        if config.option.usepdb:
+            raise pytest.UsageError("--pdb ends at this machine: --lab-shell-on-failure")
+        config.pluginmanager.register(Lab(config), "pyvmm-lab")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
