@@ -53,8 +53,6 @@ def test_power_off(machine: Machine) -> None:
     assert event.type == KVM_SYSTEM_EVENT_SHUTDOWN
 
 
-
-
 @pytest.mark.needs_arch("aarch64")
 def test_a_load_that_kvm_cannot_decode(machine: Machine) -> None:
     # movz x0, #0xa00, lsl #16; ldp x1, x2, [x0]: two registers have no syndrome
