@@ -27,7 +27,7 @@ _HOMES = {
 }
 
 # The lab's devices: vendor, device, and the vfio driver that has it there.
-_DEVICES = {
+DEVICES = {
     "bochs": (0x1234, 0x1111, "vfio-pci"),
     "edu": (0x1234, 0x11E8, "vfio-pci"),
     "nvme": (0x1B36, 0x0010, "vfio-pci"),
@@ -112,17 +112,17 @@ def _feature(config: pytest.Config, name: str) -> str | None:
 
 
 def _device(config: pytest.Config, name: str) -> str | None:
-    return None if any(devices(name)) else f"no {name} that vfio has: {_way_to(name)}"
+    return None if any(devices(name)) else no_device(name)
 
 
 def devices(name: str) -> "Iterator[PciFunction]":
     """The PCI functions of a name that a vfio driver has. Raises `UsageError` for no name."""
     vendor, _, device = name.partition(":")
     try:
-        wanted = _DEVICES[name] if name in _DEVICES else (int(vendor, 16), int(device, 16), "")
+        wanted = DEVICES[name] if name in DEVICES else (int(vendor, 16), int(device, 16), "")
     except ValueError:
         raise UsageError(
-            f"needs_device({name!r}): it is one of {', '.join(_DEVICES)}, or vendor:device in hex"
+            f"needs_device({name!r}): it is one of {', '.join(DEVICES)}, or vendor:device in hex"
         ) from None
     for function in assigned():
         if (function.vendor, function.device, function.driver) == wanted or (
@@ -139,10 +139,12 @@ def assigned() -> "Iterator[PciFunction]":
         yield from (function for function in functions() if "vfio" in (function.driver or ""))
 
 
-def _way_to(name: str) -> str:
-    if name in _DEVICES:
-        return f"pytest --lab --lab-device {name}"
-    return "lend it with python -m pyvmm --vfio BDF --bind, or take one of the lab's"
+def no_device(name: str) -> str:
+    """That vfio has none of that name, and what to do about it."""
+    way = "lend it with python -m pyvmm --vfio BDF --bind, or take one of the lab's"
+    if name in DEVICES:
+        way = f"pytest --lab --lab-device {name}"
+    return f"vfio has no {name} here: {way}"
 
 
 _LOOKS: dict[str, Callable[[pytest.Config, str], str | None]] = {

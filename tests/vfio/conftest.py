@@ -8,25 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm.testing.needs import DEVICES
 from pyvmm.vfio import nodes
 from pyvmm.vfio.device import Device
-from pyvmm.vfio.modes import MODES, open_device
+from pyvmm.vfio.modes import open_device
 from pyvmm.vfio.sysfs import PCI, PciFunction
-from tests.devices import KNOWN, Find
+from tests.devices import Find
 from tests.vfio.edu import Edu
 from tests.vfio.events import EventFd
 
 
-@pytest.fixture(params=KNOWN)
+@pytest.fixture(params=DEVICES)
 def function(request: pytest.FixtureRequest, find: Find) -> PciFunction:
     """Each device of the lab."""
     return find(request.param)
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    """Each IOMMU mode that this kernel was built with."""
-    return _built_in(request.param)
 
 
 @pytest.fixture(params=["iommufd", "vfio_type1v2_iommu"])
@@ -99,9 +94,9 @@ def edu(edu_function: PciFunction) -> Iterator[Edu]:
 
 
 @pytest.fixture
-def edu_in_mode(edu_function: PciFunction, mode: str) -> Iterator[Edu]:
+def edu_in_mode(edu_function: PciFunction, iommu_mode: str) -> Iterator[Edu]:
     """The teaching device, opened in each IOMMU mode."""
-    with open_device(edu_function.bdf, mode) as device:
+    with open_device(edu_function.bdf, iommu_mode) as device:
         yield Edu(device)
 
 

@@ -32,8 +32,8 @@ BARS = {
 }
 
 
-def test_the_regions_are_those_that_it_has(function: PciFunction, mode: str) -> None:
-    with open_device(function.bdf, mode) as device:
+def test_the_regions_are_those_that_it_has(function: PciFunction, iommu_mode: str) -> None:
+    with open_device(function.bdf, iommu_mode) as device:
         report = device.report()
         bars = {r.name: r.size for r in report.regions if r.name.startswith("BAR")}
         assert bars == BARS[f"{report.device} {report.driver}"]

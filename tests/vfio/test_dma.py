@@ -121,13 +121,13 @@ def test_the_mapping_limit_of_a_container(edu_function: PciFunction, memory: Map
 
 
 def test_no_mapping_outlives_the_device(
-    edu_function: PciFunction, mode: str, memory: Mapping
+    edu_function: PciFunction, iommu_mode: str, memory: Mapping
 ) -> None:
     memory.write(0, PATTERN)
-    with open_device(edu_function.bdf, mode) as device:
+    with open_device(edu_function.bdf, iommu_mode) as device:
         device.dma.map(IOVA, memory)
         Edu(device).fetch(IOVA, len(PATTERN))
-    with open_device(edu_function.bdf, mode) as device:
+    with open_device(edu_function.bdf, iommu_mode) as device:
         Edu(device).store(IOVA + PAGE_SIZE, len(PATTERN))
         assert memory.read(PAGE_SIZE, len(PATTERN)) == bytes(len(PATTERN))
 

@@ -43,13 +43,13 @@ def unprivileged(function: PciFunction, mode: str, limit: int, size: int) -> str
     return said
 
 
-def test_every_device_opens_in_every_mode(function: PciFunction, mode: str) -> None:
+def test_every_device_opens_in_every_mode(function: PciFunction, iommu_mode: str) -> None:
     driver = function.driver
-    with open_device(function.bdf, mode) as device:
-        assert device.dma.mode == mode
+    with open_device(function.bdf, iommu_mode) as device:
+        assert device.dma.mode == iommu_mode
         assert device.config.read(0, 2) == function.vendor
-        assert device.report().iommu_mode == mode
-        assert (device.kvm_file is device.fd) == (mode == "iommufd")
+        assert device.report().iommu_mode == iommu_mode
+        assert (device.kvm_file is device.fd) == (iommu_mode == "iommufd")
     assert function.driver == driver
 
 
@@ -71,9 +71,11 @@ def test_what_a_kernel_lacks_is_named(edu_function: PciFunction) -> None:
         open_device(edu_function.bdf, "iommufd")
 
 
-def test_two_devices_share_an_address_space(find: Callable[[str], PciFunction], mode: str) -> None:
+def test_two_devices_share_an_address_space(
+    find: Callable[[str], PciFunction], iommu_mode: str
+) -> None:
     edu, bochs = find("edu"), find("bochs")
-    with open_device(edu.bdf, mode) as first, open_device(bochs.bdf, beside=first) as second:
+    with open_device(edu.bdf, iommu_mode) as first, open_device(bochs.bdf, beside=first) as second:
         assert second.dma is first.dma
         assert second.config.read(2, 2) == bochs.device
 
@@ -156,9 +158,9 @@ def another(holds: Callable[[], object]) -> Iterator[int]:
 
 
 def test_a_busy_device_names_who_has_it(
-    edu_function: PciFunction, mode: str, second_mode: str
+    edu_function: PciFunction, iommu_mode: str, second_mode: str
 ) -> None:
-    with another(lambda: open_device(edu_function.bdf, mode)) as pid:
+    with another(lambda: open_device(edu_function.bdf, iommu_mode)) as pid:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         with pytest.raises(LackingError, match="is busy") as caught:
             open_device(edu_function.bdf, second_mode)
@@ -167,8 +169,8 @@ def test_a_busy_device_names_who_has_it(
         pass
 
 
-def test_no_permission(edu_function: PciFunction, mode: str) -> None:
-    said = unprivileged(edu_function, mode, resource.RLIM_INFINITY, PAGE_SIZE)
+def test_no_permission(edu_function: PciFunction, iommu_mode: str) -> None:
+    said = unprivileged(edu_function, iommu_mode, resource.RLIM_INFINITY, PAGE_SIZE)
     assert said.startswith(f"{Status.LACKING} no permission on /dev/")
     assert said.endswith("run as root, or let your user own it (a udev rule)")
 
@@ -196,11 +198,11 @@ def for_all(edu_function: PciFunction) -> Iterator[PciFunction]:
         path.chmod(mode)
 
 
-def test_a_user_with_permission_needs_no_privilege(for_all: PciFunction, mode: str) -> None:
-    assert unprivileged(for_all, mode, 1 << 20, 1 << 19) == "mapped"
+def test_a_user_with_permission_needs_no_privilege(for_all: PciFunction, iommu_mode: str) -> None:
+    assert unprivileged(for_all, iommu_mode, 1 << 20, 1 << 19) == "mapped"
 
 
-def test_a_memlock_limit_is_named(for_all: PciFunction, mode: str) -> None:
-    said = unprivileged(for_all, mode, 1 << 16, 1 << 20)
+def test_a_memlock_limit_is_named(for_all: PciFunction, iommu_mode: str) -> None:
+    said = unprivileged(for_all, iommu_mode, 1 << 16, 1 << 20)
     assert said.startswith(f"{Status.LACKING} ")
     assert "0x100000 bytes goes beyond the limit of 0x10000 locked bytes: raise ulimit -l" in said
