@@ -6,24 +6,15 @@ into an archive for the initial RAM file system. The lab's own has everything bu
 must one of yours.
 """
 
-import lzma
 import re
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, tree
+from pyvmm.lab import cache, modules
 from pyvmm.lab.apt import RELEASE, Apt, Tell, unpack
-from pyvmm.lab.initramfs import Archive
 
 NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or a build tree"
-# What a stock kernel loads before the lab can start its command.
-_MODULES = (
-    *("virtio_mmio", "virtio_blk", "virtio_console", "erofs", "9pnet_virtio", "9p"),
-    *("arm-smmu-v3", "nvme", "iommufd", "vfio_iommu_type1", "vfio-pci", "nvgrace-gpu-vfio-pci"),
-)
 
 
 @dataclass(frozen=True)
@@ -110,10 +101,10 @@ def _fetch(version: str, apt: Apt, tell: Tell) -> Kernel:
             unpacked = partial / "unpacked"
             unpack(archives, unpacked, tell=tell)
             tell(f"preparing the kernel {version}", None)
-            modules = unpacked / "usr/lib/modules" / release
-            places = (modules / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
+            ours = unpacked / "usr/lib/modules" / release
+            places = (ours / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
             next(place for place in places if place.exists()).rename(partial / "Image")
-            (partial / "modules.cpio").write_bytes(_modules(modules, tell))
+            (partial / "modules.cpio").write_bytes(modules.archive(ours))
             cache.remove(unpacked)
             for archive in archives:
                 archive.unlink()
@@ -123,39 +114,3 @@ def _fetch(version: str, apt: Apt, tell: Tell) -> Kernel:
 def _load(name: str) -> Kernel:
     modules = store() / name / "modules.cpio"
     return Kernel(name, store() / name / "Image", modules if modules.exists() else None)
-
-
-def _modules(directory: Path, tell: Tell) -> bytes:
-    """The archive of the modules that the lab needs, and the order in which to load them."""
-    depmod = tree.tools(tell).command("depmod")
-    root = directory.parents[3]  # below it is usr/lib/modules/RELEASE
-    subprocess.run([*depmod, "-b", root, directory.name], check=True, capture_output=True)
-    files: dict[str, str] = {}
-    needs: dict[str, list[str]] = {}
-    for line in (directory / "modules.dep").read_text().splitlines():
-        path, _, others = line.partition(":")
-        files[_name(path)] = path
-        needs[_name(path)] = [_name(other) for other in others.split()]
-
-    def ordered(name: str) -> Iterator[str]:
-        if name in needs:  # else it is built in, or this kernel has none
-            for other in reversed(needs[name]):
-                yield from ordered(other)
-            yield name
-
-    order = dict.fromkeys(each for name in _MODULES for each in ordered(_name(name)))
-    archive = Archive()
-    archive.directory("modules")
-    for name in order:
-        archive.file(f"modules/{name}.ko", _uncompressed(directory / files[name]))
-    archive.file("modules/order", "".join(f"{name}.ko\n" for name in order).encode())
-    return archive.to_bytes()
-
-
-def _name(path: str) -> str:
-    return Path(path).name.split(".ko")[0].replace("-", "_")
-
-
-def _uncompressed(path: Path) -> bytes:
-    data = path.read_bytes()
-    return lzma.decompress(data) if path.suffix == ".xz" else data

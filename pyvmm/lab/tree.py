@@ -43,8 +43,8 @@ def native() -> str:
 
 
 def tools(tell: Tell) -> Tree:
-    """QEMU, and what makes images, device trees and module lists."""
-    packages = ("qemu-system-arm", "erofs-utils", "device-tree-compiler", "kmod")
+    """QEMU, and what makes images and edits device trees."""
+    packages = ("qemu-system-arm", "erofs-utils", "device-tree-compiler")
     return Tree(make("tools", native(), packages, tell))
 
 
