@@ -4,7 +4,7 @@
 The patch under review lets KVM relax I/O memory from Device to Normal-NC where the VMA carries a
 flag that only vfio-pci sets (VM_ALLOW_ANY_UNCACHED today): not for all that is PFNMAP, and not by
 how user space itself maps it. Here one and the same BAR is mapped in three ways, each a memslot;
-beside it lie the host's real-time clock, which is no PCI device, and plain memory.
+beside it lies plain memory.
 
 What to look for: the first three lines are one device's memory, and only the VMA differs. The
 write-combining sysfs file does not make stage 2 Normal-NC: KVM asks for the flag. smaps has no
@@ -14,7 +14,6 @@ python -m pyvmm lab shell --kernel lab --device bochs -- \\
     python3 examples/thread_2023_12_12_normal_nc_for_vfio_pci.py
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,23 +30,14 @@ from pyvmm.negotiate import negotiate
 from pyvmm.vma import vmas
 
 ELSEWHERE = 1 << 36  # GPA of the first of the other memslots, above the BARs
-RTC = 0x0901_0000  # a PL031 of the emulated board's own, on no bus
 
 
 def others(bdf: str) -> Iterator[tuple[str, Mapping]]:
-    """The same BAR without vfio, a device that is no PCI device, and no device."""
+    """The same BAR without vfio, and what is no device's memory at all."""
     for name in ("resource0", "resource0_wc"):
-        yield name, opened(Path(f"/sys/bus/pci/devices/{bdf}/{name}"))
-    yield "/dev/mem, the RTC", opened(Path("/dev/mem"), RTC)
+        with Path(f"/sys/bus/pci/devices/{bdf}/{name}").open("r+b", buffering=0) as bar:
+            yield name, Mapping.of_file(bar.fileno(), PAGE_SIZE, prot=READ)
     yield "anonymous memory", Mapping.anonymous(PAGE_SIZE)
-
-
-def opened(path: Path, offset: int = 0) -> Mapping:
-    fd = os.open(path, os.O_RDWR | os.O_SYNC)
-    try:
-        return Mapping.of_file(fd, PAGE_SIZE, offset=offset, prot=READ)
-    finally:
-        os.close(fd)
 
 
 def main(bdf: str) -> None:

@@ -1,14 +1,73 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The examples, run as they stand."""
+"""The examples, run as they stand, each on the device that it tells of."""
 
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pyvmm.testing.needs import devices
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# What each prints, in this order; between that may be more.
+ON_A_DEVICE = [
+    ("bar_memslot", "bochs", ["is slot 1", "100000 guest loads", "the one exit: SystemEvent"]),
+    ("dma", "edu", ["is IOVA 0x100000", "the guest reads 0xfeeddead", "never mapped", "unchanged"]),
+    ("msix", "nvme", ["becomes SPI 5", "pending False", "pending True", "serial is 'lab'"]),
+    (
+        "thread_2023_12_05_reads_before_a_reset",
+        "bochs",
+        [
+            *("stage 2 of the BAR: Normal-NC", "reads the device: 0xfeedface", "resets"),
+            *("stage 2 of the BAR: unmapped", "stage 2 of the BAR: Normal-NC"),
+            "stage 2 of the RTC: Device-nGnRE",
+        ],
+    ),
+    (
+        "thread_2023_12_06_vmm_cannot_know",
+        "bochs",
+        [
+            *("normal-nc .* OK .* exits 0", "device-nGnRE .* ABORT .* exits 0"),
+            *["stage 2 is Normal-NC"] * 2,
+            *("device-nGnRE .* ABORT .* exits 0", "normal-nc .* OK .* exits 0"),
+            *["stage 2 is Normal-NC"] * 2,
+            "memslots are the same",
+        ],
+    ),
+    (
+        "thread_2023_12_12_normal_nc_for_vfio_pci",
+        "bochs",
+        [
+            *("vfio-pci BAR0 .* Normal-NC", "resource0 .* Device-nGnRE"),
+            *("resource0_wc .* Device-nGnRE", "anonymous .* Normal-WB"),
+        ],
+    ),
+    (
+        "thread_2024_02_writel_and_wc_copies",
+        "bochs",
+        [
+            *("stage 2 is Normal-NC", "device-nGnRE unaligned copy a fault in the guest"),
+            *("normal-nc .* unaligned copy ok", "normal-wb .* unaligned copy ok"),
+            *("stage 2 is Device-nGnRE", "device-nGnRE unaligned copy a fault in the guest"),
+            *("normal-nc .* unaligned copy RunFailure", "normal-wb .* unaligned copy RunFailure"),
+        ],
+    ),
+]
+# The same example, on a CPU that has both FWB and DIC, and on one that has not.
+SUPPORTED = [
+    "PFNMAP_SUPPORTED is 1",
+    *("BAR2 stage 2: Normal-NC", "BAR4 registered", "BAR4 stage 2: Normal-WB .* with FWB"),
+    *("no fault", "BAR4 stage 2: Normal-WB .* with FWB"),
+]
+REJECTED = [
+    *("PFNMAP_SUPPORTED is 0", "BAR2 stage 2: Normal-NC", "BAR4 rejected: .* no DIC"),
+    *("told by reconstructed", "cause: cacheable-pfnmap-unsupported", "replay, resolved"),
+    *("BAR4 stage 2: Normal-WB", "emulate, resolved", "BAR4 stage 2: unmapped"),
+]
 
 
 def run(*arguments: str) -> str:
@@ -28,3 +87,45 @@ def test_hello() -> None:
 
 def test_hello_is_short() -> None:
     assert len((EXAMPLES / "hello.py").read_text().splitlines()) < 40
+
+
+@pytest.mark.usefixtures("kvm")
+def test_negotiate() -> None:
+    assert "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED on the VM:" in run("negotiate.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "lines"),
+    [
+        pytest.param(*case, id=case[0], marks=pytest.mark.needs_device(case[1]))
+        for case in ON_A_DEVICE
+    ],
+)
+@pytest.mark.needs_arch("aarch64")
+def test_on_a_device(name: str, device: str, lines: list[str]) -> None:
+    assert_in_order(run(f"{name}.py", bdf(device)), lines)
+
+
+def bdf(device: str) -> str:
+    return str(next(devices(device)))
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.needs_device("grace")
+def test_three_requirements() -> None:
+    printed = run("thread_2025_03_11_three_requirements.py", bdf("grace"))
+    assert_in_order(printed, SUPPORTED if "PFNMAP_SUPPORTED is 1" in printed else REJECTED)
+
+
+def assert_in_order(printed: str, lines: list[str]) -> None:
+    rest = printed
+    for line in lines:
+        found = re.search(line, rest)
+        assert found, f"no {line!r} where it should be in:\n{printed}"
+        rest = rest[found.end() :]
+
+
+def test_every_example_is_tested() -> None:
+    there = {path.stem for path in EXAMPLES.glob("*.py")}
+    tested = {name for name, _, _ in ON_A_DEVICE}
+    assert there == tested | {"hello", "negotiate", "thread_2025_03_11_three_requirements"}

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""2023-12-06: the VMM cannot know. One BAR, two memory types, chosen by the guest as it runs.
+
+A driver asks its device by firmware for a page of write-combining buffers here and one of
+registers there, all in one BAR and on demand. So it was no answer to let the VMM map each part of
+the BAR with the right type: only the guest knows, and it may change its mind. Stage 2 allows
+what is safe for the device, and the guest's stage 1 picks from that.
+
+What to look for: the two pages of the BAR trade types, and on the host's side nothing happens: no
+exit, the same one memslot, the same stage-2 type. That the guest did get what it asked for shows
+in its unaligned reads: Normal memory allows them, Device memory never.
+
+python -m pyvmm lab shell --kernel lab --device bochs -- \\
+    python3 examples/thread_2023_12_06_vmm_cannot_know.py
+"""
+
+import sys
+
+from pyvmm.arch.translation import MemoryType
+from pyvmm.assigned import AssignedDevice
+from pyvmm.guest import probe
+from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Probe
+from pyvmm.kvm import System
+from pyvmm.lab.inside import tell_stage2
+from pyvmm.lingering import lingering
+from pyvmm.machine import ARGUMENT_BLOCK, Machine
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.negotiate import negotiate
+from pyvmm.probing import VIEWS, windows
+
+UNALIGNED = 1  # byte of the page
+MIND = [
+    (MemoryType.NON_CACHEABLE, MemoryType.DEVICE),
+    (MemoryType.DEVICE, MemoryType.NON_CACHEABLE),
+]
+
+
+def main(bdf: str) -> None:
+    with (
+        System.open() as system,
+        Machine(system) as machine,
+        AssignedDevice(machine, negotiate(system), bdf) as device,
+    ):
+        bar = device.bars[0]
+        slots = tuple(machine.vm.memslots)
+        # The guest's own page tables show the BAR once in each type.
+        machine.windows += windows(device.bars, writable=False)
+        for choice in MIND:
+            machine.load(Payload.builtin("probe", machine.arch.NAME))
+            for page, kind in enumerate(choice):
+                offset = page * PAGE_SIZE
+                access = Probe(VIEWS[kind] + bar.gpa + offset + UNALIGNED, 4)
+                block = probe.pack([access])
+                machine.enter(block)
+                outcome = machine.run()
+                [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
+                exits = sum(outcome.exits.values()) - 1  # the last is the payload's own end
+                asked = machine.arch.MEMORY_TYPES[kind]
+                print(
+                    f"{bar.region.name}+{offset:#06x}: the guest asks for {asked:<12} an unaligned "
+                    f"read is {answer.outcome.name:<6} exits {exits}"
+                )
+            for page, kind in enumerate(choice):
+                gpa = bar.gpa + page * PAGE_SIZE
+                with lingering(machine, VIEWS[kind] + gpa):
+                    told = tell_stage2(gpa)
+                print(f"{bar.region.name}+{page * PAGE_SIZE:#06x}: stage 2 is {told}")
+        same = tuple(machine.vm.memslots) == slots
+        print(f"the host's memslots are {'the same as before' if same else 'others now'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""2024-02: the guest picks Device or Normal-NC for I/O memory, within what stage 2 allows.
+
+What memory is in the end is the stricter of what stage 1 and stage 2 say. A driver that uses
+writel() wants Device; one that copies with write-combining stores wants Normal-NC, and its copies
+(memcpy_toio and what compilers make of a memcpy) may be unaligned, which no Device memory takes.
+Stage 2 Normal-NC serves both: the guest's driver knows which it is, and says so in stage 1.
+
+What to look for: with stage 2 Normal-NC, as vfio-pci has it, an unaligned store works exactly where
+stage 1 did not ask for Device, and the guest's own handler gets the fault where it did. With
+stage 2 Device (the same BAR through sysfs) the guest's Normal-NC is overruled: the store faults in
+stage 2, no guest has asked for that, and KVM has nothing to offer but EFAULT.
+
+python -m pyvmm lab shell --kernel lab --device bochs -- \\
+    python3 examples/thread_2024_02_writel_and_wc_copies.py
+"""
+
+import sys
+from pathlib import Path
+
+from pyvmm.arch.translation import MemoryType, Window
+from pyvmm.assigned import AssignedDevice
+from pyvmm.faults import Fix
+from pyvmm.faults.policy import always
+from pyvmm.guest import probe
+from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Op, Outcome, Probe
+from pyvmm.kvm import System
+from pyvmm.lab.inside import tell_stage2
+from pyvmm.lingering import lingering
+from pyvmm.machine import ARGUMENT_BLOCK, Machine
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.negotiate import negotiate
+from pyvmm.probing import VIEWS
+
+BAR_AGAIN = 1 << 36  # GPA of the same BAR's first page, by way of sysfs
+STORES = {"writel": (0x80, 4), "unaligned copy": (0x91, 8)}  # byte of the page, width
+
+
+def through_sysfs(bdf: str) -> Mapping:
+    with Path(f"/sys/bus/pci/devices/{bdf}/resource0").open("r+b", buffering=0) as bar:
+        return Mapping.of_file(bar.fileno(), PAGE_SIZE)
+
+
+def store(machine: Machine, gva: int, width: int) -> str:
+    """Let the guest store zeroes, and tell what came of it."""
+    access = Probe(gva, width, Op.WRITE)
+    block = probe.pack([access])
+    machine.enter(block)
+    outcome = machine.run()
+    [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
+    if answer.outcome is Outcome.NOT_RUN:
+        return str(outcome.ending)
+    if answer.outcome is Outcome.ABORT:
+        return f"a fault in the guest (ESR_EL1 {answer.syndrome:#x})"
+    return "ok"
+
+
+def main(bdf: str) -> None:
+    with (
+        System.open() as system,
+        Machine(system) as machine,
+        AssignedDevice(machine, negotiate(system), bdf) as device,
+        through_sysfs(bdf) as again,
+    ):
+        machine.faults.policy = always(Fix.STOP)
+        bar = device.bars[0]
+        machine.vm.memslots.add(BAR_AGAIN, again)
+        gpas = {"vfio-pci": bar.gpa, "sysfs": BAR_AGAIN}
+        for gpa in gpas.values():
+            for kind, base in VIEWS.items():
+                machine.windows.append(Window(base + gpa, gpa, PAGE_SIZE, kind))
+        page = bar.region.read(0, PAGE_SIZE)
+        for name, gpa in gpas.items():
+            with lingering(machine, VIEWS[MemoryType.DEVICE] + gpa):
+                print(f"the BAR through {name}: stage 2 is {tell_stage2(gpa)}")
+            machine.load(Payload.builtin("probe", machine.arch.NAME))
+            for kind, base in VIEWS.items():
+                for what, (offset, width) in STORES.items():
+                    came = store(machine, base + gpa + offset, width)
+                    print(f"  stage 1 {machine.arch.MEMORY_TYPES[kind]:<12} {what:<14} {came}")
+        bar.region.write(0, page)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""2025-03-11: what KVM has to do before a guest gets cacheable device memory, one after the other.
+
+Without FWB, KVM would have to clean caches through a mapping of its own, which PFNMAP memory has
+not got: so such a memslot works on one machine and not on the other. Three things were asked for:
+tell user space whether it is supported; handle the fault only where user space has bought in;
+report the fault to user space otherwise, so that it can fix things.
+
+What to look for: run it twice, with `--cpu max` (FWB and DIC) and with `--cpu neoverse-n1`
+(neither). On the first, BAR4 is Normal-WB in stage 2, though mapped behind KVM's back. On the
+second, registering it is refused, with a reason (1 and 2). Mapped behind KVM's back it is a bare
+EFAULT, and pyvmm does what the third asks for: it finds out what was accessed and why it failed,
+mends it, and lets the kernel replay.
+
+python -m pyvmm lab shell --kernel lab --device grace --cpu neoverse-n1 -- \\
+    python3 examples/thread_2025_03_11_three_requirements.py
+"""
+
+import sys
+
+from pyvmm.arch.translation import MemoryType
+from pyvmm.assigned import AssignedDevice
+from pyvmm.faults import Fix
+from pyvmm.faults.policy import always
+from pyvmm.kvm import System
+from pyvmm.lab.inside import tell_stage2
+from pyvmm.lingering import lingering
+from pyvmm.machine import Machine
+from pyvmm.negotiate import Report, negotiate
+from pyvmm.probing import VIEWS, windows
+
+CAPABILITY = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
+USEMEM = "BAR4"
+VIEW = VIEWS[MemoryType.WRITE_BACK]
+
+
+def registered(system: System, caps: Report, bdf: str) -> None:
+    """A well-behaved VMM: it maps each BAR, registers it, and hears what KVM thinks of it."""
+    with Machine(system) as machine, AssignedDevice(machine, caps, bdf) as device:
+        machine.windows += windows(device.bars, writable=False)
+        for bar in device.bars:
+            for slot in bar.slots:
+                print(f"   {bar.region.name} {slot.outcome}: {slot.why}")
+                if slot.outcome == "registered":
+                    with lingering(machine, VIEW + bar.gpa):
+                        print(f"   {bar.region.name} stage 2: {tell_stage2(bar.gpa)}")
+
+
+def flipped(system: System, caps: Report, bdf: str, fix: Fix) -> None:
+    """Register anonymous memory, mmap BAR4 over it behind KVM's back, let the guest touch it."""
+    with (
+        Machine(system) as machine,
+        AssignedDevice(machine, caps, bdf, flip={USEMEM}) as device,
+    ):
+        machine.faults.policy = always(fix)
+        machine.windows += windows(device.bars, writable=False)
+        [gpa] = (bar.gpa for bar in device.bars if bar.region.name == USEMEM)
+        with lingering(machine, VIEW + gpa):
+            told = tell_stage2(gpa)
+        for record in machine.faults.records:
+            report = record.fault.report
+            print(f"   {report.errno}, told by {report.source}: {report.access} at GPA {gpa:#x}")
+            print(f"   cause: {record.fault.cause}")
+            print(f"   {record.fix}, {record.outcome}: {record.how}")
+        if not machine.faults.records:
+            print("   no fault")
+        print(f"   {USEMEM} stage 2: {told}")
+
+
+def main(bdf: str) -> None:
+    with System.open() as system:
+        caps = negotiate(system)
+        supported = caps.verdict("cacheable-pfnmap")
+        print(f"1. tell: {CAPABILITY} is {caps.capability(CAPABILITY).value}: {supported.why}")
+        print("2. only where user space has bought in: registering the BARs as they are")
+        registered(system, caps, bdf)
+        for fix in (Fix.REPLAY, Fix.EMULATE):
+            print(f"3. report it otherwise: {USEMEM} comes behind KVM's back, the policy is {fix}")
+            flipped(system, caps, bdf, fix)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
