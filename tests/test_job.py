@@ -1,36 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The main job on the emulated arm64 host's devices; what is right depends on the CPU it has."""
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyvmm.vfio.modes import MODES
+from pyvmm.job import Plan, perform
+from pyvmm.probing import Write
+from pyvmm.report import to_json
+from pyvmm.vfio.modes import AUTO, MODES
 from pyvmm.vfio.sysfs import PciFunction
+from tests.devices import Find
 
-Find = Callable[[str], PciFunction]
 pytestmark = pytest.mark.needs_arch("aarch64")
 
 TYPES = ["device-nGnRE", "normal-nc", "normal-wb"]
 
 
-def pyvmm(*args: str, status: int = 0) -> str:
-    argv = [sys.executable, "-m", "pyvmm", *args]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stderr
-    return done.stdout
-
-
-def run(function: PciFunction, *args: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(pyvmm("--vfio", str(function), "--json", *args))
+def run(
+    function: PciFunction,
+    *others: PciFunction,
+    mode: str = AUTO,
+    writes: Sequence[Write] = (),
+    guest: Path | None = None,
+) -> dict[str, Any]:
+    """Do the job, and give the report as a script would read it."""
+    devices = [str(each) for each in (function, *others)]
+    outcome = perform(Plan(devices, iommu_mode=mode, writes=writes, guest=guest))
+    document: dict[str, Any] = json.loads(json.dumps(to_json(outcome)))
     return document
 
 
@@ -89,16 +94,14 @@ def test_an_emulated_bar_is_no_failure(grace: dict[str, Any]) -> None:
 
 
 def test_the_guest_reads_what_the_device_holds(find: Find) -> None:
-    document = run(find("grace"), "--write", "BAR4+0x1000=0xfeedface")
+    document = run(find("grace"), writes=[Write("BAR4", 0x1000, 0xFEEDFACE)])
     written = [p for p in probes(document, "BAR4") if p["offset"] == 0x1000]
     values = {probe["value"] for probe in written if probe["access"] == "read"}
     assert values == {0xFEEDFACE}
 
 
 def test_a_write_is_undone(find: Find) -> None:
-    run(find("grace"), "--write", "BAR4+0x1000=0xfeedface")
-    document = run(find("grace"), "--write", "BAR4+0x1000=0")
-    assert document["result"] == "ok"
+    run(find("grace"), writes=[Write("BAR4", 0, 0xFEEDFACE)])
     again = run(find("grace"))
     assert {p["value"] for p in probes(again, "BAR4") if p["offset"] == 0} == {0}
 
@@ -107,7 +110,7 @@ def test_a_write_is_undone(find: Find) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_every_device_in_every_mode(find: Find, name: str, mode: str) -> None:
     function = find(name)
-    document = run(function, "--iommu-mode", mode)
+    document = run(function, mode=mode)
     assert document["result"] == "ok"
     assert document["device"]["iommu_mode"] == mode
     assert {probe["result"] for probe in document["probes"]} == {"ok"}
@@ -115,21 +118,23 @@ def test_every_device_in_every_mode(find: Find, name: str, mode: str) -> None:
 
 def test_two_devices_share_a_machine(find: Find) -> None:
     one, other = find("edu"), find("nvme")
-    document = run(one, "--vfio", str(other))
+    document = run(one, other)
     assert [device["bdf"] for device in document["devices"]] == [str(one), str(other)]
     assert document["result"] == "ok"
 
 
-def test_the_report_is_kept_as_well(find: Find, tmp_path: Path) -> None:
+def test_the_command_prints_and_keeps_the_report(find: Find, tmp_path: Path) -> None:
     kept = tmp_path / "report.json"
-    document = run(find("edu"), "--report", str(kept))
-    assert json.loads(kept.read_text()) == document
+    argv = [sys.executable, "-m", "pyvmm", "--vfio", str(find("edu")), "--json"]
+    done = subprocess.run([*argv, "--report", str(kept)], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(kept.read_text()) == json.loads(done.stdout)
 
 
 def test_a_guest_of_the_users_own(find: Find, tmp_path: Path) -> None:
     source = tmp_path / "end.s"
     source.write_text("ldr x2, [x1]\n movz w0, #8\n movk w0, #0x8400, lsl #16\n hvc #0\n")
-    document = run(find("edu"), "--guest", str(source))
+    document = run(find("edu"), guest=source)
     assert (document["result"], document["probes"]) == ("ok", [])
 
 
@@ -156,10 +161,10 @@ def test_a_signal_leaves_the_device_where_it_was(
 def _wait_for_vcpu(pid: int) -> None:
     """Until the process has a vCPU, and so its guest is about to run."""
     for _ in range(600):
-        fds = Path(f"/proc/{pid}/fd")
-        links = (os.readlink(fd) for fd in fds.iterdir()) if fds.exists() else ()
-        if any("kvm-vcpu" in link for link in links):
-            time.sleep(0.2)
-            return
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed while we looked
+                if "kvm-vcpu" in str(fd.readlink()):
+                    time.sleep(0.2)
+                    return
         time.sleep(0.1)
     raise AssertionError("no vCPU came up")
