@@ -213,10 +213,7 @@ def unpack(archives: Sequence[Path], into: Path, *, tell: Tell = lambda what, do
         (into / "usr" / name).mkdir(parents=True, exist_ok=True)
         (into / name).symlink_to(f"usr/{name}")
     for index, archive in enumerate(archives):
-        tell(
-            f"unpacking {len(archives)} packages into {into.name.lstrip('.')}",
-            index / len(archives),
-        )
+        tell(f"unpacking Debian packages ({len(archives)})", index / len(archives))
         # dpkg-deb -x would replace the links just made with directories; tar keeps them.
         with subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE, stderr=subprocess.PIPE

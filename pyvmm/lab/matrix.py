@@ -84,23 +84,22 @@ def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
 def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: a row a CPU and kernel, and what its command has to say.
 
-    Of a report with verdicts that is the ones in which the runs differ, each with its why; of
-    anything else the last line.
+    Of a report with verdicts that is the ones in which the runs differ, and why the first of
+    them is as it is; of anything else the last line.
     """
     verdicts = [_verdicts(cell) for cell in cells]
     names = dict.fromkeys(name for each in verdicts for name in each)
     answers = {name: {each[name][0] for each in verdicts if name in each} for name in names}
-    differing = [name for name in names if len(answers[name]) > 1]
-    shown = differing or list(names)[:1]
+    shown = [name for name in names if len(answers[name]) > 1] or list(names)[:1]
     rows = []
     for cell, each in zip(cells, verdicts, strict=True):
-        if shown and not cell.error:
-            told = [": ".join(each[name]) if name in each else "" for name in shown]
+        if each and not cell.error:
+            told = [each[name][0] for name in shown] + [each[shown[0]][1]]
         else:
             lines = (cell.error or cell.stdout.strip() or cell.stderr.strip()).splitlines()
-            told = [lines[-1] if lines else "", *[""] * (len(shown) - 1)]
+            told = [""] * len(shown) + [lines[-1] if lines else ""]
         rows.append([cell.cpu, cell.kernel, str(cell.status), *told])
-    return ["cpu", "kernel", "status", *(shown or ["output"])], rows
+    return ["cpu", "kernel", "status", *shown, "why" if shown else "output"], rows
 
 
 def markdown(cells: Sequence[Cell]) -> str:
