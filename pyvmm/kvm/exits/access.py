@@ -38,7 +38,7 @@ class Mmio(Exit):
     def decode(cls, shared: memoryview) -> Self:
         gpa, data, size, is_write = _read_mmio(shared)
         if is_write:
-            return cls(gpa, size, True, data & ((1 << 8 * size) - 1))
+            return cls(gpa, size, True, data & ((1 << 8 * min(size, 8)) - 1))
         return cls(gpa, size, False, 0)
 
 

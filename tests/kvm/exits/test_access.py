@@ -59,7 +59,9 @@ def test_an_access_that_nobody_answers(touch: Touch, probe: Probe, exit: Mmio) -
     assert outcome.ending == exit
 
 
-@pytest.mark.parametrize(("size", "value"), [(1, 0x11), (2, 0x2211), (4, 0x44332211), (8, VALUE)])
+@pytest.mark.parametrize(
+    ("size", "value"), [(1, 0x11), (2, 0x2211), (4, 0x44332211), (8, VALUE), (1 << 31, VALUE)]
+)
 def test_mmio_payload(size: int, value: int) -> None:
     data = VALUE.to_bytes(8, "little")
     write = shared(uapi.KVM_EXIT_MMIO, "mmio", phys_addr=0x1000, len=size, is_write=1, data=data)
