@@ -3,9 +3,7 @@
 
 import contextlib
 import os
-import shutil
 import socket
-import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ class Terminal:
     DEVICE = "/dev/hvc0"
 
     def __init__(self) -> None:
-        if not sys.stdin.isatty():
+        if not os.isatty(0):
             raise UsageError("stdin is no terminal: a shell needs one")
 
     def __enter__(self) -> Self:
@@ -61,9 +59,3 @@ def _raw(descriptor: int) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-def size() -> str:
-    """This terminal's size, as ``stty`` takes it."""
-    columns, rows = shutil.get_terminal_size()
-    return f"rows {rows} cols {columns}"

@@ -81,6 +81,9 @@ class Errand:
         data: dict[str, Any] = hook.pytest_report_to_serializable(
             config=self._config, report=report
         )
+        if isinstance(report.longrepr, tuple):  # a skip: file, line and reason
+            file, *rest = report.longrepr
+            data["longrepr"] = (os.path.relpath(file, self._config.rootpath), *rest)
         return data
 
     def _tell(self, event: str, **what: object) -> None:

@@ -168,15 +168,16 @@ class Lab:
         config, option = self._config, self._config.option
         left = self._items[self._items.index(item) :]
         tests = [self._nodeid_there(each) for each in left if _board_of(each) == _board_of(item)]
-        return Boot(
-            self._hosts[board.cpu, board.kernel],
-            tests,
-            root=config.rootpath,
-            ini=config.inipath,
-            options=_carried(vars(option)),
-            timeout=option.lab_timeout,
-            shell=option.lab_shell_on_failure,
-        )
+        with self._uncaptured():
+            return Boot(
+                self._hosts[board.cpu, board.kernel],
+                tests,
+                root=config.rootpath,
+                ini=config.inipath,
+                options=_carried(vars(option)),
+                timeout=option.lab_timeout,
+                shell=option.lab_shell_on_failure,
+            )
 
     def _nodeid_there(self, item: pytest.Item) -> str:
         """A node id without its board."""
@@ -187,20 +188,30 @@ class Lab:
         return f"{head}[{rest}]" if rest else head
 
     def _restored(self, data: dict[str, Any]) -> Any:
-        """A report as it was there, but for what JSON has no word for: a skip's tuple."""
+        """A report as it was there; of a skip, the file here, in a tuple, as JSON has none."""
         if isinstance(data["longrepr"], list):
-            data["longrepr"] = tuple(data["longrepr"])
+            file, *rest = data["longrepr"]
+            data["longrepr"] = (str(self._config.rootpath / file), *rest)
         hook = self._config.hook
         return hook.pytest_report_from_serializable(config=self._config, data=data)
 
     def _shell(self, boot: Boot, text: str) -> None:
         """A shell there, while the test that failed has its fixtures still."""
+        with self._uncaptured():
+            print(f"\n{text}\npyvmm: a shell in the emulated host; the next test follows its exit")
+            boot.attach()
+
+    @contextlib.contextmanager
+    def _uncaptured(self) -> Iterator[None]:
+        """With this process's own stdin and stdout."""
         capture = self._config.pluginmanager.getplugin("capturemanager")
-        if capture:
-            capture.suspend_global_capture(in_=True)
-        print(f"\n{text}\npyvmm: a shell in the emulated host; exit goes on with the next test")
-        boot.attach()
-        if capture:
+        if capture is None:
+            yield
+            return
+        capture.suspend_global_capture(in_=True)
+        try:
+            yield
+        finally:
             capture.resume_global_capture()
 
 

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A capability from scratch: who answers for it, and on which CPUs it is there."""
+
+import errno
+
+import pytest
+
+from pyvmm.kvm import System, Vm
+from pyvmm.negotiate import Report
+from pyvmm.testing import fails
+from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED as CAP
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+
+def test_only_a_vm_answers(kvm: System) -> None:
+    with fails(errno.EINVAL):
+        kvm.check(CAP)
+
+
+def test_it_takes_both_fwb_and_dic(vm: Vm, caps: Report) -> None:
+    assert vm.check(CAP) == (caps.features.fwb and caps.features.dic)  # type: ignore[union-attr]
