@@ -76,6 +76,7 @@ class Run(Event):
     Attributes:
         before: what the VMM had put into ``struct kvm_run``.
         exit: the kind of exit, "mmio"; `payload` are its members, `names` their names.
+        why: why it failed, where that can be told; `cause` is a name to script against.
     """
 
     type: ClassVar[str] = "run"
@@ -87,6 +88,7 @@ class Run(Event):
     before: Values = field(default_factory=dict)
     payload: Values = field(default_factory=dict)
     names: Names = field(default_factory=dict)
+    cause: str = ""
     why: str = ""
     injected: str = ""
 

@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Why something failed in a traced VM, by the same rules that explain pyvmm's own failures."""
 
-import errno
+import errno as errnos
+from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 from pyvmm.errors import PyvmmError
-from pyvmm.ioctl import IoctlError
+from pyvmm.faults.board import Board
+from pyvmm.faults.cause import Case, Cause, explain
+from pyvmm.faults.report import FaultReport
+from pyvmm.ioctl import errno_name
 from pyvmm.kvm import rejection
+from pyvmm.kvm.exits import MemoryFault
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
-from pyvmm.trace.values import Values
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.memory.vma import Vma, vmas
 from pyvmm.trace.vms import TracedSlot, TracedSlots, TracedVm
-from pyvmm.vma import Vma, vmas
+
+UNKNOWN = "unknown"  # `pyvmm.faults.cause` found nothing wrong
 
 
 class Asked:
@@ -40,72 +48,83 @@ class Explainer:
         try:
             with System.open() as system:
                 return system.create_vm()
-        except (PyvmmError, IoctlError):
+        except PyvmmError:
             return None
 
     def rejected(self, vm: TracedVm, slot: TracedSlot, errno: int) -> tuple[str, str]:
         """Why KVM rejected a memslot, as (cause, why)."""
         return rejection.explain(Asked(vm, self._vm), slot, errno, vm.pid)
 
-    def failed_run(self, vm: TracedVm, number: int, exit: str, payload: Values) -> str:
-        """Why ``KVM_RUN`` failed, as far as the memory behind the memslots tells; or "".
+    def fault(self, vm: TracedVm, fault: MemoryFault) -> Cause:
+        """Why KVM could not resolve an access that it tells of."""
+        board = self._board(vm)
+        return explain(
+            Case(
+                FaultReport(
+                    gpa=fault.gpa,
+                    size=fault.size,
+                    access=None,
+                    errno=errno_name(fault.errno) if fault.errno else None,
+                    source="kernel",
+                    exit=fault,
+                ),
+                board,
+            )
+        )
 
-        `number` is the errno.
+    def bare_fault(self, vm: TracedVm) -> Cause:
+        """What could make ``KVM_RUN`` fail with EFAULT and no address.
+
+        The address is the vCPU's to tell, and only its own process may ask it: so the memory
+        behind every memslot is looked at, and the first is named that a guest cannot have.
         """
-        if exit == "memory_fault":
-            gpa = payload["gpa"]
-            hit = [s for s in vm.memslots if isinstance(gpa, int) and s.gpa <= gpa < s.end]
-            if not hit:
-                return "no memslot is there"
-            return _missing(hit[0], vm.pid) or f"slot {hit[0].number} has memory behind it now"
-        if exit == "run_failure" and number == errno.EFAULT:
-            return _bare_fault(vm)
-        return ""
+        for gpa in _doubtful(vm):
+            cause = self.fault(vm, MemoryFault(0, gpa, PAGE_SIZE, errnos.EFAULT))
+            if cause.name != UNKNOWN:
+                why = f"the kernel gave no address; a guest access at GPA {gpa:#x} would fail: "
+                return Cause(cause.name, why + cause.why)
+        why = "the kernel gave no address, and nothing is wrong with the memory behind the memslots"
+        return Cause(UNKNOWN, why)
 
     def close(self) -> None:
         """Close the VM, if there is one."""
-        if "_vm" in self.__dict__ and self._vm:
-            self._vm.close()
+        if own := self.__dict__.pop("_vm", None):
+            own.close()
+
+    def _board(self, vm: TracedVm) -> Board:
+        # The rules ask a VM for its memslots and its capabilities, which `Asked` knows, and a
+        # vCPU, an architecture and a bus only where a traced VM is not explained by them.
+        parts: Any = (Asked(vm, self._vm), None, None, _NoBus())
+        return Board(*parts, vm.pid)
 
 
-def _bare_fault(vm: TracedVm) -> str:
-    """What could make ``KVM_RUN`` fail with EFAULT and no address, among a VM's memslots.
+class _NoBus:
+    """Which devices the VMM emulates is not known."""
 
-    The address is the vCPU's to tell, and only its own process may ask it: so each memslot is
-    looked at, and those named whose memory a guest cannot have as it is now.
-    """
-    suspects = [
-        f"slot {slot.number} (GPA {slot.gpa:#x}): {what}"
-        for slot in vm.memslots
-        if not slot.guest_memfd and (what := _missing(slot, vm.pid))
-    ]
-    if not suspects:
-        return "the kernel gave no address, and every memslot has memory behind it"
-    return f"the kernel gave no address; suspect {'; '.join(suspects)}"
+    def at(self, address: int) -> None:
+        return None
 
 
-def _missing(slot: TracedSlot, pid: int) -> str:
-    """What is wrong with the memory behind a slot; "" where nothing is."""
-    try:
-        found = vmas(slot.hva, slot.size, pid)
-    except OSError:
-        return ""
-    at = slot.hva
-    for vma in found:
-        if vma.start > at:
-            return f"HVA {at:#x} is not mapped"
-        if problem := _problem(vma, slot):
-            return problem
-        at = vma.end
-    return f"HVA {at:#x} is not mapped" if at < slot.hva + slot.size else ""
+def _doubtful(vm: TracedVm) -> Iterator[int]:
+    """GPAs whose memory a guest might not get: where a slot's areas end, or are out of the way."""
+    for slot in vm.memslots:
+        if slot.guest_memfd:
+            continue
+        try:
+            areas = vmas(slot.hva, slot.size, vm.pid)
+        except OSError:  # the process is gone
+            return
+        here = slot.hva
+        for area in areas:
+            if area.start > here:
+                yield slot.gpa + here - slot.hva
+            if _out_of_the_way(area, slot):
+                yield slot.gpa + max(area.start, slot.hva) - slot.hva
+            here = area.end
+        if here < slot.hva + slot.size:
+            yield slot.gpa + here - slot.hva
 
 
-def _problem(vma: Vma, slot: TracedSlot) -> str:
-    where = f"HVA {vma.start:#x}" + (f" ({vma.path})" if vma.path else "")
-    if vma.perms[0] != "r":
-        return f"{where} may not be read ({vma.perms})"
-    if vma.pfnmap:
-        return f"{where} is device memory (PFNMAP), which may be cacheable"
-    if vma.perms[1] != "w" and not slot.readonly:
-        return f"{where} may not be written ({vma.perms}), and the slot is not read-only"
-    return ""
+def _out_of_the_way(area: Vma, slot: TracedSlot) -> bool:
+    needed = "r" if slot.readonly else "rw"
+    return area.pfnmap or not all(letter in area.perms for letter in needed)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyvmm.ioctl import errno_name
+from pyvmm.memory.vma import vmas
 from pyvmm.trace.events import Mapping
 from pyvmm.trace.known import Known
 from pyvmm.trace.tracer import Call, Thread
 from pyvmm.trace.values import Values
-from pyvmm.vma import vmas
 
 MAPPING_CALLS = ("mmap", "munmap", "mprotect", "mremap", "madvise")
 

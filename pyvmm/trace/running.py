@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """``KVM_RUN``, on its way in and out: the one ioctl that comes a hundred thousand times."""
 
+import errno as errnos
 import time
 from dataclasses import dataclass
 
 from pyvmm.ioctl import errno_name
+from pyvmm.kvm.exits import Exit, MemoryFault, RunFailure
 from pyvmm.trace.events import Run
 from pyvmm.trace.known import Known
 from pyvmm.trace.objects import Object
-from pyvmm.trace.runs import RunPage
+from pyvmm.trace.runs import RunPage, members_of
 from pyvmm.trace.tracer import Call, Thread, Verdict
 from pyvmm.trace.values import Values
+from pyvmm.trace.vms import TracedVm
 
 
 @dataclass(slots=True)
@@ -72,10 +75,19 @@ class Running:
         if isinstance(call.note, _Entry):
             event.before, event.injected = call.note.before, call.note.injected
         if page and self._known.detailed:
-            event.payload = page.exit(errno, event.names)
+            ending = page.exit(errno)
+            event.payload = members_of(ending, event.names)
             if errno and not event.injected and (vm := self._known.vm_of(vcpu, pid)):
-                event.why = self._known.explainer.failed_run(vm, errno, event.exit, event.payload)
+                event.cause, event.why = self._why(vm, ending)
         return event
+
+    def _why(self, vm: TracedVm, ending: Exit) -> tuple[str, str]:
+        match ending:
+            case MemoryFault():
+                return self._known.explainer.fault(vm, ending)
+            case RunFailure(errno=errnos.EFAULT):
+                return self._known.explainer.bare_fault(vm)
+        return "", ""
 
 
 def _page(vcpu: Object, pid: int, fd: int) -> RunPage | None:

@@ -60,17 +60,9 @@ class RunPage:
             return _failed(reason, errno)
         return _KINDS.get(reason, f"exit_{reason}")
 
-    def exit(self, errno: int, names: Names) -> Values:
-        """The exit's payload, member by member; puts the names of its numbers into `names`."""
-        shared = self.shared
-        ending = exits.decode_failure(shared, errno) if errno else exits.decode(shared)
-        members: Any = ending
-        values = {f.name: _value(getattr(ending, f.name)) for f in fields(members)}
-        values.pop("errno", None)  # the event has it
-        for name, value in values.items():
-            if isinstance(value, int) and (symbol := symbol_of(f"{ending.kind}.{name}", value)):
-                names[name] = symbol
-        return values
+    def exit(self, errno: int) -> exits.Exit:
+        """The exit that it holds, after a ``KVM_RUN`` that failed with `errno`, or did not (0)."""
+        return exits.decode_failure(self.shared, errno) if errno else exits.decode(self.shared)
 
     def before(self) -> Values:
         """What the VMM has put there for the kernel: the answer to a read, a wish to stop."""
@@ -96,6 +88,17 @@ class RunPage:
         run.memory_fault.size = size
         run.memory_fault.flags = flags
         del run
+
+
+def members_of(ending: exits.Exit, names: Names) -> Values:
+    """An exit's payload, member by member; puts the names of its numbers into `names`."""
+    members: Any = ending
+    values = {f.name: _value(getattr(ending, f.name)) for f in fields(members)}
+    values.pop("errno", None)  # it is the call's
+    for name, value in values.items():
+        if isinstance(value, int) and (symbol := symbol_of(f"{ending.kind}.{name}", value)):
+            names[name] = symbol
+    return values
 
 
 def _failed(reason: int, errno: int) -> str:

@@ -35,12 +35,12 @@ def _flags(prefix: str) -> Symbol:
     return symbol
 
 
-def _ending(suffix: str) -> Symbol:
-    """The value is one of vfio's constants that end with `suffix`."""
+def _ending(suffix: str, prefix: str = "VFIO_") -> Symbol:
+    """The value is one of vfio's constants that begin and end so."""
     found = {
         value: name
         for name, value in vars(vfio).items()
-        if name.endswith(suffix) and type(value) is int
+        if name.startswith(prefix) and name.endswith(suffix) and type(value) is int
     }
     return found.get
 
@@ -113,11 +113,11 @@ SYMBOLS: dict[str, Symbol] = {
     "vfio_iommu_type1_dma_map.flags": _flags("VFIO_DMA_MAP_FLAG_"),
     "vfio_iommu_type1_dma_unmap.flags": _flags("VFIO_DMA_UNMAP_FLAG_"),
     "vfio_irq_info.flags": _flags("VFIO_IRQ_INFO_"),
-    "vfio_irq_info.index": _ending("_IRQ_INDEX"),
+    "vfio_irq_info.index": _ending("_IRQ_INDEX", "VFIO_PCI_"),
     "vfio_irq_set.flags": _flags("VFIO_IRQ_SET_"),
-    "vfio_irq_set.index": _ending("_IRQ_INDEX"),
+    "vfio_irq_set.index": _ending("_IRQ_INDEX", "VFIO_PCI_"),
     "vfio_region_info.flags": _flags("VFIO_REGION_INFO_FLAG_"),
-    "vfio_region_info.index": _ending("_REGION_INDEX"),
+    "vfio_region_info.index": _ending("_REGION_INDEX", "VFIO_PCI_"),
     # Members of an exit's payload, by its kind.
     "memory_fault.flags": _flags("KVM_MEMORY_EXIT_FLAG_"),
     "system_event.type": _one_of("KVM_SYSTEM_EVENT_"),

@@ -148,7 +148,8 @@ def _area(area: Values) -> str:
 
 
 def _marks(why: str, injected: str) -> str:
-    return (f": {why}" if why else "") + (f" [injected: {injected}]" if injected else "")
+    marks = [f": {why}"] if why else []
+    return " ".join([*marks, *([f"[injected: {injected}]"] if injected else [])])
 
 
 def _joined(parts: list[str]) -> str:

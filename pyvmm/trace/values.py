@@ -85,8 +85,8 @@ def _flexible(kind: type[Any]) -> tuple[str, int, Any] | None:
     """The name, offset and element type of a struct's flexible array."""
     for name in reversed(kind.members):
         field = getattr(kind, name)
-        if field.size == 0:
-            return name, field.offset, type(getattr(kind(), name))._type_
+        if field.size == 0 and isinstance(array := getattr(kind(), name), ctypes.Array):
+            return name, field.offset, array._type_
     return None
 
 

@@ -15,6 +15,7 @@ class TracedMemfd:
     size: int
     flags: int
     owner: "TracedVm"
+    closed: bool = False  # whether it was is not followed
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TracedSlot:
     flags: int = 0
     guest_memfd: TracedMemfd | None = None
     guest_memfd_offset: int = 0
+    memory: None = None  # what its VMM knows of the mapping, we do not
 
     @property
     def end(self) -> int:
@@ -38,6 +40,10 @@ class TracedSlot:
     def readonly(self) -> bool:
         """Do guest writes exit as MMIO?"""
         return bool(self.flags & KVM_MEM_READONLY)
+
+    def hva_of(self, gpa: int) -> int:
+        """The host address behind a GPA of this slot."""
+        return self.hva + (gpa - self.gpa)
 
     def touches(self, hva: int, size: int) -> bool:
         """Is any of this HVA range behind the slot?"""
@@ -60,6 +66,10 @@ class TracedSlots:
     def numbered(self, number: int) -> TracedSlot | None:
         """The slot of that number."""
         return self._slots.get(number)
+
+    def at(self, gpa: int) -> TracedSlot | None:
+        """The slot that backs `gpa`."""
+        return next((slot for slot in self if slot.gpa <= gpa < slot.end), None)
 
     def __iter__(self) -> Iterator[TracedSlot]:
         """Every slot, by GPA."""

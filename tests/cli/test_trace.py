@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvmm.trace.events import SCHEMA
+
+TRACE = [sys.executable, "-m", "pyvmm", "trace"]
+ASKS = [sys.executable, "-c", "from pyvmm.kvm import System\nwith System.open(): print('asked')"]
+# Says that it is ready, and goes on asking for as long as it lives.
+FOREVER = """
+import sys, time
+from pyvmm.kvm import System
+system = System.open()
+print("ready", flush=True)
+while True:
+    assert system.api_version() == 12
+    time.sleep(0.01)
+"""
+
+pytestmark = pytest.mark.usefixtures("kvm")
+
+
+def trace(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*TRACE, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_trace_is_on_stderr_and_the_commands_output_its_own() -> None:
+    run = trace("--", *ASKS)
+    assert (run.stdout, run.returncode) == ("asked\n", 0)
+    assert "kvm KVM_GET_API_VERSION = 12" in run.stderr
+
+
+def test_json_is_alone_on_stdout() -> None:
+    run = trace("--json", "--", *ASKS)
+    first, *rest = map(json.loads, run.stdout.splitlines())
+    assert first["schema"] == SCHEMA
+    assert "KVM_GET_API_VERSION" in {event.get("name") for event in rest}
+    assert run.stderr == "asked\n"
+
+
+def test_a_summary_as_json() -> None:
+    run = trace("--summary", "--json", "--", *ASKS)
+    summary = json.loads(run.stdout)
+    assert [(i["name"], i["calls"]) for i in summary["ioctls"]] == [("KVM_GET_API_VERSION", 1)]
+
+
+@pytest.mark.parametrize("code", [0, 3, 255])
+def test_the_commands_status_is_passed_on(code: int) -> None:
+    assert trace("--summary", "--", "sh", "-c", f"exit {code}").returncode == code
+
+
+def test_a_signal_that_kills_the_command_is_said() -> None:
+    run = trace("--summary", "--", "sh", "-c", "kill -SEGV $$")
+    assert run.returncode == 128 + signal.SIGSEGV
+    assert "the command was killed by signal 11" in run.stderr
+
+
+def test_recorded_shown_and_compared(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert trace("--record", one, "--", *ASKS).stderr == ""
+    scenario = tmp_path / "kernel.toml"
+    scenario.write_text('inject = ["ioctl:KVM_GET_API_VERSION:return=13"]')
+    run = trace("--record", other, "--scenario", scenario, "--", *ASKS)
+    assert "speaks KVM API 13" in run.stderr
+    shown = trace("show", one, "--ioctl", "KVM_GET_*").stdout.splitlines()
+    assert [text.split(" kvm ")[1] for text in shown] == ["KVM_GET_API_VERSION = 12"]
+    assert "1 injected" in trace("show", other, "--summary").stdout
+    assert trace("diff", one, one).returncode == 0
+    found = trace("diff", one, other)
+    assert found.returncode == 1
+    assert "+ KVM_GET_API_VERSION = 13 [injected]" in found.stdout
+    assert json.loads(trace("diff", "--json", one, other).stdout)["changes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "give either a command after --, or -p PID"),
+        (["-p", "1", "--", "true"], 2, "give either a command"),
+        (["-p", "4194305"], 2, "there is no process 4194305"),
+        (["--", "/no/such/program"], 2, "cannot run /no/such/program: No such file"),
+        (["--inject", "nonsense", "--", "true"], 2, "no rule to inject"),
+        (["--address", "there", "--", "true"], 2, "an address is"),
+        (["-o", "/no/such/folder/file", "--", "true"], 2, "cannot write"),
+        (["show", "/no/such/file"], 2, "cannot read"),
+        (["diff", "/no/such/file", "/no/such/file"], 2, "cannot read"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], status: int, message: str) -> None:
+    run = trace(*arguments)
+    assert run.returncode == status
+    assert run.stderr.startswith("pyvmm: error: ")
+    assert message in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def tracing() -> Iterator["subprocess.Popen[str]"]:
+    """A trace of a program that goes on for ever, which says first that it is ready."""
+    process = subprocess.Popen(
+        [*TRACE, "--summary", "--", sys.executable, "-c", FOREVER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+
+
+def child_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_an_interrupted_trace_leaves_the_command_running(
+    tracing: "subprocess.Popen[str]", number: int, status: int
+) -> None:
+    command = child_of(child_of(tracing.pid))
+    time.sleep(0.2)
+    tracing.send_signal(number)
+    assert tracing.stderr
+    assert tracing.wait(30) == status
+    try:
+        time.sleep(0.5)  # some fifty ioctls, each of which would fail without a tracer
+        state = Path(f"/proc/{command}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        assert state in "SR"
+    finally:
+        os.kill(command, signal.SIGKILL)
+    assert "KVM_GET_API_VERSION (system)" in tracing.stderr.read()
+
+
+def test_attaching_and_leaving() -> None:
+    process = subprocess.Popen([sys.executable, "-c", FOREVER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        process.stdout.readline()
+        tracing = subprocess.Popen(
+            [*TRACE, "--summary", "-p", str(process.pid)], stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(2)
+        tracing.send_signal(signal.SIGINT)
+        _, text = tracing.communicate(timeout=30)
+        assert tracing.returncode == 130
+        assert "KVM_GET_API_VERSION (system)" in text
+        time.sleep(0.2)
+        assert process.poll() is None
+        assert "TracerPid:\t0" in Path(f"/proc/{process.pid}/status").read_text()
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from pyvmm.kvm.exits import MemoryFault
+from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.trace.events import Ioctl, Run
+from pyvmm.trace.explain import UNKNOWN, Explainer
+from pyvmm.trace.vms import TracedSlot, TracedVm
+from pyvmm.uapi.kvm import KVM_MEM_READONLY
+from tests.trace.conftest import Traces
+
+REFUSED = """
+    with System.open() as system, system.create_vm() as vm, Mapping.anonymous(1 << 20) as ram:
+        vm.memslots.add(0, ram)
+        try:
+            vm.memslots.{add}
+        except IoctlError as error:
+            os.write(2, f"{{error.cause}}|{{error.why}}".encode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("add", "cause"),
+    [
+        pytest.param("add(0x1000, ram)", "overlap", id="overlap"),
+        pytest.param("add(1 << 30, ram, size=100)", "size-unaligned", id="size"),
+        pytest.param("add(0x123, ram)", "gpa-unaligned", id="GPA"),
+        pytest.param("add(1 << 30, ram, number=0x7fff)", "slot-number", id="number"),
+        pytest.param("add(1 << 30, ram, number=0, size=4096)", "changed-in-place", id="resized"),
+    ],
+)
+def test_a_refused_memslot_is_explained_as_pyvmm_does(
+    trace: Traces, capfd: pytest.CaptureFixture[str], add: str, cause: str
+) -> None:
+    events = trace(REFUSED.format(add=add))
+    own = capfd.readouterr().err
+    [refused] = [
+        e for e in events if isinstance(e, Ioctl) and e.name.startswith("KVM_SET_USER") and e.errno
+    ]
+    assert refused.cause == cause
+    assert f"{refused.cause}|{refused.why}" == own
+
+
+@pytest.fixture
+def explainer(kvm: object) -> Iterator[Explainer]:
+    explainer = Explainer()
+    yield explainer
+    explainer.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[Mapping]:
+    with Mapping.anonymous(4 * PAGE_SIZE) as memory:
+        yield memory
+
+
+def traced(memory: Mapping, flags: int = 0) -> TracedVm:
+    """A VM of this process, as a trace would know it, with `memory` at GPA 1 MiB."""
+    vm = TracedVm("vm1", os.getpid())
+    vm.memslots.set(TracedSlot(3, 0x10_0000, memory.size, memory.hva, flags))
+    return vm
+
+
+def test_memory_that_is_there_is_not_blamed(explainer: Explainer, memory: Mapping) -> None:
+    assert explainer.bare_fault(traced(memory)).name == UNKNOWN
+
+
+def test_a_hole_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
+    memory.unmap(at=2 * PAGE_SIZE, size=PAGE_SIZE)
+    cause = explainer.bare_fault(traced(memory))
+    assert cause.name == "hva-unmapped"
+    assert f"GPA {0x10_0000 + 2 * PAGE_SIZE:#x}" in cause.why
+    assert "slot 3" in cause.why
+
+
+def test_memory_that_may_not_be_read(explainer: Explainer, memory: Mapping) -> None:
+    memory.protect(NONE, at=0, size=PAGE_SIZE)
+    assert explainer.bare_fault(traced(memory)).name == "hva-no-access"
+
+
+def test_a_read_only_slot_may_be_read_only(explainer: Explainer, memory: Mapping) -> None:
+    memory.protect(READ)
+    assert explainer.bare_fault(traced(memory, KVM_MEM_READONLY)).name == UNKNOWN
+
+
+def test_a_fault_outside_every_memslot(explainer: Explainer, memory: Mapping) -> None:
+    cause = explainer.fault(traced(memory), MemoryFault(0, 0x5000_0000, PAGE_SIZE, 14))
+    assert cause.name == "outside-memslots"
+
+
+def test_a_process_that_is_gone(explainer: Explainer) -> None:
+    vm = TracedVm("vm1", 2**22 + 1)
+    vm.memslots.set(TracedSlot(0, 0, PAGE_SIZE, 0x1000))
+    assert explainer.bare_fault(vm).name == UNKNOWN
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_bare_fault_of_a_traced_vmm(trace: Traces) -> None:
+    """The kernel's own: the memory is unmapped before the guest's first instruction."""
+    events = trace(
+        """
+        from tests.bench._exits_vmm import ready
+        with ready(10) as machine:
+            machine.ram.unmap(at=0x200000, size=PAGE_SIZE)
+            machine.vcpu.run()
+        """
+    )
+    [run] = [e for e in events if isinstance(e, Run)]
+    assert (run.errno, run.exit, run.cause) == ("EFAULT", "run_failure", "hva-unmapped")

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import errno
+
+import pytest
+
+from pyvmm.errors import UsageError
+from pyvmm.trace.events import Ioctl, Run
+from pyvmm.trace.inject import Rule, parse
+from pyvmm.uapi.kvm import KVM_CAP_READONLY_MEM
+from tests.trace.conftest import Traces
+
+MEMSLOT = "KVM_SET_USER_MEMORY_REGION"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "cap:KVM_CAP_READONLY_MEM=0",
+            {
+                "ioctl": "KVM_CHECK_EXTENSION",
+                "where": (("argument", str(KVM_CAP_READONLY_MEM)),),
+                "result": 0,
+            },
+        ),
+        (
+            f"ioctl:{MEMSLOT} where guest_phys_addr=0x1000 and slot=1:errno=EINVAL",
+            {
+                "ioctl": MEMSLOT,
+                "where": (("guest_phys_addr", "0x1000"), ("slot", "1")),
+                "result": -errno.EINVAL,
+            },
+        ),
+        ("ioctl:KVM_IRQFD:delay=5ms after=3", {"delay": 0.005, "after": 3, "times": None}),
+        ("ioctl:KVM_IRQFD:return=0", {"result": 0}),
+        ("run:errno=EHWPOISON after=100", {"result": -133, "after": 100, "times": 1}),
+        ("run:delay=1s vcpu=2", {"delay": 1.0, "vcpu": 2, "times": None}),
+        (
+            "run:memory_fault gpa=0x40000000 size=0x2000 flags=8 times=3",
+            {"fault": (0x4000_0000, 0x2000, 8), "result": -errno.EFAULT, "times": 3},
+        ),
+        ("run:memory_fault gpa=4096", {"fault": (4096, 0x1000, 0), "times": 1}),
+    ],
+)
+def test_a_rule_is_understood(text: str, expected: dict[str, object]) -> None:
+    rule = parse(text)
+    assert {name: getattr(rule, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no rule to inject"),
+        ("cap:KVM_CAP_NONSENSE=0", "no KVM_CAP_NONSENSE"),
+        ("cap:KVM_CAP_HLT=lots", "'lots' is no number"),
+        ("ioctl:KVM_NONSENSE:errno=EINVAL", "no ioctl KVM_NONSENSE"),
+        ("ioctl:KVM_IRQFD:errno=EWHAT", "no error EWHAT"),
+        ("ioctl:KVM_IRQFD:explode=1", "an action is errno=, return= or delay="),
+        ("ioctl:KVM_IRQFD where gsi:errno=EINVAL", "a condition is MEMBER=VALUE"),
+        ("ioctl:KVM_IRQFD:delay=5", "with us, ms or s"),
+        ("ioctl:KVM_IRQFD:errno=EINVAL before=5", "not before="),
+        ("run:memory_fault size=4096", "needs gpa="),
+    ],
+)
+def test_a_bad_rule_says_why(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(text)
+
+
+def test_after_and_times_count_what_matches() -> None:
+    rule = Rule("", "KVM_IRQFD", where=(("gsi", "5"),), after=2, times=3)
+    acted = [rule.acts({"gsi": gsi}, {}) for gsi in (5, 9, 5, 5, 9, 5, 5, 5)]
+    assert acted == [False, False, False, True, False, True, True, False]
+
+
+def test_a_condition_takes_the_headers_names() -> None:
+    rule = parse("ioctl:KVM_CREATE_DEVICE where type=KVM_DEV_TYPE_VFIO:errno=ENODEV")
+    assert rule.acts({"type": 4}, {"type": "KVM_DEV_TYPE_VFIO"})
+
+
+def test_a_capability_is_taken_away_and_marked(trace: Traces) -> None:
+    rule = "cap:KVM_CAP_READONLY_MEM=0"
+    events = trace(
+        """
+        with System.open() as system:
+            sys.exit(system.check(uapi.KVM_CAP_READONLY_MEM) or not system.check(0))
+        """,
+        rule,
+    )
+    injected = [e for e in events if isinstance(e, Ioctl) and e.injected]
+    assert [(e.result, e.injected) for e in injected] == [(0, rule)]
+
+
+def test_one_memslot_is_refused_by_its_address(trace: Traces) -> None:
+    trace(
+        """
+        with System.open() as system, system.create_vm() as vm, Mapping.anonymous(1 << 20) as ram:
+            vm.memslots.add(0, ram)
+            try:
+                vm.memslots.add(1 << 30, ram)
+            except IoctlError as error:
+                sys.exit(error.errno != 28)
+        sys.exit(1)
+        """,
+        f"ioctl:{MEMSLOT} where guest_phys_addr=0x40000000:errno=ENOSPC",
+    )
+
+
+RUNS = """
+    import time
+    from pyvmm.kvm.exits import Halt, MemoryFault, RunFailure
+    from tests.bench._exits_vmm import ready
+    with ready(1000) as machine:
+        start = time.monotonic()
+        outcome = machine.run()
+        took = time.monotonic() - start
+        records = machine.faults.records
+"""
+
+
+def test_a_memory_fault_is_answered_as_the_kernels_would_be(trace: Traces) -> None:
+    """pyvmm's own fault path gets it, finds nothing wrong, and runs the guest again."""
+    events = trace(
+        RUNS
+        + """
+    [record] = records
+    assert record.fault.report.exit == MemoryFault(8, 0x40200000, 0x1000, 14)
+    assert (record.fault.region, record.fix, record.outcome) == ("RAM", "replay", "resolved")
+    assert outcome.ending == Halt() and outcome.exits["memory_fault"] == 1
+        """,
+        "run:memory_fault gpa=0x40200000 size=0x1000 flags=8 after=100",
+    )
+    runs = [e for e in events if isinstance(e, Run)]
+    [fault] = [e for e in runs if e.exit == "memory_fault"]
+    assert runs.index(fault) == 100
+    assert (fault.errno, fault.payload, fault.why) == (
+        "EFAULT",
+        {"flags": 8, "gpa": 0x4020_0000, "size": 0x1000},
+        "",
+    )
+    assert fault.names == {"flags": "KVM_MEMORY_EXIT_FLAG_PRIVATE"}
+
+
+def test_a_bare_fault(trace: Traces) -> None:
+    events = trace(
+        RUNS + "    assert records[0].fault.report.exit == RunFailure(14)",
+        "run:errno=EFAULT after=100",
+    )
+    assert [e.exit for e in events if isinstance(e, Run) and e.injected] == ["run_failure"]
+
+
+def test_a_delayed_run(trace: Traces) -> None:
+    trace(RUNS + "    assert took >= 0.2, took", "run:delay=20ms after=5 times=10")
+
+
+def test_only_one_vcpu(trace: Traces) -> None:
+    trace(RUNS + "    assert not records", "run:errno=EFAULT vcpu=1")

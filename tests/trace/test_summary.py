@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pyvmm.trace.events import Event, Run
+from pyvmm.trace.record import Recording
+from pyvmm.trace.summary import Summary
+from tests.trace.conftest import Traces
+
+VMM = [sys.executable, "-m", "tests.bench._exits_vmm", "500"]
+# Boots a BIOS that finds nothing to boot, and ends with the guest's reset.
+QEMU = [
+    *("qemu-system-x86_64", "-accel", "kvm", "-machine", "pc", "-m", "64", "-nodefaults"),
+    *("-display", "none", "-no-reboot", "-boot", "reboot-timeout=0"),
+]
+# How often these come depends on when timers and interrupts do.
+TIMED = {"KVM_RUN", "KVM_IRQ_LINE_STATUS", "KVM_IRQ_LINE", "KVM_GET_CLOCK", "KVM_SET_CLOCK"}
+
+
+def traced(command: list[str], file: Path) -> Summary:
+    """The summary of a command that is traced to its end."""
+    trace = [sys.executable, "-m", "pyvmm", "trace", "--record", str(file), "--"]
+    subprocess.run([*trace, *command], check=True, capture_output=True, timeout=120)
+    summary = Summary()
+    for event in Recording.open(file):
+        summary.take(event)
+    return summary
+
+
+def straced(command: list[str], file: Path) -> Counter[str]:
+    """What strace counts, by the name of the ioctl."""
+    strace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=ioctl", "-o", str(file)]
+    subprocess.run([*strace, *command], check=True, capture_output=True, timeout=120)
+    return Counter(re.findall(r" ioctl\(\d+, (KVM_\w+)", file.read_text()))
+
+
+def by_name(summary: Summary) -> Counter[str]:
+    counts = Counter[str]()
+    for (_, name), count in summary.ioctls.items():
+        counts[name] += count.calls
+    return counts
+
+
+@pytest.fixture
+def strace(kvm: object) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("needs strace: apt install strace")
+
+
+@pytest.mark.usefixtures("strace")
+def test_pyvmm_is_counted_as_strace_counts_it(tmp_path: Path) -> None:
+    ours, theirs = by_name(traced(VMM, tmp_path / "a")), straced(VMM, tmp_path / "b")
+    assert ours["KVM_RUN"] > 500
+    assert ours == theirs
+
+
+@pytest.mark.usefixtures("strace")
+@pytest.mark.needs_arch("x86_64")
+def test_qemu_is_counted_as_strace_counts_it(tmp_path: Path) -> None:
+    if not shutil.which(QEMU[0]):
+        pytest.skip("needs QEMU: apt install qemu-system-x86 seabios")
+    summary = traced(QEMU, tmp_path / "a")
+    ours, theirs = by_name(summary), straced(QEMU, tmp_path / "b")
+    assert {"KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_SET_USER_MEMORY_REGION"} <= ours.keys()
+    assert ours.keys() == theirs.keys()
+    assert {n: c for n, c in ours.items() if n not in TIMED} == {
+        n: c for n, c in theirs.items() if n not in TIMED
+    }
+    assert summary.exits["io"].calls > 100
+    [slots] = summary.slots.values()
+    assert any(slot["flags"] == "KVM_MEM_READONLY" for slot in slots.values())
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_a_capability_that_is_gone_changes_qemus_path(tmp_path: Path, kvm: object) -> None:
+    if not shutil.which(QEMU[0]):
+        pytest.skip("needs QEMU: apt install qemu-system-x86 seabios")
+    trace = [sys.executable, "-m", "pyvmm", "trace"]
+    for name, rules in (("a", []), ("b", ["--inject", "cap:KVM_CAP_READONLY_MEM=0"])):
+        file = str(tmp_path / name)
+        subprocess.run(
+            [*trace, "--record", file, *rules, "--", *QEMU], capture_output=True, timeout=120
+        )
+    found = subprocess.run(
+        [*trace, "diff", str(tmp_path / "a"), str(tmp_path / "b")], capture_output=True, text=True
+    )
+    assert found.returncode == 1
+    assert "+ KVM_CHECK_EXTENSION KVM_CAP_READONLY_MEM = 0 [injected]" in found.stdout
+    gone = [text for text in found.stdout.splitlines() if text.startswith("- ")]
+    assert any("flags=KVM_MEM_READONLY guest_phys_addr=0xfffc0000" in text for text in gone)
+
+
+def test_counting_alone_counts_the_same(trace: Traces) -> None:
+    program = """
+        from tests.bench._exits_vmm import ready
+        with ready(50) as machine:
+            machine.run()
+    """
+    detailed, counted = Summary(), Summary()
+    for summary, full in ((detailed, True), (counted, False)):
+        for event in trace(program, detailed=full, mappings=full):
+            summary.take(event)
+    assert {k: c.calls for k, c in counted.ioctls.items()} == {
+        k: c.calls for k, c in detailed.ioctls.items()
+    }
+    assert {k: c.calls for k, c in counted.exits.items()} == {
+        k: c.calls for k, c in detailed.exits.items()
+    }
+    assert [s["gpa"] for s in counted.slots["vm1"].values()] == [0x4000_0000]
+
+
+def run(exit: str, errno: str | None = None, injected: str = "") -> Event:
+    return Run(0, 1, 1, 5, "vm1/vcpu0", exit, 0.5, errno, injected=injected)
+
+
+def test_runs_are_the_sum_of_exits() -> None:
+    summary = Summary()
+    for event in (run("io"), run("io"), run("intr", "EINTR"), run("run_failure", "EFAULT", "r")):
+        summary.take(event)
+    runs = summary.ioctls["vcpu", "KVM_RUN"]
+    assert (runs.calls, runs.errors, runs.injected, runs.seconds) == (
+        4,
+        {"EINTR": 1, "EFAULT": 1},
+        1,
+        2.0,
+    )
+
+
+def test_its_size_does_not_grow_with_the_trace() -> None:
+    summary = Summary()
+    for _ in range(10_000):
+        summary.take(run("io"))
+    assert len(summary.exits) == len(summary.ioctls) == 1
