@@ -25,13 +25,13 @@ from pyvmm.assigned import AssignedDevice
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
+from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.lingering import lingering
+from pyvmm.machine.lingering import lingering
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
 from pyvmm.negotiate import negotiate
-from pyvmm.probing import VIEWS, windows
 
 WORD, OFFSET = 0xFEEDFACE, 0x40
 RTC_GPA = 1 << 36

@@ -21,13 +21,13 @@ from pyvmm.assigned import AssignedDevice
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Probe
+from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.lingering import lingering
+from pyvmm.machine.lingering import lingering
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.negotiate import negotiate
-from pyvmm.probing import VIEWS, windows
 
 UNALIGNED = 1  # byte of the page
 MIND = [

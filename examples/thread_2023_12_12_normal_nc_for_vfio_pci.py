@@ -23,11 +23,11 @@ from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.assigned import AssignedDevice
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.lingering import lingering
+from pyvmm.machine.lingering import lingering
 from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
+from pyvmm.memory.vma import vmas
 from pyvmm.negotiate import negotiate
-from pyvmm.vma import vmas
 
 ELSEWHERE = 1 << 36  # GPA of the first of the other memslots, above the BARs
 

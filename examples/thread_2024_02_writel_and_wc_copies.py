@@ -25,13 +25,13 @@ from pyvmm.faults.policy import always
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Outcome, Probe
+from pyvmm.job.probing import VIEWS
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.lingering import lingering
+from pyvmm.machine.lingering import lingering
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.negotiate import negotiate
-from pyvmm.probing import VIEWS
 
 BAR_AGAIN = 1 << 36  # GPA of the same BAR's first page, by way of sysfs
 STORES = {"writel": (0x80, 4), "unaligned copy": (0x91, 8)}  # byte of the page, width

@@ -22,12 +22,12 @@ from pyvmm.arch.translation import MemoryType
 from pyvmm.assigned import AssignedDevice
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
+from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.lingering import lingering
+from pyvmm.machine.lingering import lingering
 from pyvmm.machine import Machine
 from pyvmm.negotiate import Report, negotiate
-from pyvmm.probing import VIEWS, windows
 
 CAPABILITY = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
 USEMEM = "BAR4"

@@ -6,7 +6,7 @@ from pyvmm.vfio.regions import Region, RegionError
 
 
 class RegionBacking:
-    """`pyvmm.memory.Backing`: a vfio region, whose offsets are those of its mapping."""
+    """`pyvmm.memory.mapping.Backing`: a vfio region, whose offsets are those of its mapping."""
 
     def __init__(self, region: Region, config: ConfigSpace) -> None:
         self.name = region.name

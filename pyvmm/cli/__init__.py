@@ -17,8 +17,10 @@ from pyvmm.errors import PyvmmError, Status, UsageError
 COMMANDS = {
     "run": "the main job, named: run --vfio BDF is --vfio BDF",
     "caps": "what this kernel and CPU offer a VMM, and why the rest is missing",
+    "explain": "why an ioctl of another VMM failed, and what KVM makes of its memory",
     "trace": "see and bend what any VMM says to KVM, vfio and iommufd",
     "lab": "an emulated arm64 host with real KVM, vfio and SMMU: set it up, run commands in it",
+    "provoke": "every fault that pyvmm can name: what this kernel tells of it, and what helps",
     "uapi": "how two kernels' headers differ, and what they say about one name",
 }
 

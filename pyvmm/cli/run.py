@@ -12,9 +12,9 @@ from pyvmm.cli.caps import print_verdicts
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.faults import policy
 from pyvmm.job import JobOutcome, Plan, perform
+from pyvmm.job.probing import Probed, Write
+from pyvmm.job.report import result_of, to_json
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.probing import Probed, Write
-from pyvmm.report import result_of, to_json
 from pyvmm.vfio.modes import AUTO, MODES
 
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")

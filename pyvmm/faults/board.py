@@ -8,25 +8,25 @@ from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm import Vm
 from pyvmm.memory import PAGE_SIZE, Backing
-from pyvmm.peek import peek, poke
+from pyvmm.memory.peek import peek, poke
 
 
 class BusDevice(Protocol):
-    """`pyvmm.bus.Device`."""
+    """`pyvmm.machine.bus.Device`."""
 
     def read(self, offset: int, size: int) -> int: ...
     def write(self, offset: int, size: int, value: int) -> None: ...
 
 
 class Attachment(Protocol):
-    """`pyvmm.bus.Attachment`."""
+    """`pyvmm.machine.bus.Attachment`."""
 
     @property
     def device(self) -> BusDevice: ...
 
 
 class Bus(Protocol):
-    """`pyvmm.bus.Bus`."""
+    """`pyvmm.machine.bus.Bus`."""
 
     def attach(self, start: int, size: int, device: BusDevice) -> None: ...
     def at(self, address: int) -> "Attachment | None": ...
@@ -35,7 +35,7 @@ class Bus(Protocol):
 
 
 class Board(NamedTuple):
-    """The parts of a `pyvmm.machine.Machine` that faults concern; `mmio` is its bus of GPAs.
+    """The parts of a `pyvmm.machine.board.Machine` that faults concern; `mmio` is its bus of GPAs.
 
     `pid` is the process whose VM it is, where that is not this one (see `pyvmm.trace.explain`).
     """

@@ -10,11 +10,11 @@ from pyvmm.faults.board import Board, page_of
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.memslots import Memslot
 from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE, Backing
-from pyvmm.peek import peek
-from pyvmm.placements import Placement
-from pyvmm.procmap import Area, at_or_after
+from pyvmm.memory.peek import peek
+from pyvmm.memory.placements import Placement
+from pyvmm.memory.procmap import Area, at_or_after
+from pyvmm.memory.vma import Vma, vmas
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_CAP_ARM_VM_IPA_SIZE
-from pyvmm.vma import Vma, vmas
 
 
 class Evidence:

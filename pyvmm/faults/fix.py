@@ -10,7 +10,7 @@ from pyvmm.faults.evidence import Evidence
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.kvm.memslots import Memslot
 from pyvmm.memory import PAGE_SIZE, Backing, Mapping
-from pyvmm.peek import peek, poke
+from pyvmm.memory.peek import peek, poke
 from pyvmm.uapi.kvm import (
     KVM_MEMORY_ATTRIBUTE_PRIVATE,
     KVM_MEMORY_EXIT_FLAG_PRIVATE,

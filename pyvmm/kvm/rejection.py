@@ -18,6 +18,7 @@ from pyvmm.arch.x86_64.limits import gpa_bits
 from pyvmm.ioctl import IoctlError, errno_name
 from pyvmm.kvm.registry import Registry, Slot
 from pyvmm.memory import PAGE_SIZE, can_hold
+from pyvmm.memory.vma import Vma, vmas
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_MMAP,
     KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
@@ -29,7 +30,6 @@ from pyvmm.uapi.kvm import (
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
 )
-from pyvmm.vma import Vma, vmas
 
 CACHEABLE_PFNMAP = "cacheable-pfnmap-unsupported"
 
@@ -74,7 +74,7 @@ def explain(vm: Registry, slot: Slot, number: int, pid: int | str = "self") -> t
     `number` is the kernel's errno, and `pid` the process whose VM it is.
     """
     request = Request(vm, slot, pid)
-    for cause, code, rule in _RULES:
+    for cause, code, rule in RULES:
         if code == number and (why := next(rule(request), None)):
             return cause, why
     return "unknown", f"it breaks no rule that pyvmm knows of, and got {errno_name(number)}"
@@ -237,7 +237,7 @@ def _beyond_guest_addresses(r: Request) -> Iterator[str]:
         )
 
 
-_RULES: tuple[tuple[str, int, Rule], ...] = (
+RULES: tuple[tuple[str, int, Rule], ...] = (
     ("slot-number", errno.EINVAL, _slot_number),
     ("flags", errno.EINVAL, _flags),
     ("size-unaligned", errno.EINVAL, _size_unaligned),

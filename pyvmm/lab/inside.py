@@ -20,7 +20,7 @@ _PORTS = Path("/sys/class/virtio-ports")
 def stage2(ipa: int) -> Stage2:
     """What stage 2 makes of `ipa` (in bytes), for the vCPU that is in its guest at this moment.
 
-    So let one thread run a guest that stays in it, and ask from another: `pyvmm.lingering`.
+    So let one thread run a guest that stays in it, and ask from another: `pyvmm.machine.lingering`.
     Raises `LackingError` outside the lab, `PyvmmError` where it can't be told.
     """
     answer = json.loads(_ask(f"stage2 {ipa:#x}"))

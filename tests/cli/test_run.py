@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the main job's command line takes and refuses; what it does is tested in tests/test_job.py."""
+"""What the main job's command line takes and refuses; tests/job has what it does."""
 
 import subprocess
 import sys

@@ -11,7 +11,7 @@ from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Answer, Probe, answers, pack
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.run import Outcome
+from pyvmm.machine.run import Outcome
 from tests.kvm.places import DEVICE_GPA, MEMORY_GPA, WINDOW
 
 Touch = Callable[..., tuple[Outcome, list[Answer]]]

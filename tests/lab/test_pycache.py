@@ -9,7 +9,7 @@ import pytest
 
 from pyvmm.lab import cache, pycache
 
-CHECKOUT = Path("/somewhere")
+SHARES = {"/checkout": Path("/somewhere")}
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +34,18 @@ def _kept() -> list[str]:
 
 def test_compiled_python_is_kept_and_given_to_the_next_run() -> None:
     # Several archives one after the other, as xargs makes them.
-    pycache.keep(_tar("./usr/one.pyc") + _tar("./two.pyc"), CHECKOUT)
-    store = pycache.store(CHECKOUT)
+    pycache.keep(_tar("./usr/one.pyc") + _tar("./two.bin"), SHARES)
+    store = pycache.store(None)
     assert (store / "usr/one.pyc").read_bytes() == b"code"
-    archive = pycache.archive(CHECKOUT)
+    archive = pycache.archive(SHARES)
     assert b"pycache/usr/one.pyc" in archive
-    assert b"pycache/two.pyc" in archive
+    assert b"pycache/two.bin" in archive
+
+
+def test_what_was_compiled_of_a_share_is_kept_for_that_alone() -> None:
+    pycache.keep(_tar("./checkout/one.pyc"), SHARES)
+    assert b"pycache/checkout/one.pyc" in pycache.archive(SHARES)
+    assert b"one.pyc" not in pycache.archive({"/checkout": Path("/elsewhere")})
 
 
 @pytest.mark.parametrize(
@@ -57,10 +63,10 @@ def test_compiled_python_is_kept_and_given_to_the_next_run() -> None:
     ids=["above", "source", "symlink", "hardlink", "device", "cut", "garbage", "nothing"],
 )
 def test_what_a_guest_may_not_leave(sent: bytes) -> None:
-    pycache.keep(sent, CHECKOUT)
+    pycache.keep(sent, SHARES)
     assert _kept() == []
 
 
 def test_absolute_name_stays_below_the_store() -> None:
-    pycache.keep(_tar("/etc/one.pyc"), CHECKOUT)
-    assert (pycache.store(CHECKOUT) / "etc/one.pyc").exists()
+    pycache.keep(_tar("/etc/one.pyc"), SHARES)
+    assert (pycache.store(None) / "etc/one.pyc").exists()

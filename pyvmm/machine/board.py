@@ -17,8 +17,6 @@ from typing import BinaryIO, Self
 
 from pyvmm.arch.native import native
 from pyvmm.arch.translation import MemoryType, Translation, Window, identity
-from pyvmm.bus import Bus
-from pyvmm.console import Console
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultHandler, ask_for_syndromes, poison
 from pyvmm.faults.board import Board
@@ -26,8 +24,10 @@ from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Io, Mmio
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vfio_files import VfioFiles
-from pyvmm.memory import Mapping
-from pyvmm.run import Handlers, Outcome, answer_mmio, answer_ports, run
+from pyvmm.machine.bus import Bus
+from pyvmm.machine.console import Console
+from pyvmm.machine.run import Handlers, Outcome, answer_mmio, answer_ports, run
+from pyvmm.memory.mapping import Mapping
 
 RAM_BASE = 0x4000_0000
 ARGUMENT_BLOCK = 0x4010_0000

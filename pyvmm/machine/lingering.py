@@ -10,7 +10,7 @@ from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Interrupted
 from pyvmm.machine import Machine
-from pyvmm.run import Outcome
+from pyvmm.machine.run import Outcome
 
 _FOREVER = (1 << 63) - 1
 

@@ -12,7 +12,7 @@ import os
 from types import TracebackType
 from typing import Protocol, Self
 
-from pyvmm.placements import Placement, Placements
+from pyvmm.memory.placements import Placement, Placements
 
 PAGE_SIZE = mmap.PAGESIZE
 

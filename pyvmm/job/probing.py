@@ -17,8 +17,8 @@ from pyvmm.errors import UsageError
 from pyvmm.guest import probe as guest
 from pyvmm.guest.probe import Op
 from pyvmm.kvm.exits import Exit, Halt, SystemEvent
-from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.memory import round_up
+from pyvmm.machine.board import ARGUMENT_BLOCK, Machine
+from pyvmm.memory.mapping import round_up
 
 WIDTH = 4  # bytes: what every device's registers can be read in
 PAYLOAD = "probe"

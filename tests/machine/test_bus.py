@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.bus import Bus
+from pyvmm.machine.bus import Bus
 
 
 class Echo:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping, can_hold, round_up
-from pyvmm.vma import vmas
+from pyvmm.memory.vma import vmas
 
 
 def test_anonymous_memory_reads_as_zero() -> None:

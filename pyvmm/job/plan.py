@@ -7,17 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyvmm import probing
 from pyvmm.assigned import AssignedDevice
 from pyvmm.assigned.slots import SlotOutcome
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultRecord, Policy, auto
 from pyvmm.guest.payload import Payload
+from pyvmm.job import probing
+from pyvmm.job.probing import VIEWS, Probed, Write
 from pyvmm.kvm.system import System
-from pyvmm.machine import Machine
+from pyvmm.machine.board import Machine
+from pyvmm.machine.run import Outcome
 from pyvmm.negotiate import Report, negotiate
-from pyvmm.probing import VIEWS, Probed, Write
-from pyvmm.run import Outcome
 from pyvmm.vfio.device import DeviceReport
 from pyvmm.vfio.modes import AUTO
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pyvmm.assigned.slots import SlotOutcome
 from pyvmm.faults import FaultRecord
-from pyvmm.job import DeviceOutcome, JobOutcome
+from pyvmm.job.plan import DeviceOutcome, JobOutcome
+from pyvmm.job.probing import Probed
 from pyvmm.kvm.exits import Halt, SystemEvent
-from pyvmm.probing import Probed
 
 SCHEMA = "pyvmm.run/1"
 

@@ -9,11 +9,11 @@ import pytest
 
 from pyvmm.assigned.slots import Part, SlotOutcome
 from pyvmm.job import DeviceOutcome, JobOutcome
+from pyvmm.job.probing import Probed
+from pyvmm.job.report import result_of, to_json
 from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
+from pyvmm.machine.run import Outcome
 from pyvmm.negotiate.report import Report
-from pyvmm.probing import Probed
-from pyvmm.report import result_of, to_json
-from pyvmm.run import Outcome
 from pyvmm.vfio.device import DeviceReport
 
 CAPS = Report("7.2", "aarch64", 12, [], None, [])

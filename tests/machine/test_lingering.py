@@ -9,7 +9,7 @@ from pyvmm.arch.translation import identity
 from pyvmm.errors import LackingError, PyvmmError
 from pyvmm.kvm import System
 from pyvmm.lab import inside
-from pyvmm.lingering import lingering
+from pyvmm.machine.lingering import lingering
 from pyvmm.machine import ENTRY, Machine
 
 

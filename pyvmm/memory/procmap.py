@@ -3,7 +3,7 @@
 
 ``PROCMAP_QUERY`` (Linux kernel commit ed5d583a88a9 "fs/procfs: implement efficient VMA querying
 API for /proc/<pid>/maps" (in v6.11)) finds one area without printing them all. It tells no
-VmFlags: `pyvmm.vma` reads those from smaps, which walks every area's page tables.
+VmFlags: `pyvmm.memory.vma` reads those from smaps, which walks every area's page tables.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyvmm.vma import vmas
+from pyvmm.memory.vma import vmas
 
 _NAME_SIZE = 4096  # PATH_MAX
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from pyvmm.arch.translation import MemoryType, identity
-from pyvmm.bus import Bus
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe, pack
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import Halt, Interrupted, Io, Mmio
 from pyvmm.machine import Machine
-from pyvmm.run import answer_mmio, run
+from pyvmm.machine.bus import Bus
+from pyvmm.machine.run import answer_mmio, run
 
 NOBODY = 0x0A00_0000
 PORT = 0x80

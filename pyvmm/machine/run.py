@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyvmm.bus import Bus
 from pyvmm.kvm.exits import Exit, Interrupted, Io, Mmio
 from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.machine.bus import Bus
 
 # Answers an exit of one type: True, the guest goes on; False, the run ends with this exit.
 Handler = Callable[[Any], bool]

@@ -15,8 +15,8 @@ from pyvmm.guest.probe import Probe, pack
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import EXITS, Exit, Mmio, RunFailure
 from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine
-from pyvmm.run import Outcome
-from pyvmm.vma import vmas
+from pyvmm.machine.run import Outcome
+from pyvmm.memory.vma import vmas
 from tests.process import open_fds
 
 NOBODY_GPA = 0x0A00_0000

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from pyvmm.console import Console
+from pyvmm.machine.console import Console
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.vma import vmas
+from pyvmm.memory.vma import vmas
 
 
 def test_the_flags_are_the_kernels() -> None:

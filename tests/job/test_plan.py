@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pyvmm.job import Plan, perform
-from pyvmm.probing import Write
-from pyvmm.report import to_json
+from pyvmm.job.probing import Write
+from pyvmm.job.report import to_json
 from pyvmm.vfio.modes import AUTO, MODES
 from pyvmm.vfio.sysfs import PciFunction
 from tests.devices import Find
