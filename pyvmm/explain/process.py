@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A running VMM: its KVM and vfio descriptors, its memslots as far as told, what backs them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.explain.backing import Piece, judge, pieces
+from pyvmm.explain.host import Host
+from pyvmm.memory.vma import Vma, vmas
+
+_PROC = Path("/proc")
+_DEBUGFS = Path("/sys/kernel/debug/kvm")
+_DESCRIPTORS = re.compile(r"anon_inode:\[?(kvm-vm|kvm-vcpu:\d+|vfio-device)\]?|/dev/vfio/\S+")
+_MAPPED = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)\s")
+_EVERYTHING = 1 << 64
+# Smaller anonymous memory is the VMM's own heap and stacks, or none can tell.
+_WORTH_TELLING = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Stage2:
+    """What the kernel's debugfs says is mapped in a VM's stage 2 now, as (IPA, end).
+
+    `vm` is the directory's name, PID-FD.
+    """
+
+    vm: str
+    mapped: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Process:
+    """What was found out of a VMM.
+
+    Attributes:
+        descriptors: how many of each kind it holds.
+        pieces: what backs its memslots; where no one told those, its memory that could be a
+            guest's.
+        stage2: None where debugfs has none.
+    """
+
+    pid: int
+    command: str
+    descriptors: dict[str, int]
+    slots_known: bool
+    pieces: tuple[Piece, ...]
+    stage2: Stage2 | None
+
+
+def look(pid: int, host: Host) -> Process:
+    """Look at process `pid`; `host` has its memslots, where they are known.
+
+    Raises `UsageError` where there is no such process, `LackingError` where it is not ours to
+    look at.
+    """
+    try:
+        command = (_PROC / str(pid) / "comm").read_text().strip()
+        return Process(
+            pid,
+            command,
+            _descriptors(pid),
+            host.memslots.known,
+            tuple(_pieces(pid, host)),
+            _stage2(pid),
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        raise UsageError(f"there is no process {pid}") from None
+    except PermissionError:
+        raise LackingError(f"process {pid} is not ours to look at: be its user, or root") from None
+
+
+def _descriptors(pid: int) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for fd in (_PROC / str(pid) / "fd").iterdir():
+        try:
+            target = str(fd.readlink())
+        except FileNotFoundError:  # closed meanwhile
+            continue
+        if match := _DESCRIPTORS.fullmatch(target):
+            kind = (match[1] or target).partition(":")[0]
+            counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _pieces(pid: int, host: Host) -> list[Piece]:
+    if host.memslots.known:
+        return [piece for slot in host.memslots for piece in pieces(slot, pid, host)]
+    return [
+        Piece(None, None, vma.start, vma.end - vma.start, vma, tuple(judge(vma, host)))
+        for vma in vmas(0, _EVERYTHING, pid)
+        if _could_be_a_guests(vma)
+    ]
+
+
+def _could_be_a_guests(vma: Vma) -> bool:
+    if vma.pfnmap:
+        return not vma.path.startswith("[v")  # [vvar], [vvar_vclock]
+    large = vma.end - vma.start >= _WORTH_TELLING
+    return large and "r" in vma.perms and "x" not in vma.perms and not vma.path.startswith("[")
+
+
+def _stage2(pid: int) -> Stage2 | None:
+    """Debugfs, ``CONFIG_PTDUMP_STAGE2_DEBUGFS``: only arm64 has it, and only root reads it."""
+    try:
+        [tables, *_] = sorted(_DEBUGFS.glob(f"{pid}-*/stage2_page_tables"))
+        lines = tables.read_text()
+    except (OSError, ValueError):
+        return None
+    mapped: list[tuple[int, int]] = []
+    for match in _MAPPED.finditer(lines):
+        start, end = int(match[1], 16), int(match[2], 16)
+        if mapped and mapped[-1][1] == start:
+            start = mapped.pop()[0]
+        mapped.append((start, end))
+    return Stage2(tables.parent.name, tuple(mapped))

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A failed ioctl as a person writes it down: its name, ``errno=NAME``, and its arguments."""
+
+import errno as errnos
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyvmm.errors import UsageError
+from pyvmm.explain.slots import Slot, UnseenMemfd
+from pyvmm.ioctl import EHWPOISON
+from pyvmm.uapi import kvm
+from pyvmm.uapi.kvm import (
+    KVM_MEM_GUEST_MEMFD,
+    KVM_RUN,
+    KVM_SET_USER_MEMORY_REGION,
+    KVM_SET_USER_MEMORY_REGION2,
+)
+
+_REGION = ("slot", "guest_phys_addr", "memory_size", "userspace_addr")
+_OPTIONAL = {
+    KVM_SET_USER_MEMORY_REGION.name: ("flags",),
+    KVM_SET_USER_MEMORY_REGION2.name: ("flags", "guest_memfd", "guest_memfd_offset"),
+    KVM_RUN.name: ("gpa",),
+}
+IOCTLS = tuple(_OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Question:
+    """`errno` as a positive number; `arguments` by the names of the ioctl's struct.
+
+    ``KVM_RUN`` has no argument: what may be known of it is the `gpa` that was accessed.
+    """
+
+    ioctl: str
+    errno: int
+    arguments: dict[str, int]
+
+    def slot(self) -> Slot:
+        """The memslot that was asked for."""
+        number, gpa, size, hva = (self.arguments[name] for name in _REGION)
+        flags = self.arguments.get("flags", 0)
+        # Whose VM the file belongs to is not to be seen; the VM is not to blame for it.
+        memfd = UnseenMemfd(None) if flags & KVM_MEM_GUEST_MEMFD else None
+        offset = self.arguments.get("guest_memfd_offset", 0)
+        return Slot(number, gpa, size, hva, flags, memfd, offset)
+
+
+def parse(words: Sequence[str]) -> Question:
+    """Read ``IOCTL errno=NAME NAME=VALUE…``. Raises `UsageError`."""
+    name, *rest = words
+    if name not in IOCTLS:
+        raise UsageError(f"there is nothing to say of {name}: pyvmm explains {', '.join(IOCTLS)}")
+    given = {}
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if not equals or key in given:
+            raise UsageError(f"{word!r} is no argument, or given twice: write NAME=VALUE")
+        given[key] = value
+    if "errno" not in given:
+        raise UsageError(f"{name} failed with what? add errno=EINVAL, or what it was")
+    number = _errno(given.pop("errno"))
+    needed = () if name == KVM_RUN.name else _REGION
+    if missing := [each for each in needed if each not in given]:
+        raise UsageError(f"{name} needs {', '.join(f'{each}=…' for each in missing)}")
+    allowed = (*needed, *_OPTIONAL[name])
+    if unknown := [each for each in given if each not in allowed]:
+        raise UsageError(f"{name} has no {', '.join(unknown)}: it has {', '.join(allowed)}")
+    return Question(name, number, {key: _value(key, text) for key, text in given.items()})
+
+
+def _errno(text: str) -> int:
+    known = {name: number for number, name in errnos.errorcode.items()} | {"EHWPOISON": EHWPOISON}
+    number = known.get(text.upper()) or (abs(int(text)) if text.lstrip("-").isdecimal() else 0)
+    if not number:
+        raise UsageError(f"there is no errno {text!r}: write EINVAL, or 22")
+    return number
+
+
+def _value(name: str, text: str) -> int:
+    """A number, or names of flags: ``KVM_MEM_READONLY|KVM_MEM_LOG_DIRTY_PAGES``."""
+    value = 0
+    for part in text.split("|"):
+        flag = getattr(kvm, part, None) if part.startswith("KVM_") else None
+        try:
+            value |= flag if type(flag) is int else int(part, 0)
+        except ValueError:
+            raise UsageError(f"{name}={text}: {part!r} is no number") from None
+    if not 0 <= value < 1 << 64:
+        raise UsageError(f"{name}={text} does not fit into 64 bits")
+    return value
