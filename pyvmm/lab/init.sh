@@ -7,7 +7,6 @@
 # `fail REASON` when the command could not be run.
 
 export PATH=/bin
-/bin/busybox mkdir -p /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
@@ -75,11 +74,12 @@ run() {
     export PATH=/usr/sbin:/usr/bin:/run/bin HOME=/root LANG=C.UTF-8
     export PYTHONPATH=/checkout:/run/site PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
     export XDG_CACHE_HOME=/pycache
-    exec /bin/busybox chroot /root /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
+    # A terminal's command leads a session of its own, so that Ctrl-C reaches what it runs.
+    exec ${TERMINAL:+/bin/busybox setsid -c} /bin/busybox chroot /root /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
 }
 mkdir -p /root/run/bin /root/run/files
 cp -r /files/. /root/run/files
-/bin/busybox --install -s /root/run/bin
+mount --bind /bin /root/run/bin
 
 echo "pyvmm: command at $(cut -d' ' -f1 /proc/uptime) s"
 if [ "$TERMINAL" ]; then
