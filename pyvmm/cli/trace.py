@@ -2,6 +2,7 @@
 """``pyvmm trace``: see and bend what any VMM says to KVM, vfio and iommufd."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pyvmm.cli import console
-from pyvmm.errors import LackingError, Status, UsageError
+from pyvmm.errors import LackingError, PyvmmError, Status, UsageError
 
 try:
     import ptrace as _python_ptrace  # noqa: F401
@@ -66,14 +67,24 @@ def _trace(args: argparse.Namespace, command: list[str]) -> int:
             tracer.start(command, stdout=2 if args.json and out is sys.stdout else None)
         else:
             tracer.attach(args.pid)
-        tracer.run()
-        if views:
-            views.finish()
+        status = Status.INTERRUPTED
+        try:
+            tracer.run()
+            if views:
+                views.finish()
+        except PyvmmError:
+            raise
+        except Exception as error:
+            # Whoever reads the trace has gone, the disk is full, or there is a bug in here: the
+            # VMM shall not suffer for it.
+            console.note(f"the trace ends here: {error}")
+            status = Status.FAILED
         if tracer.status is None:
-            stack.close()
-            release(Status.INTERRUPTED)
+            with contextlib.suppress(OSError):
+                stack.close()
+            release(status)
             tracer.let_go()
-            os._exit(Status.DONE)
+            os._exit(status)
     if args.pid is not None:
         return Status.DONE
     return _exit_status(tracer.status)

@@ -7,6 +7,7 @@ command waits for it, passes Ctrl-C and SIGTERM on, and ends when the child says
 not the child ends too.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -27,8 +28,9 @@ class Release:
 
     def __call__(self, status: int) -> None:
         """Let the command end with this exit status; this process goes on, unheard."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for text in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                text.flush()
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)

@@ -94,8 +94,8 @@ class Explainer:
     def _board(self, vm: TracedVm) -> Board:
         # The rules ask a VM for its memslots and its capabilities, which `Asked` knows, and a
         # vCPU, an architecture and a bus only where a traced VM is not explained by them.
-        parts: Any = (Asked(vm, self._vm), None, None, _NoBus())
-        return Board(*parts, vm.pid)
+        parts: Any = (Asked(vm, self._vm), None, None, _NoBus(), vm.pid)
+        return Board(*parts)
 
 
 class _NoBus:

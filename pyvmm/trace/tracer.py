@@ -86,6 +86,18 @@ class Watcher(Protocol):
         """A process is gone; `status` is what waitpid(2) gave."""
 
 
+class _Deaf:
+    """The watcher when no one watches any more."""
+
+    needs_entries = False
+
+    def entered(self, thread: Thread, call: Call) -> None: ...
+    def left(self, thread: Thread, call: Call, result: int) -> None: ...
+    def forked(self, parent: int, child: int) -> None: ...
+    def executed(self, pid: int) -> None: ...
+    def ended(self, pid: int, status: int) -> None: ...
+
+
 class Tracer:
     """Traces one program, started here or running already, and all that it makes.
 
@@ -135,7 +147,11 @@ class Tracer:
             raise UsageError(f"there is no process {pid}")
 
     def run(self) -> None:
-        """Follow the tracees until all have ended, or `stop` is called."""
+        """Follow the tracees until all have ended, or `stop` is called.
+
+        What the watcher raises comes through, and no tracee is the worse for it: `let_go` goes
+        on from there.
+        """
         wait, clock, quick = os.waitpid, time.perf_counter_ns, ptrace.quick
         finished, to_exit, go_on = ptrace.finished_call, ptrace.SYSCALL, ptrace.CONT
         seccomp_stop, syscall_stop, all_tasks = (
@@ -145,33 +161,39 @@ class Tracer:
         )
         threads, watcher = self._threads, self._watcher
         at_exit = ptrace.ARGUMENTS_STAY and not watcher.needs_entries
-        thread: Thread | None
-        while threads and not self._stopping:
-            try:
-                tid, status = wait(-1, all_tasks)
-            except ChildProcessError:
-                break
-            thread = threads.get(tid)
-            if thread is None:
-                self._unknown(tid, status)
-            elif status == seccomp_stop:
-                if at_exit:
-                    thread.inside, thread.started = True, clock()
-                    quick(to_exit, tid, None, None)
-                else:
+        thread: Thread | None = None
+        status = 0
+        try:
+            while threads and not self._stopping:
+                try:
+                    tid, status = wait(-1, all_tasks)
+                except ChildProcessError:
+                    break
+                thread = threads.get(tid)
+                if thread is None:
+                    self._unknown(tid, status)
+                elif status == seccomp_stop:
+                    if at_exit:
+                        thread.inside, thread.started = True, clock()
+                        quick(to_exit, tid, None, None)
+                    else:
+                        self._enter(thread)
+                elif status != syscall_stop:
+                    self._event(thread, status)
+                elif not thread.inside:
                     self._enter(thread)
-            elif status != syscall_stop:
-                self._event(thread, status)
-            elif not thread.inside:
-                self._enter(thread)
-            elif thread.started:
-                number, args, result = finished(tid)
-                call = Call(number, args, thread.started)
-                thread.inside, thread.started = False, 0
-                watcher.left(thread, call, result)
-                quick(go_on, tid, None, None)
-            else:
-                self._leave(thread)
+                elif thread.started:
+                    number, args, result = finished(tid)
+                    call = Call(number, args, thread.started)
+                    thread.inside, thread.started = False, 0
+                    watcher.left(thread, call, result)
+                    quick(go_on, tid, None, None)
+                else:
+                    self._leave(thread)
+        except BaseException:
+            if thread and os.WIFSTOPPED(status) and thread.tid in threads:
+                self._recover(thread, status)
+            raise
 
     def stop(self) -> None:
         """Make `run` return. For signal handlers: nothing is lost, nothing is raised.
@@ -188,6 +210,7 @@ class Tracer:
         Those that were attached to are on their own again. One that was started has a filter
         that needs a tracer: this returns when it has ended, and costs it one stop a call.
         """
+        self._watcher = _Deaf()
         self._delays.release()
         if self._every_call:
             self.detach()
@@ -240,6 +263,16 @@ class Tracer:
     def _resume(self, thread: Thread, signal_number: int | None = None) -> None:
         how = ptrace.SYSCALL if self._every_call or thread.inside else ptrace.CONT
         ptrace.quick(how, thread.tid, None, signal_number)
+
+    def _recover(self, thread: Thread, status: int) -> None:
+        """Let a thread go on from a stop that its watcher failed at."""
+        if status == ptrace.SECCOMP_STOP:
+            thread.inside = True
+            self._resume(thread)
+        elif status == ptrace.SYSCALL_STOP:
+            self._finish(thread)
+        else:
+            self._resume(thread, _signal_of(status))
 
     def _enter(self, thread: Thread) -> None:
         info = ptrace.syscall_info(thread.tid)

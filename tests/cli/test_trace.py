@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -162,3 +163,50 @@ def test_attaching_and_leaving() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_reader_that_goes_away_does_the_command_no_harm(tmp_path: Path) -> None:
+    program = FOREVER.replace("while True", "for _ in range(100)") + "\nopen(sys.argv[1], 'w')"
+    done = tmp_path / "done"
+    tracing = subprocess.Popen(
+        [*TRACE, "--json", "--", sys.executable, "-c", program, done],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert tracing.stdout
+    assert tracing.stderr
+    tracing.stdout.readline()
+    tracing.stdout.close()
+    assert "the trace ends here: [Errno 32] Broken pipe" in tracing.stderr.read()
+    assert tracing.wait(30) == 1
+    assert done.exists()
+
+
+def test_ctrl_c_on_a_terminal_is_for_the_trace() -> None:
+    """The terminal sends it to the command as well, which must not notice."""
+    shell, terminal = os.forkpty()
+    if not shell:
+        traced = shlex.join([*TRACE, "--summary", "--", sys.executable, "-c", FOREVER])
+        os.execvp("sh", ["sh", "-c", f"trap : INT; {traced}; echo status $?; sleep 60"])
+
+    def read_until(text: bytes) -> None:
+        seen = b""
+        while text not in seen:
+            seen += os.read(terminal, 4096)
+
+    try:
+        read_until(b"ready")
+        command = child_of(child_of(child_of(shell)))
+        time.sleep(0.2)
+        os.write(terminal, b"\x03")
+        read_until(b"status 130")
+        time.sleep(0.2)
+        state = Path(f"/proc/{command}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        os.kill(command, signal.SIGKILL)
+        assert state in "SR"
+    finally:
+        os.kill(shell, signal.SIGKILL)
+        os.waitpid(shell, 0)
+        os.close(terminal)
