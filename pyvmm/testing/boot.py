@@ -109,7 +109,7 @@ class Boot:
         except PyvmmError as error:
             # One line, with the console's last ones in it: here they follow on their own.
             reason = str(error).partition("; the console's log")[0]
-        last = self.stderr.getvalue().decode(errors="replace").strip().splitlines()[-20:]
+        last = self.stderr.getvalue().decode(errors="replace").strip().splitlines()[-60:]
         parts = [reason, *(["", "the last lines on its console:", console] if console else [])]
         return "\n".join([*parts, *(["", "on stderr:", *last] if last else [])])
 
