@@ -12,27 +12,27 @@ _PAGES = 64  # more than one instruction and its page tables can touch
 
 
 class Guard:
-    """Counts how often one instruction has faulted at one address without getting any further."""
+    """Counts how often one instruction has faulted in one way without getting any further."""
 
     def __init__(self) -> None:
         self._pc: int | None = None
-        self._seen: dict[int | None, tuple[int, Hashable]] = {}
+        self._seen: dict[Hashable, tuple[int, Hashable]] = {}
 
-    def attempt(self, pc: int | None, gpa: int | None, state: Callable[[], Hashable]) -> int:
-        """Which attempt at this one fault the next fix is, from 1.
+    def attempt(self, pc: int | None, fault: Hashable, state: Callable[[], Hashable]) -> int:
+        """Which attempt at this one `fault` of the instruction at `pc` the next fix is, from 1.
 
         `state` gives something that is equal only where no instruction has completed in between.
-        It costs many ioctls, so it is asked only about an address that has faulted before.
+        It costs many ioctls, so it is asked only about a fault that came before.
         """
         if pc != self._pc or len(self._seen) > _PAGES:
             self._pc = pc
             self._seen.clear()
-        if gpa not in self._seen:
-            self._seen[gpa] = (1, None)
+        if fault not in self._seen:
+            self._seen[fault] = (1, None)
             return 1
-        count, before = self._seen[gpa]
+        count, before = self._seen[fault]
         now = state()
         # The state was not asked for at the first fault, so the second counts in any case.
         count = count + 1 if before in (None, now) else 1
-        self._seen[gpa] = (count, now)
+        self._seen[fault] = (count, now)
         return count

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyvmm.faults import poison
-from pyvmm.faults.board import Board
+from pyvmm.faults.board import Board, GuestMemory
 from pyvmm.faults.cause import Case
 from pyvmm.faults.guard import ATTEMPTS, Guard
 from pyvmm.faults.poison import Poisoned
@@ -87,7 +87,8 @@ class FaultHandler:
         """Deal with a fault; True where the guest goes on."""
         fault = examine(Case(report_of(exit, self._board), self._board))
         self.counts[fault.cause] += 1
-        attempt = self._guard.attempt(fault.report.pc, fault.report.gpa, self._state)
+        same = (fault.report.gpa, fault.cause)
+        attempt = self._guard.attempt(fault.report.pc, same, self._state)
         if attempt > 1 and self.records and self.records[-1] is self.last:
             self.records.pop()
         self.last = self._decided(fault, attempt)
@@ -103,10 +104,20 @@ class FaultHandler:
                 return True
             if not self.answer(exit) or self.last is None:
                 return False
-            # After an injected abort KVM waits for no answer any more.
-            return self.last.fix is Fix.INJECT or answer(exit)
+            # After an injected abort KVM waits for no answer any more. Else it still does, even
+            # where the memory is back: it has taken the instruction on itself.
+            return self.last.fix is Fix.INJECT or answer(exit) or self._from_memory(exit)
 
         return handle
+
+    def _from_memory(self, exit: Mmio) -> bool:
+        memory = GuestMemory(self._board)
+        if exit.write:
+            return memory.write(exit.gpa, exit.value.to_bytes(exit.size, "little"))
+        data = memory.read(exit.gpa, exit.size)
+        if data is not None:
+            self._board.vcpu.answer(data)
+        return data is not None
 
     def interrupted(self, exit: Interrupted) -> bool:
         """A signal came: poisoned memory, or else the guest goes on unless it shall stop."""

@@ -10,6 +10,7 @@ from pyvmm.faults.board import BackedDevice
 from pyvmm.faults.cause import Case, Cause, explain
 from pyvmm.faults.evidence import Evidence
 from pyvmm.faults.report import FaultReport
+from pyvmm.kvm.exits import Mmio
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import PAGE_SIZE, READ, WRITE
 
@@ -224,13 +225,15 @@ def _finished(case: Case) -> Iterator[Remedy]:
     )
 
 
-def _absent(e: Evidence) -> Iterator[Remedy]:
-    yield Remedy(
-        Fix.EMULATE,
-        "answered as an empty bus does: reads give all ones, writes are dropped",
-        faithful=False,
-        apply=lambda: fix.leave_empty(e),
-    )
+def _absent(case: Case) -> Iterator[Remedy]:
+    def apply() -> None:
+        assert case.evidence
+        fix.leave_empty(case.evidence)
+        if not isinstance(case.report.exit, Mmio):
+            fix.finish(case.board)
+
+    how = "answered as an empty bus does: reads give all ones, writes are dropped"
+    yield Remedy(Fix.EMULATE, how, faithful=False, apply=apply)
 
 
 def _converted(case: Case) -> Iterator[Remedy]:
@@ -250,12 +253,12 @@ def _again(case: Case) -> Iterator[Remedy]:
 _FOR_CASE: dict[str, Callable[[Case], Iterator[Remedy]]] = {
     "hardware-poison": _fresh,
     "mmio-no-syndrome": _finished,
+    "outside-memslots": _absent,
     "memory-attributes": _converted,
     "unknown": _again,
 }
 
 _FOR_EVIDENCE: dict[str, Callable[[Evidence], Iterator[Remedy]]] = {
-    "outside-memslots": _absent,
     "guest-memfd-closed": _another_guest_memfd,
     "hva-unmapped": _unmapped,
     "hva-no-access": _permitted,

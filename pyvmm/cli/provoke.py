@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``pyvmm provoke``: provoke every fault that pyvmm can name, and print what came of it."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pyvmm.cli import console
+from pyvmm.errors import Status, UsageError
+from pyvmm.job.report import fault_to_json
+from pyvmm.provoke.run import PROVOCATIONS, Provoked, provoke
+from pyvmm.provoke.scene import Provocation
+
+SCHEMA = "pyvmm.provoke/1"
+HEADINGS = ("provoked by", "the kernel gave", "told by", "cause", "fix", "outcome", "the guest")
+
+
+def main(argv: list[str]) -> int:
+    """Provoke, and print a table; status 1 where a cause was not the expected one."""
+    args = _parser().parse_args(argv)
+    if args.list:
+        for each in PROVOCATIONS:
+            print(f"{each.name:<26} {each.how}{f' ({each.harm})' if each.harm else ''}")
+        return Status.DONE
+    done = []
+    for provoked in provoke(_chosen(args.names, args.all)):
+        done.append(provoked)
+        console.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
+    if args.json:
+        document = {"schema": SCHEMA, "provoked": [_to_json(each) for each in done]}
+        print(json.dumps(document, indent=1))
+    elif args.markdown:
+        for line in (HEADINGS, ("---",) * len(HEADINGS), *_rows(done)):
+            print(f"| {' | '.join(line)} |")
+    else:
+        console.table("", HEADINGS, _rows(done))
+    return Status.DONE if all(each.as_expected for each in done) else Status.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyvmm provoke",
+        description="Provoke every fault that pyvmm can name, each on a virtual machine of its "
+        "own, and say what this kernel tells of it, what pyvmm makes of that, and what helps.",
+        epilog="With a device that vfio has: python -m pyvmm lab run --device bochs -- provoke",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these (see --list)")
+    parser.add_argument("--all", action="store_true", help="those too that leave harm to the host")
+    parser.add_argument("--list", action="store_true", help="list them, do nothing")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
+    form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    return parser
+
+
+def _chosen(names: Sequence[str], everything: bool) -> list[Provocation]:
+    known = {each.name: each for each in PROVOCATIONS}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no {name!r} to provoke: see provoke --list")
+    if names:
+        return [known[name] for name in names]
+    return [each for each in PROVOCATIONS if everything or not each.harm]
+
+
+def _rows(done: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
+    for each in done:
+        how = each.provocation.how
+        if each.skipped:
+            yield (how, f"skipped: {each.skipped}", *[""] * (len(HEADINGS) - 2))
+        elif record := each.record:
+            told = (record.fault.report.source, record.fault.cause, str(record.fix), record.outcome)
+            yield (how, each.kernel, *told, each.guest)
+        else:
+            yield (how, each.kernel, "", "", "", "", each.guest)
+
+
+def _to_json(each: Provoked) -> dict[str, Any]:
+    return {
+        "name": each.provocation.name,
+        "how": each.provocation.how,
+        "expected": each.provocation.cause,
+        "kernel": None if each.skipped else each.kernel,
+        "fault": fault_to_json(each.record) if each.record else None,
+        "guest": each.guest,
+        "skipped": each.skipped,
+    }

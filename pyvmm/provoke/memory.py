@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What can happen to ordinary memory behind a memslot."""
+
+import ctypes
+import errno
+import os
+import signal
+
+from pyvmm.errors import SkippedError
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm.guest_memfd import GuestMemfd
+from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.provoke import raw
+from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene
+from pyvmm.uapi.kvm import (
+    GUEST_MEMFD_FLAG_INIT_SHARED,
+    GUEST_MEMFD_FLAG_MMAP,
+    KVM_CAP_GUEST_MEMFD,
+)
+
+_MADV_HWPOISON = 100  # asm-generic/mman-common.h
+_MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architecture
+
+
+def _unmapped(scene: Scene) -> None:
+    raw.unmap(scene.anonymous().hva, SIZE)
+    scene.read()
+
+
+def _unmapped_file(scene: Scene) -> None:
+    memory, _ = scene.file()
+    raw.unmap(memory.hva, SIZE)
+    scene.read()
+
+
+def _no_access(scene: Scene) -> None:
+    raw.protect(scene.anonymous().hva, SIZE, NONE)
+    scene.read()
+
+
+def _read_only(scene: Scene) -> None:
+    raw.protect(scene.anonymous().hva, SIZE, READ)
+    scene.write()
+
+
+def _replaced_by_memory(scene: Scene) -> None:
+    memory, _ = scene.file()
+    raw.map_anonymous(memory.hva, SIZE)
+    scene.read()
+
+
+def _replaced_by_secret(scene: Scene) -> None:
+    fd = ctypes.CDLL(None, use_errno=True).syscall(_MEMFD_SECRET, os.O_CLOEXEC)
+    if fd < 0:
+        raise SkippedError(
+            "this kernel has no memfd_secret: it needs CONFIG_SECRETMEM, and secretmem.enable=1"
+        )
+    scene.own(fd)
+    os.ftruncate(fd, SIZE)
+    raw.map_file(scene.anonymous().hva, SIZE, fd)
+    scene.read()
+
+
+def _truncated(scene: Scene) -> None:
+    _, fd = scene.file()
+    os.ftruncate(fd, 0)
+    scene.read()
+
+
+def _poisoned(scene: Scene) -> None:
+    memory = scene.anonymous()
+    memory.write(0, b"lost")
+    # The kernel forces a SIGBUS on whoever asks for this, and ends a process without a handler.
+    before = signal.signal(signal.SIGBUS, lambda *_: None)
+    try:
+        raw.advise(memory.hva, PAGE_SIZE, _MADV_HWPOISON)
+    except OSError as error:
+        raise SkippedError(
+            f"MADV_HWPOISON: {os.strerror(error.errno or 0)}: it needs root, and a kernel with "
+            "CONFIG_MEMORY_FAILURE"
+        ) from None
+    finally:
+        signal.signal(signal.SIGBUS, before)
+    scene.read()
+
+
+def _guest_memfd(scene: Scene) -> GuestMemfd:
+    """A guest_memfd that may be mapped, which arm64 wants for every memslot."""
+    vm = scene.machine.vm
+    if not vm.check(KVM_CAP_GUEST_MEMFD):
+        raise SkippedError("this kernel has no guest_memfd (KVM_CAP_GUEST_MEMFD is 0)")
+    try:
+        memfd = vm.create_guest_memfd(SIZE, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED)
+    except IoctlError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise SkippedError("this kernel's guest_memfd cannot be mapped") from None
+    return memfd
+
+
+def _guest_memfd_closed(scene: Scene) -> None:
+    memfd = _guest_memfd(scene)
+    # Not mapped in this process as well: that would keep the file open.
+    scene.machine.vm.memslots.add(WHERE, None, guest_memfd=memfd)
+    scene.open_window()
+    memfd.close()
+    scene.read()
+
+
+def _guest_memfd_punched(scene: Scene) -> None:
+    memfd = _guest_memfd(scene)
+    memory = scene.keep(Mapping.of_file(memfd.fileno(), SIZE))
+    scene.machine.vm.memslots.add(WHERE, memory, guest_memfd=memfd)
+    scene.open_window()
+    memfd.populate(0, SIZE)
+    memfd.punch(0, SIZE)
+    scene.read()
+
+
+def _outside(scene: Scene) -> None:
+    scene.open_window()
+    scene.read()
+
+
+def _read_only_slot(scene: Scene) -> None:
+    memory = scene.keep(Mapping.anonymous(SIZE))
+    scene.machine.vm.memslots.add(WHERE, memory, readonly=True)
+    scene.open_window()
+    scene.write()
+
+
+class Register:
+    """A device that reads as its offset."""
+
+    def read(self, offset: int, size: int) -> int:
+        return offset
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        pass
+
+
+def register(scene: Scene) -> None:
+    """Put a device of the VMM's at `WHERE`."""
+    scene.machine.mmio.attach(WHERE, SIZE, Register())
+    scene.open_window()
+
+
+PROVOCATIONS = (
+    Provocation("anonymous-unmapped", "munmap of anonymous memory", "hva-unmapped", _unmapped),
+    Provocation("file-unmapped", "munmap of a file's memory", "hva-unmapped", _unmapped_file),
+    Provocation("no-access", "mprotect(PROT_NONE)", "hva-no-access", _no_access),
+    Provocation("read-only", "mprotect(PROT_READ), then a write", "hva-read-only", _read_only),
+    Provocation(
+        "replaced-by-memory",
+        "mmap(MAP_FIXED) of anonymous memory over a file's",
+        None,  # the guest goes on with the other memory, and no one is told
+        _replaced_by_memory,
+    ),
+    Provocation(
+        "replaced-by-secret-memory",
+        "mmap(MAP_FIXED) of a memfd_secret over anonymous memory",
+        "vma-replaced",
+        _replaced_by_secret,
+    ),
+    Provocation("truncated", "ftruncate of the file behind it", "file-truncated", _truncated),
+    Provocation(
+        "poisoned",
+        "madvise(MADV_HWPOISON)",
+        "hardware-poison",
+        _poisoned,
+        harm="takes a page of the host's memory out of use until it is booted again",
+    ),
+    Provocation(
+        "guest-memfd-closed", "close of the guest_memfd", "guest-memfd-closed", _guest_memfd_closed
+    ),
+    Provocation(
+        "guest-memfd-punched",
+        "a hole punched into the guest_memfd",
+        None,  # the kernel allocates the page again
+        _guest_memfd_punched,
+    ),
+    Provocation("outside", "a read where no memslot is", "outside-memslots", _outside),
+    Provocation(
+        "read-only-slot", "a write to a read-only memslot", "outside-memslots", _read_only_slot
+    ),
+)
