@@ -94,6 +94,14 @@ def test_negotiate() -> None:
     assert "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED on the VM:" in run("negotiate.py")
 
 
+@pytest.mark.usefixtures("kvm")
+def test_trace_asks() -> None:
+    name = "KVM_CAP_MEMORY_FAULT_INFO"
+    printed = run("trace_asks.py", name, sys.executable, "negotiate.py")
+    lacks = rf"\+ KVM_CHECK_EXTENSION {name} = 0 \[injected\]"
+    assert_in_order(printed, [f"{name} is one of them", lacks])
+
+
 @pytest.mark.parametrize(
     ("name", "device", "lines"),
     [
@@ -128,4 +136,5 @@ def assert_in_order(printed: str, lines: list[str]) -> None:
 def test_every_example_is_tested() -> None:
     there = {path.stem for path in EXAMPLES.glob("*.py")}
     tested = {name for name, _, _ in ON_A_DEVICE}
-    assert there == tested | {"hello", "negotiate", "thread_2025_03_11_three_requirements"}
+    elsewhere = {"hello", "negotiate", "thread_2025_03_11_three_requirements", "trace_asks"}
+    assert there == tested | elsewhere
