@@ -28,8 +28,8 @@ from pyvmm.guest.probe import Op, Probe
 from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.machine.lingering import lingering
 from pyvmm.machine import ENTRY, Machine
+from pyvmm.machine.lingering import lingering
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
 from pyvmm.negotiate import negotiate
 

@@ -23,8 +23,8 @@ from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.assigned import AssignedDevice
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.machine.lingering import lingering
 from pyvmm.machine import Machine
+from pyvmm.machine.lingering import lingering
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
 from pyvmm.memory.vma import vmas
 from pyvmm.negotiate import negotiate

@@ -28,8 +28,8 @@ from pyvmm.guest.probe import Op, Outcome, Probe
 from pyvmm.job.probing import VIEWS
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.machine.lingering import lingering
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
+from pyvmm.machine.lingering import lingering
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.negotiate import negotiate
 

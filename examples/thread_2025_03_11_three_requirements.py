@@ -25,8 +25,8 @@ from pyvmm.faults.policy import always
 from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
-from pyvmm.machine.lingering import lingering
 from pyvmm.machine import Machine
+from pyvmm.machine.lingering import lingering
 from pyvmm.negotiate import Report, negotiate
 
 CAPABILITY = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
