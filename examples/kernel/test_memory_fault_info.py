@@ -22,10 +22,11 @@ from pyvmm.faults.policy import always
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Outcome, Probe, answers, pack
 from pyvmm.kvm import System, Vm
-from pyvmm.kvm.exits import SystemEvent
+from pyvmm.kvm.exits import Exit, SystemEvent
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
 from pyvmm.testing import MemoryFault, RunFailure, SystemOff
+from pyvmm.testing.expect import describe
 from pyvmm.testing.guest import Guest
 from pyvmm.uapi.kvm import KVM_CAP_MEMORY_FAULT_INFO
 
@@ -78,9 +79,8 @@ def test_what_pyvmm_makes_of_it(kvm: System, cause: str) -> None:
         report = record.fault.report
         told = machine.vm.check(KVM_CAP_MEMORY_FAULT_INFO)
 
-    print(
-        f"KVM_CAP_MEMORY_FAULT_INFO {told}, exit {report.exit}, so the address is {report.source}"
-    )
+    assert isinstance(report.exit, Exit)
+    print(f"KVM_CAP_MEMORY_FAULT_INFO {told}: {describe(report.exit)}, address {report.source}")
     print(f"{report.access} at GPA {report.gpa:#x} by {report.instruction}: {record.fault.cause}")
     print(f"{record.fix}, {record.outcome}: {record.how}; the guest read {result[1].value:#x}")
     assert report.source == ("kernel" if told else "reconstructed")
