@@ -7,6 +7,7 @@ for KVM and the markers are those of `pyvmm.testing`, which pytest loads with th
 """
 
 import platform
+import signal
 
 from hypothesis import settings
 
@@ -18,3 +19,8 @@ __all__ = ["find"]
 EXAMPLES = 25 if platform.machine() == "aarch64" else 100
 settings.register_profile("pyvmm", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("pyvmm")
+
+# A shell has what it runs in the background ignore Ctrl-C, and a child inherits that; a handler it
+# does not inherit. Tests send Ctrl-C to children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
