@@ -3,7 +3,7 @@
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -69,8 +69,9 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         argv += [f"--{name}={value}"] if value is not None else []
     argv += [f"--lab-device={name}" for name in options.device]
     argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
-    # In a process of its own: pytest rewrites the asserts of what is not yet imported.
-    return subprocess.run([*argv, *arguments], check=False).returncode
+    # From its start, since it rewrites the asserts of what is not imported yet; and no child's, so
+    # that whatever ends this process ends its hosts.
+    os.execv(sys.executable, [*argv, *arguments])
 
 
 def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
