@@ -55,7 +55,7 @@ class EmptyBus:
 def restore(e: Evidence) -> None:
     """Map what was placed there again, as far as the fault's cause reaches."""
     start, size = _reach(e)
-    _memory(e).restore(at=start, size=size)
+    _memory(e).restore(at=start, size=size, vacant=e.area is None)
 
 
 def refresh(e: Evidence) -> None:

@@ -12,7 +12,7 @@ from pyvmm.faults.evidence import Evidence
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import Mmio
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
-from pyvmm.memory import PAGE_SIZE, READ, WRITE
+from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE
 
 
 class Fix(StrEnum):
@@ -112,7 +112,7 @@ def _inject(case: Case) -> Iterator[Remedy]:
 
 def _restored(e: Evidence) -> Iterator[Remedy]:
     """Map again what pyvmm had placed there."""
-    if e.placement is None:
+    if e.placement is None or e.meant == NONE:
         return
     if kept := e.placement.fd is not None:
         how = "mapped the file again"

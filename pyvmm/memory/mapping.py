@@ -92,10 +92,12 @@ class Mapping:
     """An owned range of host virtual memory: `hva` to `hva + size`, both in bytes.
 
     Whatever is later placed inside (`place`, `protect`, `unmap`) stays within the range, and
-    `close` gives all of it back, holes included.
+    `close` gives back all that is still its own: a hole that was punched may by then be someone
+    else's.
 
     Attributes:
-        placements: what was placed where through this object, at bytes of the mapping.
+        placements: what was placed where through this object, at bytes of the mapping; what was
+            only reserved is anonymous memory with no access.
         backing: the other way to what it shows, where there is one.
     """
 
@@ -114,6 +116,7 @@ class Mapping:
         self.hva = round_up(start, align)
         self.size = size
         self.placements = Placements()
+        self.placements.add(Placement(0, size, NONE))
         self.backing: Backing | None = None
         if self.hva > start:
             _libc.munmap(start, self.hva - start)
@@ -166,15 +169,17 @@ class Mapping:
         """Put fresh zeroed anonymous memory over what is at byte `at`."""
         self._put(Placement(at, at + self._span(at, size)[1], prot))
 
-    def restore(self, *, at: int = 0, size: int | None = None) -> None:
+    def restore(self, *, at: int = 0, size: int | None = None, vacant: bool = False) -> None:
         """Map again what was placed there, whatever is there now.
 
         A file's contents come back, as far as its descriptor is still open (else `OSError`,
-        EBADF); anonymous memory comes back zeroed.
+        EBADF); anonymous memory comes back zeroed. If the range is known to be `vacant`, say so:
+        where the kernel has given it to someone else by then (a malloc), that is `OSError`
+        (EEXIST), and not the end of this process.
         """
         _, size = self._span(at, size)
         for placement in self.placements.within(at, at + size):
-            self._map(placement)
+            self._map(placement, _MAP_FIXED_NOREPLACE if vacant else _MAP_FIXED)
 
     def protect(self, prot: int, *, at: int = 0, size: int | None = None) -> None:
         """mprotect(2) a part of the range."""
@@ -214,22 +219,22 @@ class Mapping:
         self.view(at=at, size=len(data))[:] = data
 
     def close(self) -> None:
-        """Unmap the whole range; a second call does nothing."""
-        if self.size:
-            _libc.munmap(self.hva, self.size)
-            self.size = 0
+        """Unmap what is placed or reserved; a second call does nothing."""
+        for placement in self.placements.within(0, self.size):
+            _libc.munmap(self.hva + placement.start, placement.size)
+        self.size = 0
 
     def _put(self, placement: Placement) -> None:
         self._map(placement)
         self.placements.add(placement)
 
-    def _map(self, placement: Placement) -> None:
+    def _map(self, placement: Placement, fixed: int = _MAP_FIXED) -> None:
         hva, size = self._span(placement.start, placement.size)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         if placement.fd is not None:
             flags = mmap.MAP_SHARED
         fd = -1 if placement.fd is None else placement.fd
-        _mmap(hva, size, placement.prot, flags | _MAP_FIXED, fd, placement.offset)
+        _mmap(hva, size, placement.prot, flags | fixed, fd, placement.offset)
 
     def _span(self, at: int, size: int | None) -> tuple[int, int]:
         size = self.size - at if size is None else size

@@ -62,7 +62,7 @@ def _copied_on_write(scene: Scene) -> None:
     """A private mapping of a BAR, through sysfs, over anonymous memory."""
     fd = os.open(_mappable(function_of(_VFIO_PCI)), os.O_RDWR | os.O_CLOEXEC)
     scene.own(fd)
-    raw.map_file(scene.anonymous().hva, SIZE, fd, private=True)
+    raw.map_file(scene.anonymous(), SIZE, fd, private=True)
     scene.write()
 
 

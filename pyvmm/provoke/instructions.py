@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What depends on the guest's instruction: code, page tables, and accesses that say too little."""
 
+import os
+
+from pyvmm.memory import PAGE_SIZE
 from pyvmm.provoke import raw
 from pyvmm.provoke.memory import register
-from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene
+from pyvmm.provoke.scene import WHERE, Provocation, Scene
 
 _LDP_X4_X5_X2 = 0xA9401444
 _STR_POST_INDEXED = 0xF8008444  # str x4, [x2], #8
@@ -36,24 +39,22 @@ def _pair_outside(scene: Scene) -> None:
 
 
 def _code(scene: Scene) -> None:
-    memory, _ = scene.file()
-    memory.write(0, _RET.to_bytes(4, "little"))
-    raw.unmap(memory.hva, SIZE)
-    # The call leaves its return address in x30, which is the payload's own way out.
-    scene.carry_out([_BLR_X2], _AT_WHERE)
+    hva, fd = scene.file()
+    os.pwrite(fd, _RET.to_bytes(4, "little"), 0)
+    scene.carry_out([_BLR_X2], _AT_WHERE, after=lambda: raw.unmap(hva, PAGE_SIZE))
 
 
 def _table(scene: Scene) -> None:
-    memory, _ = scene.file(_TABLES_SIZE)
+    hva, fd = scene.file(_TABLES_SIZE)
     machine = scene.machine
 
     def move_tables() -> None:
         tables = machine.arch.translate(WHERE, machine.windows)
-        memory.write(0, tables.image)
+        os.pwrite(fd, tables.image, 0)
         machine.arch.write(machine.vcpu, tables.registers)
-        raw.unmap(memory.hva, memory.size)
+        raw.unmap(hva, _TABLES_SIZE)
 
-    scene.carry_out([], _AT_WHERE, move_tables)
+    scene.carry_out([], _AT_WHERE, after=move_tables)
 
 
 PROVOCATIONS = (

@@ -10,6 +10,7 @@ from pyvmm.errors import SkippedError
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory.peek import poke
 from pyvmm.provoke import raw
 from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene
 from pyvmm.uapi.kvm import (
@@ -23,29 +24,28 @@ _MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architectu
 
 
 def _unmapped(scene: Scene) -> None:
-    raw.unmap(scene.anonymous().hva, SIZE)
-    scene.read()
+    hva = scene.anonymous()
+    scene.read(after=lambda: raw.unmap(hva, PAGE_SIZE))
 
 
 def _unmapped_file(scene: Scene) -> None:
-    memory, _ = scene.file()
-    raw.unmap(memory.hva, SIZE)
-    scene.read()
+    hva, _ = scene.file()
+    scene.read(after=lambda: raw.unmap(hva, PAGE_SIZE))
 
 
 def _no_access(scene: Scene) -> None:
-    raw.protect(scene.anonymous().hva, SIZE, NONE)
+    raw.protect(scene.anonymous(), SIZE, NONE)
     scene.read()
 
 
 def _read_only(scene: Scene) -> None:
-    raw.protect(scene.anonymous().hva, SIZE, READ)
+    raw.protect(scene.anonymous(), SIZE, READ)
     scene.write()
 
 
 def _replaced_by_memory(scene: Scene) -> None:
-    memory, _ = scene.file()
-    raw.map_anonymous(memory.hva, SIZE)
+    hva, _ = scene.file()
+    raw.map_anonymous(hva, SIZE)
     scene.read()
 
 
@@ -57,7 +57,7 @@ def _replaced_by_secret(scene: Scene) -> None:
         )
     scene.own(fd)
     os.ftruncate(fd, SIZE)
-    raw.map_file(scene.anonymous().hva, SIZE, fd)
+    raw.map_file(scene.anonymous(), SIZE, fd)
     scene.read()
 
 
@@ -68,12 +68,12 @@ def _truncated(scene: Scene) -> None:
 
 
 def _poisoned(scene: Scene) -> None:
-    memory = scene.anonymous()
-    memory.write(0, b"lost")
+    hva = scene.anonymous()
+    poke(hva, b"lost")
     # The kernel forces a SIGBUS on whoever asks for this, and ends a process without a handler.
     before = signal.signal(signal.SIGBUS, lambda *_: None)
     try:
-        raw.advise(memory.hva, PAGE_SIZE, _MADV_HWPOISON)
+        raw.advise(hva, PAGE_SIZE, _MADV_HWPOISON)
     except OSError as error:
         raise SkippedError(
             f"MADV_HWPOISON: {os.strerror(error.errno or 0)}: it needs root, and a kernel with "

@@ -87,23 +87,34 @@ class Scene:
         """Do this when the scene ends, before what was done earlier is undone."""
         self._stack.callback(undo)
 
-    def anonymous(self) -> Mapping:
-        """Show anonymous memory."""
-        return self.show(Mapping.anonymous(SIZE))
+    def anonymous(self) -> int:
+        """Show anonymous memory; returns its HVA."""
+        memory = self._reserved(SIZE)
+        memory.place_anonymous(at=PAGE_SIZE, size=SIZE)
+        return self._shown(memory, SIZE)
 
-    def file(self, size: int = SIZE) -> tuple[Mapping, int]:
-        """Show memory made of a file with `CONTENT` at its start; the file's descriptor, too."""
+    def file(self, size: int = SIZE) -> tuple[int, int]:
+        """Show memory made of a file with `CONTENT` at its start: its HVA, and its descriptor."""
         fd = os.memfd_create("pyvmm-guest-memory")
         self.own(fd)
         os.ftruncate(fd, size)
         os.pwrite(fd, CONTENT, 0)
-        return self.show(Mapping.of_file(fd, size)), fd
+        memory = self._reserved(size)
+        memory.place(fd, 0, at=PAGE_SIZE, size=size)
+        return self._shown(memory, size), fd
 
-    def show(self, memory: Mapping) -> Mapping:
-        """Register memory at `WHERE`, and let the guest's page tables lead there."""
-        self.machine.vm.memslots.add(WHERE, self.keep(memory))
+    def _reserved(self, size: int) -> Mapping:
+        """A range with a page on either side that nothing is ever placed in.
+
+        A hole in the midst of it is less likely to be given to a malloc of this process.
+        """
+        return self.keep(Mapping(size + 2 * PAGE_SIZE))
+
+    def _shown(self, memory: Mapping, size: int) -> int:
+        """Register memory at `WHERE`, let the guest's page tables lead there; returns the HVA."""
+        self.machine.vm.memslots.add(WHERE, memory, at=PAGE_SIZE, size=size)
         self.open_window()
-        return memory
+        return memory.hva + PAGE_SIZE
 
     def open_window(self) -> None:
         """Let the guest's page tables lead to `WHERE`, whatever is there."""
@@ -123,19 +134,20 @@ class Scene:
         )
         return bar
 
-    def read(self, gpa: int = WHERE) -> None:
-        """Let the guest read 4 bytes."""
-        self._probe(probe.Probe(gpa))
+    def read(self, gpa: int = WHERE, *, after: Callable[[], None] = lambda: None) -> None:
+        """Let the guest read 4 bytes, `after` something that is done just before it runs."""
+        self._probe(probe.Probe(gpa), after)
 
-    def write(self, gpa: int = WHERE) -> None:
-        """Let the guest write 4 bytes."""
-        self._probe(probe.Probe(gpa, op=probe.Op.WRITE, value=0x1234_5678))
+    def write(self, gpa: int = WHERE, *, after: Callable[[], None] = lambda: None) -> None:
+        """The same for a write."""
+        self._probe(probe.Probe(gpa, op=probe.Op.WRITE, value=0x1234_5678), after)
 
-    def _probe(self, access: probe.Probe) -> None:
+    def _probe(self, access: probe.Probe, after: Callable[[], None]) -> None:
         machine = self.machine
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         block = probe.pack([access])
         machine.enter(block)
+        after()
         ended = isinstance(machine.run().ending, SystemEvent | Halt)
         [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
@@ -149,16 +161,17 @@ class Scene:
         self,
         words: Sequence[int],
         registers: Sequence[int],
-        prepare: Callable[[], None] = lambda: None,
+        *,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
-        """Let an arm64 guest carry out instructions; `prepare` comes just before it runs."""
+        """The same for instructions of an arm64 guest, given as words."""
         machine = self.machine
         if machine.arch.NAME != "arm64":
             raise SkippedError("needs an arm64 guest: python -m pyvmm lab run -- provoke")
         machine.load(snippet.payload(words))
         block = snippet.pack(registers)
         machine.enter(block)
-        prepare()
+        after()
         ended = isinstance(machine.run().ending, SystemEvent)
         answer = snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
