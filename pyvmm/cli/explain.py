@@ -75,10 +75,10 @@ def _print_process(process: Process) -> None:
         print(_place(piece))
         for finding in piece.findings:
             print(f"    {finding.mark:<9} {finding.name}: {finding.why}")
-    if process.stage2:
-        print(f"mapped in stage 2 now (debugfs, {process.stage2.vm}):")
-        for start, end in process.stage2.mapped:
-            print(f"    IPA {start:#x}-{end:#x}, {console.size(end - start)}")
+    for vm in process.stage2:
+        print(f"debugfs {vm.vm} has in stage 2 now: {'' if vm.mapped else 'nothing'}".rstrip())
+        for start, end in vm.mapped:
+            print(f"    IPA {start:#x} to {end:#x}, {console.size(end - start)}")
 
 
 def _place(piece: Piece) -> str:
@@ -118,7 +118,7 @@ def _process(process: Process) -> dict[str, Any]:
         "descriptors": process.descriptors,
         "slots_known": process.slots_known,
         "pieces": [_piece(piece) for piece in process.pieces],
-        "stage2": asdict(process.stage2) if process.stage2 else None,
+        "stage2": [asdict(vm) for vm in process.stage2],
     }
 
 

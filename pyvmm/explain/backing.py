@@ -13,6 +13,7 @@ from pyvmm.memory.vma import Vma, vmas
 # smaps prints a flag that it has no name for as this. VM_ALLOW_ANY_UNCACHED, which vfio-pci sets
 # on its BARs and KVM/arm64 looks at, is one of those.
 _UNNAMED = "??"
+_VFIO = ("/dev/vfio/devices/", "anon_inode:[vfio-device]")
 
 
 @dataclass(frozen=True)
@@ -58,38 +59,38 @@ def judge(vma: Vma | None, host: Host, *, readonly: bool = False) -> Iterator[Fi
         return
     if "w" not in vma.perms and not readonly:
         yield Finding("hva-read-only", "known", f"mapped {vma.perms}: a write fails with EFAULT")
-    if not vma.pfnmap:
-        yield Finding("stage-2", "known", f"{_memory_type(host)}; whatever the VMM maps it as")
-    elif not host.on_arm64:
+    if vma.pfnmap and host.on_arm64:
+        yield from _device_memory(vma, host)
+    elif vma.pfnmap:
         yield Finding("stage-2", "known", "device memory (PFNMAP), which x86's KVM takes as it is")
     else:
-        yield from _device_memory(vma, host)
-
-
-def _memory_type(host: Host) -> str:
-    if not host.on_arm64:
-        return "memory, write-back in the second-level page tables"
-    return "memory, Normal-WB in stage 2"
+        kind = "Normal-WB in stage 2" if host.on_arm64 else "memory, write-back"
+        yield Finding("stage-2", "known", kind)
 
 
 def _device_memory(vma: Vma, host: Host) -> Iterator[Finding]:
     """PFNMAP on arm64: what user_mem_abort in arch/arm64/kvm/mmu.c looks at, and we cannot."""
+    obstacle = host.why_no_cacheable_pfnmap()
+    cacheable = "registering it fails with EINVAL" if obstacle else "Normal-WB in stage 2"
     if _UNNAMED in vma.flags:
-        uncached = (
-            "Normal-NC in stage 2 if it is vfio's: smaps shows a flag without a name, as "
-            "VM_ALLOW_ANY_UNCACHED is"
+        why = (
+            "Normal-NC in stage 2, if the flag that smaps has no name for (??) is "
+            "VM_ALLOW_ANY_UNCACHED, as on vfio-pci's BARs; it is not cacheable then"
+        )
+    elif vma.path.startswith(_VFIO):
+        why = (
+            "a vfio device's, and smaps has no flag without a name (??): not mapped by vfio-pci, "
+            "but by a driver of its own. Where that maps it cacheable, as nvgrace does usemem, "
+            f"{cacheable}; else Device-nGnRE in stage 2"
         )
     else:
-        uncached = "Device-nGnRE in stage 2: VM_ALLOW_ANY_UNCACHED, a flag without a name, is off"
-    obstacle = host.why_no_cacheable_pfnmap()
-    if obstacle is None:
-        yield Finding("stage-2", "inferred", f"where it is cacheable, Normal-WB; else {uncached}")
-    else:
-        yield Finding("stage-2", "inferred", uncached)
+        why = f"Device-nGnRE in stage 2, unless it is mapped cacheable: then {cacheable}"
+    yield Finding("stage-2", "inferred", why)
+    if obstacle and _UNNAMED not in vma.flags:
         yield Finding(
             CACHEABLE_PFNMAP,
             "inferred",
-            "if it is mapped cacheable, which nothing tells, registering it fails with EINVAL, "
-            f"and an access where it came later with a bare EFAULT: {obstacle}",
+            "if it is mapped cacheable, and came there after the memslot, an access is a bare "
+            f"EFAULT: {obstacle}",
         )
-    yield Finding("exec-from-device", "known", "device memory (PFNMAP): a fetch fails with ENOEXEC")
+    yield Finding("exec-from-device", "known", "a fetch from device memory fails with ENOEXEC")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A running VMM: its KVM and vfio descriptors, its memslots as far as told, what backs them."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from pyvmm.memory.vma import Vma, vmas
 _PROC = Path("/proc")
 _DEBUGFS = Path("/sys/kernel/debug/kvm")
 _DESCRIPTORS = re.compile(r"anon_inode:\[?(kvm-vm|kvm-vcpu:\d+|vfio-device)\]?|/dev/vfio/\S+")
-_MAPPED = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)\s")
+# A range, its size, the level of its descriptors, and what they say; nothing where unmapped.
+_MAPPED = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+) +\w+ \d[ ]+\S")
 _EVERYTHING = 1 << 64
 # Smaller anonymous memory is the VMM's own heap and stacks, or none can tell.
 _WORTH_TELLING = 1 << 20  # bytes
@@ -38,7 +41,7 @@ class Process:
         descriptors: how many of each kind it holds.
         pieces: what backs its memslots; where no one told those, its memory that could be a
             guest's.
-        stage2: None where debugfs has none.
+        stage2: of each of its VMs that debugfs tells of.
     """
 
     pid: int
@@ -46,7 +49,7 @@ class Process:
     descriptors: dict[str, int]
     slots_known: bool
     pieces: tuple[Piece, ...]
-    stage2: Stage2 | None
+    stage2: tuple[Stage2, ...]
 
 
 def look(pid: int, host: Host) -> Process:
@@ -63,7 +66,7 @@ def look(pid: int, host: Host) -> Process:
             _descriptors(pid),
             host.memslots.known,
             tuple(_pieces(pid, host)),
-            _stage2(pid),
+            tuple(_stage2(pid)),
         )
     except (FileNotFoundError, ProcessLookupError):
         raise UsageError(f"there is no process {pid}") from None
@@ -101,17 +104,22 @@ def _could_be_a_guests(vma: Vma) -> bool:
     return large and "r" in vma.perms and "x" not in vma.perms and not vma.path.startswith("[")
 
 
-def _stage2(pid: int) -> Stage2 | None:
+def _stage2(pid: int) -> Iterator[Stage2]:
     """Debugfs, ``CONFIG_PTDUMP_STAGE2_DEBUGFS``: only arm64 has it, and only root reads it."""
-    try:
-        [tables, *_] = sorted(_DEBUGFS.glob(f"{pid}-*/stage2_page_tables"))
-        lines = tables.read_text()
-    except (OSError, ValueError):
-        return None
-    mapped: list[tuple[int, int]] = []
-    for match in _MAPPED.finditer(lines):
-        start, end = int(match[1], 16), int(match[2], 16)
-        if mapped and mapped[-1][1] == start:
-            start = mapped.pop()[0]
-        mapped.append((start, end))
-    return Stage2(tables.parent.name, tuple(mapped))
+    for tables in sorted(_DEBUGFS.glob(f"{pid}-*/stage2_page_tables")):
+        with contextlib.suppress(OSError):  # the VM has ended
+            yield Stage2(tables.parent.name, tuple(_ranges(tables.read_text())))
+
+
+def _ranges(dump: str) -> Iterator[tuple[int, int]]:
+    """The ranges of a dump, those that touch as one."""
+    begin = end = 0
+    for match in _MAPPED.finditer(dump):
+        start, stop = int(match[1], 16), int(match[2], 16)
+        if start != end:
+            if end:
+                yield begin, end
+            begin = start
+        end = stop
+    if end:
+        yield begin, end

@@ -9,7 +9,6 @@ from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
 from pyvmm.memory.vma import Vma
 
 GPA = 0x4000_0000
-DEVICE = Vma(0x1000, 0x2000, "rw-s", 0, "/dev/vfio/devices/vfio0", frozenset({"pf", "io"}))
 
 
 def test_a_slot_is_cut_where_its_vmas_are(host: Host) -> None:
@@ -47,9 +46,22 @@ def test_a_read_only_slot_may_be_mapped_read_only(host: Host) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_device_memory_is_never_more_than_inferred(host: Host) -> None:
-    found = {finding.name: finding for finding in judge(DEVICE, host)}
+@pytest.mark.parametrize(
+    ("path", "flags", "says", "could_be_cacheable"),
+    [
+        ("/dev/mem", {"pf"}, "Device-nGnRE in stage 2, unless", True),
+        ("/dev/vfio/devices/vfio0", {"pf", "??"}, "Normal-NC in stage 2, if", False),
+        ("anon_inode:[vfio-device]", {"pf", "??"}, "Normal-NC in stage 2, if", False),
+        ("/dev/vfio/devices/vfio0", {"pf"}, "by a driver of its own", True),
+    ],
+)
+def test_device_memory_is_never_more_than_inferred(
+    host: Host, path: str, flags: set[str], says: str, could_be_cacheable: bool
+) -> None:
+    vma = Vma(0x1000, 0x2000, "rw-s", 0, path, frozenset(flags))
+    found = {finding.name: finding for finding in judge(vma, host)}
     assert found["stage-2"].mark == "inferred"
-    assert "Device-nGnRE" in found["stage-2"].why
+    assert says in found["stage-2"].why
     assert found["exec-from-device"].mark == "known"
-    assert (CACHEABLE_PFNMAP in found) == (host.why_no_cacheable_pfnmap() is not None)
+    supported = host.why_no_cacheable_pfnmap() is None
+    assert (CACHEABLE_PFNMAP in found) == (could_be_cacheable and not supported)

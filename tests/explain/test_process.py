@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from pyvmm.assigned import AssignedDevice
 from pyvmm.errors import UsageError
 from pyvmm.explain.host import Host
 from pyvmm.explain.process import look
@@ -10,6 +11,7 @@ from pyvmm.explain.slots import Slot, Slots
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, RAM_BASE, Machine
 from pyvmm.machine.lingering import lingering
+from pyvmm.testing.needs import devices
 from tests.process import as_nobody
 
 
@@ -55,6 +57,20 @@ def test_a_process_that_is_not_ours(host: Host) -> None:
 def test_what_is_mapped_in_stage_2(host: Host, kvm: System) -> None:
     with Machine(kvm) as machine, lingering(machine, ENTRY):
         found = look(os.getpid(), host)
-    assert found.stage2
-    assert any(start <= ENTRY < end for start, end in found.stage2.mapped)
-    assert all(start >= RAM_BASE for start, _ in found.stage2.mapped)
+    if not found.stage2:
+        pytest.skip("debugfs has no stage2_page_tables: CONFIG_PTDUMP_STAGE2_DEBUGFS, and root")
+    mapped = [each for vm in found.stage2 for each in vm.mapped]
+    assert any(start <= ENTRY < end for start, end in mapped)
+    assert all(RAM_BASE <= start < end for start, end in mapped)
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.needs_device("grace")
+def test_the_cacheable_bar_is_the_one_without_the_flag(host: Host, kvm: System) -> None:
+    bdf = str(next(devices("grace")))
+    with Machine(kvm) as machine, AssignedDevice(machine, host.report, bdf) as device:
+        found = {p.size: p for p in look(os.getpid(), host).pieces if p.vma and p.vma.pfnmap}
+        sizes = {bar.region.name: bar.region.size for bar in device.bars}
+    whys = {name: found[size].findings[0].why for name, size in sizes.items()}
+    assert "Normal-NC in stage 2, if" in whys["BAR2"]
+    assert "by a driver of its own" in whys["BAR4"]
