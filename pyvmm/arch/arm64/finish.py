@@ -8,7 +8,7 @@ from pyvmm.arch.arm64.a64.complete import ByteOrder, complete
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 from pyvmm.arch.arm64.registers import write
-from pyvmm.arch.arm64.suspended import Suspended, Untold
+from pyvmm.arch.arm64.suspended import Registers, Suspended, Untold
 from pyvmm.arch.arm64.walk import WalkFailure
 from pyvmm.arch.faulting import PhysicalMemory
 from pyvmm.arch.protocols import Vcpu
@@ -23,15 +23,15 @@ def finish(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
     Stores that came before what can't be done stay done, as they do on a CPU. Devices see
     accesses of 1, 2, 4 or 8 bytes, aligned where the guest's is.
     """
-    at = Suspended(vcpu, memory.peek)
     try:
-        write(vcpu, _carry_out(at, memory))
+        write(vcpu, carry_out(Suspended(Registers(vcpu), memory.peek), memory))
     except Untold as reason:
         return str(reason)
     return None
 
 
-def _carry_out(at: Suspended, memory: PhysicalMemory) -> dict[str, int]:
+def carry_out(at: Suspended, memory: PhysicalMemory) -> dict[str, int]:
+    """Do it, and return the registers that change. Raises `Untold` where it can't be done."""
     if at.aarch32:
         raise Untold("the guest runs AArch32 code, which is not decoded")
     here = at.translate(at.pc, fetch=True)

@@ -12,7 +12,7 @@ from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE
-from pyvmm.arch.arm64.suspended import Instruction, Suspended, Untold
+from pyvmm.arch.arm64.suspended import Instruction, Registers, Suspended, Untold
 from pyvmm.arch.arm64.walk import Fault, WalkFailure
 from pyvmm.arch.faulting import AccessKind, Peek, Reconstruction, Touch
 from pyvmm.arch.protocols import Vcpu
@@ -29,12 +29,16 @@ _ACCESS: dict[Kind, AccessKind] = {
 
 
 def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
-    """What the instruction at PC touches; `peek` reads guest physical memory.
+    """What the instruction at a vCPU's PC touches; `peek` reads guest physical memory."""
+    return rebuild(Suspended(Registers(vcpu), peek))
+
+
+def rebuild(at: Suspended) -> Reconstruction:
+    """The same, given what the vCPU was about to do.
 
     Whatever the guest has put in its registers, tables and code, this returns: what could not
     be told is said in `untold`.
     """
-    at = Suspended(vcpu, peek)
     touches: list[Touch] = []
     instruction, untold = None, None
     try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A vCPU that stands on an instruction: its registers, its translation, and that instruction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,9 +65,9 @@ class Instruction:
 class Suspended:
     """What a vCPU was about to do. It must not run for as long as this is used."""
 
-    def __init__(self, vcpu: Vcpu, peek: Peek) -> None:
+    def __init__(self, registers: Mapping[str, int], peek: Peek) -> None:
         """`peek` reads guest physical memory, for tables and instructions."""
-        self.registers = Registers(vcpu)
+        self.registers = registers
         self._peek = peek
 
     @property

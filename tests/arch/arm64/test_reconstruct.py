@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Rebuilding an access, whatever the guest did. Against a real kernel: tests/faults."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyvmm.arch.arm64.reconstruct import rebuild
+from pyvmm.arch.faulting import Reconstruction
+from tests.arch.arm64.suspending import SIZE, Memory, suspended
+
+EL1H = 0b0101
+AARCH32 = 1 << 4
+PC = 0x1000
+LDR_X4_X2 = 0xF9400044
+LDP_X4_X5_X2 = 0xA9401444
+LDADD_W4_W5_X2 = 0xB8240045
+
+words = st.integers(0, (1 << 32) - 1)
+doublewords = st.one_of(st.integers(0, (1 << 64) - 1), st.integers(0, SIZE + 8))
+TRANSLATION = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1", "ID_AA64MMFR0_EL1")
+
+
+def at(word: int, **registers: int) -> Reconstruction:
+    """An instruction at `PC`, with the MMU off."""
+    memory = Memory()
+    memory.write(PC, word.to_bytes(4, "little"))
+    return rebuild(suspended({"pc": PC, "pstate": EL1H, **registers}, memory))
+
+
+def touched(rebuilt: Reconstruction) -> list[tuple[int, int, str]]:
+    return [(touch.gpa, touch.size, touch.access) for touch in rebuilt.touches]
+
+
+@pytest.mark.parametrize(
+    ("word", "x2", "data"),
+    [
+        (LDR_X4_X2, 0x2000, [(0x2000, 8, "read")]),
+        (LDR_X4_X2, 0x2FFC, [(0x2FFC, 4, "read"), (0x3000, 4, "read")]),
+        (LDP_X4_X5_X2, 0x2FFC, [(0x2FFC, 4, "read"), (0x3000, 12, "read")]),
+        (LDADD_W4_W5_X2, 0x2000, [(0x2000, 4, "read"), (0x2000, 4, "write")]),
+    ],
+)
+def test_what_is_touched_in_order(word: int, x2: int, data: list[tuple[int, int, str]]) -> None:
+    rebuilt = at(word, x2=x2)
+    assert touched(rebuilt) == [(PC, 4, "exec"), *data]
+    assert (rebuilt.pc, rebuilt.untold) == (PC, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "registers", "untold"),
+    [
+        (0x0000_0000, {}, "not an instruction"),
+        (0xD65F_03C0, {}, "accesses no memory"),
+        (LDR_X4_X2, {"pstate": AARCH32}, "AArch32"),
+        (LDR_X4_X2, {"x2": 1 << 60}, "addresses have 32 bits"),
+        (LDR_X4_X2, {"pc": SIZE}, "cannot be read from guest memory"),
+    ],
+)
+def test_what_cannot_be_told_is_said(word: int, registers: dict[str, int], untold: str) -> None:
+    rebuilt = at(word, **registers)
+    assert rebuilt.untold is not None
+    assert untold in rebuilt.untold
+
+
+def test_a_table_that_points_at_itself_is_walked_but_once_a_level() -> None:
+    memory = Memory()
+    memory.write(0, (0 | 0b11).to_bytes(8, "little") * 512)
+    tcr = 16 | 1 << 23  # 48 bits with 4 KiB; no TTBR1
+    registers = {"pc": 0x1000, "pstate": EL1H, "SCTLR_EL1": 1, "TCR_EL1": tcr}
+    rebuilt = rebuild(suspended(registers, memory))
+    assert len([touch for touch in rebuilt.touches if touch.is_table]) <= 4
+
+
+@given(
+    word=words,
+    registers=st.dictionaries(st.sampled_from([f"x{n}" for n in range(31)]), doublewords),
+    pc=doublewords,
+    pstate=st.integers(0, (1 << 32) - 1),
+    translation=st.fixed_dictionaries({}, optional=dict.fromkeys(TRANSLATION, doublewords)),
+    content=st.binary(max_size=256),
+)
+def test_it_always_returns(
+    word: int,
+    registers: dict[str, int],
+    pc: int,
+    pstate: int,
+    translation: dict[str, int],
+    content: bytes,
+) -> None:
+    memory = Memory(content * (SIZE // 256))
+    memory.write(pc, word.to_bytes(4, "little"))
+    given_ = {**registers, **translation, "pc": pc, "pstate": pstate}
+    rebuilt = rebuild(suspended(given_, memory))
+    assert rebuilt.pc == pc
+    assert str(rebuilt.instruction)
+    for touch in rebuilt.touches:
+        assert 0 < touch.size <= 4096 - touch.gpa % 4096

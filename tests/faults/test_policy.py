@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from collections.abc import Sequence
+
+import pytest
+
+from pyvmm.errors import UsageError
+from pyvmm.faults.policy import auto, parse
+from pyvmm.faults.remedies import Fault, Fix, Remedy
+from pyvmm.faults.report import FaultReport
+from pyvmm.kvm.exits import RunFailure
+
+REPORT = FaultReport(
+    gpa=0, size=4, access="read", errno="EFAULT", source="reconstructed", exit=RunFailure(14)
+)
+
+
+def fault(*offered: tuple[Fix, bool], region: str | None = "BAR4") -> Fault:
+    """One that offers these, each faithful to the guest or not."""
+    remedies = (Remedy(kind, "", faithful, lambda: None) for kind, faithful in offered)
+    return Fault(REPORT, "cause", "why", region, tuple(remedies))
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted"),
+    [
+        ([(Fix.REPLAY, True), (Fix.EMULATE, True)], Fix.REPLAY),
+        ([(Fix.REPLAY, False), (Fix.EMULATE, True)], Fix.EMULATE),
+        ([(Fix.REPLAY, False), (Fix.EMULATE, False)], Fix.STOP),
+        ([(Fix.CONVERT, True)], Fix.CONVERT),
+        ([(Fix.INJECT, False)], Fix.STOP),
+        ([], Fix.STOP),
+    ],
+)
+def test_auto_does_what_the_guest_cannot_notice(
+    offered: Sequence[tuple[Fix, bool]], wanted: Fix
+) -> None:
+    assert auto(fault(*offered)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "region", "wanted"),
+    [
+        ([], "BAR4", Fix.REPLAY),
+        (["emulate"], "BAR4", Fix.EMULATE),
+        (["BAR4=stop"], "BAR4", Fix.STOP),
+        (["bar4=stop"], "BAR4", Fix.STOP),
+        (["BAR4=stop"], "BAR0", Fix.REPLAY),
+        (["BAR4=stop"], None, Fix.REPLAY),
+        (["inject", "BAR4=auto"], "BAR4", Fix.REPLAY),
+        (["inject", "BAR4=auto"], "RAM", Fix.INJECT),
+    ],
+)
+def test_a_policy_in_words(words: Sequence[str], region: str | None, wanted: Fix) -> None:
+    assert parse(words)(fault((Fix.REPLAY, True), region=region)) is wanted
+
+
+@pytest.mark.parametrize("word", ["never", "BAR4=", "=replay", "BAR4=never"])
+def test_a_policy_that_there_is_not(word: str) -> None:
+    with pytest.raises(UsageError, match="--on-fault"):
+        parse([word])
