@@ -72,7 +72,7 @@ REJECTED = [
 
 def run(*arguments: str) -> str:
     """What an example prints; it must end well and complain of nothing."""
-    command = [sys.executable, "-W", "error", *arguments]
+    command = [sys.executable, "-W", "error::ResourceWarning", *arguments]
     done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode == 0

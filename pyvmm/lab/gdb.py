@@ -61,11 +61,11 @@ class Stub:
         return self._register(self._numbers[name])
 
     def physical(self, pa: int, size: int) -> bytes:
-        """`size` bytes of physical memory."""
+        """`size` bytes of physical memory; zeroes where there is none."""
         self._expect_ok("Qqemu.PhyMemMode:1")
         answer = self._ask(f"m{pa:x},{size:x}")
         if len(answer) != 2 * size:
-            raise StubError(f"no memory at physical address {pa:#x}")
+            raise StubError(f"QEMU does not read {size} bytes at {pa:#x}: {answer!r}")
         return bytes.fromhex(answer.decode())
 
     def close(self) -> None:

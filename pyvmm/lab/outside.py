@@ -56,7 +56,7 @@ class Outside:
             return
         with qemu, qemu.makefile("rw", encoding="utf-8", errors="replace") as lines:
             for question in lines:
-                lines.write(self._answer(question) + "\n")
+                lines.write(self._answer(question.rstrip("\n")) + "\n")
                 lines.flush()
 
     def _answer(self, question: str) -> str:
