@@ -91,7 +91,9 @@ def print_verdicts(report: Report) -> None:
         ("", "verdict", "why"),
         (
             (
-                "[green]yes[/]" if verdict.supported else "[red]no[/]",
+                console.Styled("yes", "green")
+                if verdict.supported
+                else console.Styled("no", "red"),
                 verdict.name,
                 verdict.why,
             )

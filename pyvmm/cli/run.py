@@ -226,8 +226,8 @@ def _verdict(outcome: JobOutcome) -> str:
     return ", ".join(parts)
 
 
-def _coloured(word: str, good: bool) -> str:
-    return f"[green]{word}[/]" if good else f"[yellow]{word}[/]"
+def _coloured(word: str, good: bool) -> console.Styled:
+    return console.Styled(word, "green" if good else "yellow")
 
 
 def _hex(address: int | None) -> str:

@@ -125,7 +125,7 @@ def _print_changes(
     one_sided = any(list(architectures) != common for architectures in changes.values())
     rows = [
         (
-            "[red]breaking[/]" if change.breaking else "additive",
+            console.Styled("breaking", "red") if change.breaking else "additive",
             change.change,
             change.kind,
             change.name,
