@@ -20,6 +20,7 @@ class Touch:
         access: what it does there; cache maintenance counts as a write, as in a syndrome.
         va: the GVA that the instruction named, whether it leads here or through here.
         memory_type: what the guest's stage 1 says of it; None for a table's own descriptor.
+        seen: it was read just now, to rebuild the access: the host can read it.
     """
 
     gpa: int
@@ -27,6 +28,7 @@ class Touch:
     access: AccessKind
     va: int
     memory_type: str | None = None
+    seen: bool = False
 
     @property
     def is_table(self) -> bool:

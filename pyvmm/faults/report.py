@@ -122,7 +122,8 @@ def _rebuilt(exit: Exit | Poisoned, board: Board, errno: int) -> FaultReport:
 
 
 def _failing(touches: Sequence[Touch], board: Board) -> Touch | None:
-    found = [(touch, Evidence(board, touch.gpa, touch.access)) for touch in touches]
+    unseen = [touch for touch in touches if not touch.seen]
+    found = [(touch, Evidence(board, touch.gpa, touch.access)) for touch in unseen]
     broken = (touch for touch, evidence in found if evidence.broken)
     replaced = (touch for touch, evidence in found if evidence.replaced)
     return next(broken, None) or next(replaced, None)

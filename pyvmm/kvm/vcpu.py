@@ -127,9 +127,9 @@ class Vcpu(Attributed):
 
     def get_one_reg(self, register: int) -> int:
         """``KVM_GET_ONE_REG``: the register as an unsigned integer of its own size."""
-        value = ctypes.create_string_buffer(register_size(register))
+        value = (ctypes.c_ubyte * register_size(register))()
         self.ioctl(KVM_GET_ONE_REG, kvm_one_reg(id=register, addr=ctypes.addressof(value)))
-        return int.from_bytes(value.raw, "little")
+        return int.from_bytes(value, "little")
 
     def set_one_reg(self, register: int, value: int) -> None:
         """``KVM_SET_ONE_REG``. Raises `OverflowError` for a value that does not fit."""

@@ -22,8 +22,22 @@ def test_the_same_fault_with_nothing_done_between_is_another_attempt() -> None:
 
 
 def test_a_loop_makes_progress() -> None:
-    """Registers differ each time around; the first is not looked at, so the second counts."""
-    assert attempts(*[(1, "a", n) for n in range(6)]) == [1, 2, 1, 1, 1, 1]
+    """Registers differ each time around; at first they are not looked at, so that counts."""
+    found = attempts(*[(1, "a", n) for n in range(1000)])
+    assert found[:3] == [1, 2, 1]
+    assert max(found) == 2
+
+
+def test_what_has_made_progress_is_looked_at_less() -> None:
+    guard, looks = Guard(), iter(range(1000))
+    for _ in range(1000):
+        guard.attempt(1, "a", lambda: next(looks))
+    assert next(looks) < 50
+
+
+def test_what_made_progress_and_is_stuck_then_is_found_out() -> None:
+    found = attempts(*[(1, "a", n) for n in range(500)], *[(1, "a", "same")] * 100)
+    assert max(found) > ATTEMPTS
 
 
 @pytest.mark.parametrize("second", [(2, "a", 0), (1, "b", 0)])

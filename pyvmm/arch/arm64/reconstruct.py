@@ -7,6 +7,7 @@ of them failed is for the host side to find out; nothing after it was touched an
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
 from pyvmm.arch.arm64.a64.decode import decode
@@ -59,6 +60,7 @@ def _fetch(at: Suspended, touches: list[Touch]) -> int:
     word = at.word(touches[-1].gpa)
     if word is None:
         raise Untold("the instruction itself cannot be read from guest memory")
+    touches[-1] = replace(touches[-1], seen=True)
     return word
 
 
@@ -76,10 +78,10 @@ def _path(at: Suspended, access: Access) -> Iterator[Touch]:
     """The descriptors that lead to one page of an access, then the page."""
     found = at.translate(access.va, fetch=access.kind is Kind.FETCH)
     for step in found.steps:
-        yield _descriptor(step.ipa, access.va)
+        yield _descriptor(step.ipa, access.va, seen=True)
     if isinstance(found, WalkFailure):
         if found.fault is Fault.TABLE_OUTSIDE_MEMORY and found.table_ipa is not None:
-            yield _descriptor(found.table_ipa, access.va)
+            yield _descriptor(found.table_ipa, access.va, seen=False)
         raise Untold(f"stage 1: {found}")
     yield Touch(
         gpa=found.ipa,
@@ -90,5 +92,5 @@ def _path(at: Suspended, access: Access) -> Iterator[Touch]:
     )
 
 
-def _descriptor(ipa: int, va: int) -> Touch:
-    return Touch(gpa=ipa, size=DESCRIPTOR_SIZE, access="read", va=va)
+def _descriptor(ipa: int, va: int, *, seen: bool) -> Touch:
+    return Touch(gpa=ipa, size=DESCRIPTOR_SIZE, access="read", va=va, seen=seen)
