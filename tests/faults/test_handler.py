@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Faults of a running guest, from the report to its end, under each policy."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.faults import FaultRecord, Fix
+from pyvmm.faults.guard import ATTEMPTS
+from pyvmm.faults.handler import KEPT
+from pyvmm.faults.policy import Policy, always, auto
+from pyvmm.faults.remedies import Fault
+from pyvmm.guest import snippet
+from pyvmm.kvm import System
+from pyvmm.kvm.exits import RunFailure
+from pyvmm.machine import ARGUMENT_BLOCK, Machine
+from pyvmm.memory import NONE, PAGE_SIZE, Mapping
+from pyvmm.provoke import raw
+
+GPA = 1 << 32
+SIZE = 4 * PAGE_SIZE
+LDR_W4_X2 = 0xB9400044
+# Read from x2, write to the device at x5, and again, x6 times.
+LOOP = (LDR_W4_X2, 0xB90000A4, 0xF10004C6, 0x54FFFFA1)  # …; str w4, [x5]; subs x6, x6, #1; b.ne
+STP_X4_X5_X2 = 0xA9001444
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+
+@pytest.fixture
+def machine(kvm: System) -> Iterator[Machine]:
+    with Machine(kvm, console=io.BytesIO()) as machine:
+        yield machine
+
+
+@pytest.fixture
+def memory(machine: Machine) -> Iterator[Mapping]:
+    """Memory at `GPA`, of a page that may not be touched and others that may."""
+    with Mapping.anonymous(SIZE) as memory:
+        memory.write(0, b"kept")
+        raw.protect(memory.hva, PAGE_SIZE, NONE)
+        machine.vm.memslots.add(GPA, memory)
+        machine.windows.append(identity(GPA, SIZE))
+        yield memory
+
+
+def carry_out(machine: Machine, *words: int) -> snippet.Answer:
+    """Run instructions with x2 at `GPA`; the guest's answer."""
+    machine.load(snippet.payload(words))
+    block = snippet.pack([0, 0, GPA, 0, 0x44, 0x55])
+    machine.enter(block)
+    machine.run()
+    return snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
+
+
+def only(machine: Machine) -> FaultRecord:
+    [record] = machine.faults.records
+    return record
+
+
+@pytest.mark.parametrize(
+    ("policy", "fix"),
+    [(auto, "replay"), (always(Fix.REPLAY), "replay"), (always(Fix.EMULATE), "emulate")],
+)
+def test_the_guest_reads_what_was_there(
+    machine: Machine, memory: Mapping, policy: Policy, fix: str
+) -> None:
+    machine.faults.policy = policy
+    answer = carry_out(machine, LDR_W4_X2)
+    assert answer.registers[4] == int.from_bytes(b"kept", "little")
+    assert (only(machine).fix, only(machine).outcome) == (fix, "resolved")
+
+
+def test_an_access_that_kvm_cannot_emulate_is_carried_out_here(
+    machine: Machine, memory: Mapping
+) -> None:
+    machine.faults.policy = always(Fix.EMULATE)
+    assert carry_out(machine, STP_X4_X5_X2).outcome is snippet.Outcome.OK
+    assert memory.read(0, 16) == b"\x44" + bytes(7) + b"\x55" + bytes(7)
+    causes = [record.fault.cause for record in machine.faults.records]
+    assert causes == ["hva-no-access", "mmio-no-syndrome"]
+
+
+def test_the_rest_of_a_memslot_stays_when_a_part_is_emulated(
+    machine: Machine, memory: Mapping
+) -> None:
+    machine.faults.policy = always(Fix.EMULATE)
+    carry_out(machine, LDR_W4_X2)
+    [_ram, rest] = machine.vm.memslots
+    assert (rest.gpa, rest.end) == (GPA + PAGE_SIZE, GPA + SIZE)
+    assert rest.hva == memory.hva + PAGE_SIZE
+
+
+def test_an_abort_is_the_guests_to_handle(machine: Machine, memory: Mapping) -> None:
+    machine.faults.policy = always(Fix.INJECT)
+    answer = carry_out(machine, LDR_W4_X2)
+    assert answer.outcome is snippet.Outcome.EXCEPTION
+    assert (answer.far, answer.syndrome & 0x3F) == (GPA, 0x10)  # DFSC: synchronous external abort
+    assert (only(machine).fix, only(machine).outcome) == ("inject", "resolved")
+
+
+def test_stopping_ends_the_run(machine: Machine, memory: Mapping) -> None:
+    machine.faults.policy = always(Fix.STOP)
+    carry_out(machine, LDR_W4_X2)
+    assert (only(machine).fix, only(machine).outcome) == ("stop", "stopped")
+    assert "possible: replay, emulate, inject" in only(machine).how
+
+
+def test_a_fix_that_is_not_offered_stops(machine: Machine, memory: Mapping) -> None:
+    machine.faults.policy = always(Fix.CONVERT)
+    carry_out(machine, LDR_W4_X2)
+    assert only(machine).outcome == "stopped"
+    assert "does not offer" in only(machine).how
+
+
+def test_a_policy_sees_what_it_decides_on(machine: Machine, memory: Mapping) -> None:
+    seen: list[Fault] = []
+
+    def policy(fault: Fault) -> Fix:
+        seen.append(fault)
+        return Fix.STOP
+
+    machine.faults.policy = policy
+    carry_out(machine, LDR_W4_X2)
+    [fault] = seen
+    assert (fault.report.gpa, fault.report.size, fault.report.access) == (GPA, 4, "read")
+    assert (fault.region, fault.cause) == ("RAM", "hva-no-access")
+    assert str(fault.report.instruction) == "ldr w4, [x2]"
+
+
+def test_a_fault_that_does_not_go_away_is_stopped(machine: Machine, memory: Mapping) -> None:
+    def answer(exit: RunFailure) -> bool:
+        """Whatever was mended is flipped again before the guest runs."""
+        goes_on = machine.faults.answer(exit)
+        raw.protect(memory.hva, PAGE_SIZE, NONE)
+        return goes_on
+
+    machine.handlers = {**machine.handlers, RunFailure: answer}
+    carry_out(machine, LDR_W4_X2)
+    assert (only(machine).outcome, only(machine).attempts) == ("stopped", ATTEMPTS)
+    assert "no progress" in only(machine).how
+
+
+class Flipper:
+    """A device; with every write to it, the memory may not be touched any more."""
+
+    def __init__(self, memory: Mapping) -> None:
+        self._memory = memory
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        raw.protect(self._memory.hva, PAGE_SIZE, NONE)
+
+
+def footprint() -> tuple[int, int, int]:
+    """Descriptors, mappings, and the resident memory in pages of this process."""
+    maps = Path("/proc/self/maps").read_text().count("\n")
+    resident = int(Path("/proc/self/statm").read_text().split()[1])
+    return len(list(Path("/proc/self/fd").iterdir())), maps, resident
+
+
+def test_faults_in_a_row_leave_nothing_behind(machine: Machine, memory: Mapping) -> None:
+    """`FAULTS` in the environment asks for more of them than the few that are quick."""
+    count = int(os.environ.get("FAULTS", 400))
+    device = GPA + SIZE
+    machine.mmio.attach(device, PAGE_SIZE, Flipper(memory))
+    machine.windows.append(identity(device, PAGE_SIZE, MemoryType.DEVICE))
+    registers = [0, 0, GPA, 0, 0, device]
+    machine.load(snippet.payload(LOOP))
+    machine.enter(snippet.pack([*registers, KEPT + 100]))
+    machine.run()
+    before = footprint()
+    machine.enter(snippet.pack([*registers, count]))
+    machine.run()
+    descriptors, maps, resident = footprint()
+    assert machine.faults.counts["hva-no-access"] == KEPT + 100 + count
+    assert len(machine.faults.records) == KEPT
+    assert {record.outcome for record in machine.faults.records} == {"resolved"}
+    assert (descriptors, maps) == before[:2]
+    assert resident <= before[2] + 64
