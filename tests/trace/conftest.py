@@ -18,9 +18,12 @@ from pyvmm.trace.known import Known
 from pyvmm.trace.tracer import Tracer
 from pyvmm.trace.watch import Watch
 
-# What most tracees begin with.
-PRELUDE = """
+ROOT = Path(__file__).parents[2]
+
+# What most tracees begin with; wherever pytest runs, they find pyvmm's tests.
+PRELUDE = f"""
 import ctypes, fcntl, os, sys
+sys.path.insert(0, {str(ROOT)!r})
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import System
 from pyvmm.memory import PAGE_SIZE, Mapping

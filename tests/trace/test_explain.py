@@ -108,5 +108,6 @@ def test_a_bare_fault_of_a_traced_vmm(trace: Traces) -> None:
             machine.vcpu.run()
         """
     )
-    [run] = [e for e in events if isinstance(e, Run)]
-    assert (run.errno, run.exit, run.cause) == ("EFAULT", "run_failure", "hva-unmapped")
+    [run] = [e for e in events if isinstance(e, Run) and e.errno == "EFAULT"]
+    assert (run.exit, run.cause) == ("run_failure", "hva-unmapped")
+    assert "GPA 0x40200000" in run.why

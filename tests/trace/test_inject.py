@@ -108,7 +108,7 @@ def test_one_memslot_is_refused_by_its_address(trace: Traces) -> None:
 
 RUNS = """
     import time
-    from pyvmm.kvm.exits import Halt, MemoryFault, RunFailure
+    from pyvmm.kvm.exits import MemoryFault, RunFailure
     from tests.bench._exits_vmm import ready
     with ready(1000) as machine:
         start = time.monotonic()
@@ -126,7 +126,8 @@ def test_a_memory_fault_is_answered_as_the_kernels_would_be(trace: Traces) -> No
     [record] = records
     assert record.fault.report.exit == MemoryFault(8, 0x40200000, 0x1000, 14)
     assert (record.fault.region, record.fix, record.outcome) == ("RAM", "replay", "resolved")
-    assert outcome.ending == Halt() and outcome.exits["memory_fault"] == 1
+    assert outcome.exits["memory_fault"] == 1
+    assert outcome.exits.get("io", 0) + outcome.exits.get("mmio", 0) >= 1000
         """,
         "run:memory_fault gpa=0x40200000 size=0x1000 flags=8 after=100",
     )

@@ -11,7 +11,7 @@ import pytest
 from pyvmm.trace.events import Event, Run
 from pyvmm.trace.record import Recording
 from pyvmm.trace.summary import Summary
-from tests.trace.conftest import Traces
+from tests.trace.conftest import ROOT, Traces
 
 VMM = [sys.executable, "-m", "tests.bench._exits_vmm", "500"]
 # Boots a BIOS that finds nothing to boot, and ends with the guest's reset.
@@ -26,7 +26,7 @@ TIMED = {"KVM_RUN", "KVM_IRQ_LINE_STATUS", "KVM_IRQ_LINE", "KVM_GET_CLOCK", "KVM
 def traced(command: list[str], file: Path) -> Summary:
     """The summary of a command that is traced to its end."""
     trace = [sys.executable, "-m", "pyvmm", "trace", "--record", str(file), "--"]
-    subprocess.run([*trace, *command], check=True, capture_output=True, timeout=120)
+    subprocess.run([*trace, *command], check=True, capture_output=True, timeout=120, cwd=ROOT)
     summary = Summary()
     for event in Recording.open(file):
         summary.take(event)
@@ -36,7 +36,7 @@ def traced(command: list[str], file: Path) -> Summary:
 def straced(command: list[str], file: Path) -> Counter[str]:
     """What strace counts, by the name of the ioctl."""
     strace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=ioctl", "-o", str(file)]
-    subprocess.run([*strace, *command], check=True, capture_output=True, timeout=120)
+    subprocess.run([*strace, *command], check=True, capture_output=True, timeout=120, cwd=ROOT)
     return Counter(re.findall(r" ioctl\(\d+, (KVM_\w+)", file.read_text()))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pyvmm.trace.filters import Filter
 from pyvmm.trace.views import Views, Wanted
+from tests.trace.conftest import ROOT
 from tests.trace.test_filters import ALL
 
 
@@ -76,7 +77,7 @@ print(peak.split()[1])
 def test_memory_does_not_grow_with_the_exits(view: str) -> None:
     """Twenty times the exits; a mere ten bytes kept of each would show."""
     few, many = (
-        int(subprocess.check_output([sys.executable, "-c", FLAT, view, count], stderr=-3))
+        int(subprocess.check_output([sys.executable, "-c", FLAT, view, count], stderr=-3, cwd=ROOT))
         for count in ("2000", "40000")
     )
     assert many - few < 370, f"{many - few} KiB more"
