@@ -3,6 +3,7 @@
 
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
@@ -122,7 +123,8 @@ def test_a_shell_where_a_test_failed(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     ) as process:
         os.close(theirs)
-        said = _until(ours, b"a shell in the emulated host")
+        _until(ours, b"a shell in the emulated host")
+        said = _until(ours, b"# ")  # before the shell's prompt, what is typed may be lost
         os.write(ours, b"echo $((6 * 7)) on $(uname -m)\nexit\n")
         said += _until(ours, b"1 failed")
         process.wait(60)
@@ -133,7 +135,8 @@ def test_a_shell_where_a_test_failed(tmp_path: Path) -> None:
 def _until(descriptor: int, word: bytes) -> bytes:
     said, end = b"", time.monotonic() + 240
     while word not in said:
-        assert time.monotonic() < end, said.decode(errors="replace")
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
+        assert ready, said.decode(errors="replace")
         try:
             said += os.read(descriptor, 4096)
         except OSError:  # the other end was closed
