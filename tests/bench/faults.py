@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A fault that the kernel tells of, reported, mended and replayed, against the same in C.
+
+The memory is unmapped before each of the guest's loads. In C nothing is looked into: the loop
+maps the memory again at the place that it knows, answers, and enters the guest.
+"""
+
+import ctypes
+import io
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pyvmm.arch.translation import identity
+from pyvmm.faults.policy import always
+from pyvmm.faults.remedies import Fix
+from pyvmm.guest import repeat
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm import System
+from pyvmm.kvm.exits import Mmio
+from pyvmm.machine import Machine
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.provoke import raw
+from pyvmm.uapi.kvm import KVM_EXIT_MMIO, KVM_RUN
+from pyvmm.uapi.native import kvm_run
+from tests.bench._rounds import medians
+
+FAULTS, ROUNDS = 5_000, 7
+GPA = 1 << 32
+
+_SOURCE = f"""
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+void loop(int fd, volatile unsigned *reason, unsigned char *data, void *page)
+{{
+    while (ioctl(fd, {int(KVM_RUN):#x}, 0) == 0 && *reason == {KVM_EXIT_MMIO}) {{
+        mmap(page, {PAGE_SIZE}, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        memcpy(data, page, 4);
+        munmap(page, {PAGE_SIZE});
+    }}
+}}
+"""
+
+
+def main() -> Iterator[str]:
+    with System.open() as system, tempfile.TemporaryDirectory() as directory:
+        in_c = _compile(Path(directory))
+
+        def bare(machine: Machine, page: int) -> None:
+            run = machine.vcpu.shared.hva
+            in_c(
+                machine.vcpu.fileno(), run + _offset("exit_reason"), run + _offset("mmio") + 8, page
+            )
+
+        took = medians(
+            {"pyvmm": lambda: _time(system, _flipped), "C": lambda: _time(system, bare)}, ROUNDS
+        )
+    for name, seconds in took.items():
+        yield f"{name:<12} {seconds / FAULTS * 1e6:6.2f} µs a fault"
+    yield f"pyvmm / C: {took['pyvmm'] / took['C']:.2f} (aim: at most 2)"
+
+
+def _time(system: System, loop: Callable[[Machine, int], None]) -> float:
+    """The seconds that `loop` takes for `FAULTS` faults of a fresh machine."""
+    with Machine(system, console=io.BytesIO()) as machine:
+        with Mapping(3 * PAGE_SIZE) as memory:
+            memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE)
+            machine.vm.memslots.add(GPA, memory, at=PAGE_SIZE, size=PAGE_SIZE)
+            machine.windows.append(identity(GPA, PAGE_SIZE))
+            machine.faults.policy = always(Fix.REPLAY)
+            machine.load(Payload.builtin("loads", machine.arch.NAME))
+            machine.enter(repeat.pack(FAULTS, GPA))
+            page = memory.hva + PAGE_SIZE
+            raw.unmap(page, PAGE_SIZE)
+            start = time.thread_time()
+            loop(machine, page)
+            return time.thread_time() - start
+
+
+def _flipped(machine: Machine, page: int) -> None:
+    """Run with pyvmm's own handler, and unmap the memory again after each fault."""
+    mend = machine.handlers[Mmio]
+
+    def answer(exit: Mmio) -> bool:
+        goes_on = mend(exit)
+        raw.unmap(page, PAGE_SIZE)
+        return goes_on
+
+    machine.handlers = {**machine.handlers, Mmio: answer}
+    machine.run()
+    assert machine.faults.counts["hva-unmapped"] == FAULTS
+
+
+def _offset(member: str) -> int:
+    offset: int = getattr(kvm_run, member).offset
+    return offset
+
+
+def _compile(directory: Path) -> Callable[[int, int, int, int], object]:
+    source, library = directory / "loop.c", directory / "loop.so"
+    source.write_text(_SOURCE)
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    loop = ctypes.CDLL(str(library)).loop
+    loop.argtypes = (ctypes.c_int, *[ctypes.c_void_p] * 3)
+    return loop
