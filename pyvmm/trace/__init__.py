@@ -4,20 +4,22 @@
 Following programs (no word of KVM in it):
     ptrace, seccomp     the kernel's two interfaces: stop, look, change; and where to stop
     start, tasks        a program on its way to be traced; what /proc says of one
-    tracer              the loop: threads, forks, execs, signals, calls
-    delays, apart       calls that wait; a trace that outlives the command that began it
+    tracer, delays      the loop: threads, forks, execs, signals, calls; and calls that wait
+    apart               a trace that outlives the command that began it
     memory              a tracee's memory, however broken its pointers
 
-Understanding them:
-    objects             which fd is what: VMs, vCPUs, devices, containers, iommufds
-    values, symbols     C structs as plain values, numbers as the headers' names
+Understanding what they say:
+    objects, vms        which fd is what; what is known of each VM
+    values, symbols     C structs as plain values, numbers by the headers' names
     decode, details     an ioctl's argument, and what it leads to
+    registers, attributes   one-reg ids and device attributes by name
     runs                struct kvm_run before and after each KVM_RUN
-    vms, explain        what is known of a traced VM; why something in it failed
-    inject              rules that answer in the kernel's place
-    events, watch       what happened, as values; where it is all put together
+    explain             why something failed, by the rules that explain pyvmm's own failures
+    inject, scenario    rules that answer in the kernel's place
+    events              what happened, as values that JSON can hold
+    ioctls, running, mappings, known, watch   from calls to events, and what is learned on the way
 
 Showing it, now or later:
-    text, summary, slots, filters   what a person sees
-    record, diff                    traces kept, and two of them compared
+    text, summary, slots, filters, views   what a person sees
+    record, diff        traces kept, and two of them compared
 """
