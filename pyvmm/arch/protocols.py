@@ -46,6 +46,7 @@ class Architecture(Protocol):
         CONSOLE: where the guest finds its console: a GPA, or an I/O port.
         CONSOLE_IS_PORT: which of the two.
         MEMORY_TYPES: each memory type's proper name here, in lower case.
+        PC: the name of the program counter.
         ABORT_CAPABILITY: the ``KVM_CAP_*`` that `inject_abort` needs; None where there is none.
     """
 
@@ -53,6 +54,7 @@ class Architecture(Protocol):
     CONSOLE: int
     CONSOLE_IS_PORT: bool
     MEMORY_TYPES: Mapping[MemoryType, str]
+    PC: str
     ABORT_CAPABILITY: int | None
 
     def prepare(self, system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:

@@ -45,7 +45,7 @@ class Case:
         """What is behind the address; None where the address could not be told."""
         if self.report.gpa is None:
             return None
-        return Evidence(self.board, self.report.gpa, self.report.access)
+        return Evidence(self.board, self.report.gpa, lambda: self.report.access)
 
 
 def explain(case: Case) -> Cause:
@@ -54,7 +54,7 @@ def explain(case: Case) -> Cause:
         if why := next(rule(case), None):
             return Cause(name, why)
     if case.evidence is None:
-        return Cause("unknown", f"the address could not be told: {case.report.untold}")
+        return Cause("unknown", f"the address could not be told: {case.report.detail.untold}")
     for name, look in _BY_EVIDENCE:
         if why := next(look(case.evidence), None):
             return Cause(name, why)

@@ -3,6 +3,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from functools import cached_property
 
 from pyvmm.arch.faulting import AccessKind
@@ -25,12 +26,21 @@ class Evidence:
         page: HVA of the page behind it; 0 without a slot.
     """
 
-    def __init__(self, board: Board, gpa: int, access: AccessKind | None) -> None:
+    def __init__(
+        self, board: Board, gpa: int, access: AccessKind | Callable[[], AccessKind | None] | None
+    ) -> None:
+        """`access` may be a function, where it costs something to find out."""
         self.board = board
         self.gpa = gpa
-        self.writes = access == "write"
+        self._access = access
         self.slot: Memslot | None = board.vm.memslots.at(gpa)
         self.page = page_of(self.slot.hva_of(gpa)) if self.slot else 0
+
+    @property
+    def writes(self) -> bool:
+        """Is the access a write, as far as is known?"""
+        access = self._access() if callable(self._access) else self._access
+        return access == "write"
 
     @cached_property
     def broken(self) -> bool:

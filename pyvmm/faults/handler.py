@@ -30,7 +30,7 @@ from pyvmm.uapi.kvm import KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SEA_TO_USER
 # What makes KVM hand more faults to user space, where it is offered.
 _SYNDROMES = (KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SEA_TO_USER)
 
-KEPT = 1000  # records; the rest is only counted
+KEPT = 256  # records; the rest is only counted
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,14 @@ class FaultHandler:
         """Deal with a fault; True where the guest goes on."""
         fault = examine(Case(report_of(exit, self._board), self._board))
         self.counts[fault.cause] += 1
-        same = (fault.report.gpa, fault.cause)
-        attempt = self._guard.attempt(fault.report.pc, same, self._state)
+        pc = self._board.arch.read(self._board.vcpu, self._board.arch.PC)
+        attempt = self._guard.attempt(pc, (fault.report.gpa, fault.cause), self._state)
         if attempt > 1 and self.records and self.records[-1] is self.last:
             self.records.pop()
+        if kept := len(self.records) < KEPT:
+            fault.settle()
         self.last = self._decided(fault, attempt)
-        if len(self.records) < KEPT:
+        if kept:
             self.records.append(self.last)
         return self.last.outcome == "resolved"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What can be done about a fault, cause by cause, and what each would cost the guest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,31 +46,56 @@ class Remedy:
     apply: Callable[[], None]
 
 
-@dataclass(frozen=True)
 class Fault:
     """A fault with its cause and what can be done: what a policy decides on.
 
     Attributes:
+        report: what was accessed.
+        cause, why: a name to script against, and a sentence.
         region: what the guest touched: ``BAR4``, ``RAM``; None where there is nothing.
-        remedies: at most one of a kind; stopping is always possible and not among them.
     """
 
-    report: FaultReport
-    cause: str
-    why: str
-    region: str | None
-    remedies: tuple[Remedy, ...]
+    def __init__(
+        self,
+        report: FaultReport,
+        cause: str,
+        why: str,
+        region: str | None,
+        remedies: Iterable[Remedy],
+    ) -> None:
+        self.report = report
+        self.cause = cause
+        self.why = why
+        self.region = region
+        self._found: list[Remedy] = []
+        self._more = iter(remedies)
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """At most one of a kind; stopping is always possible and not among them."""
+        self._found += self._more
+        return tuple(self._found)
 
     def remedy(self, wanted: Fix) -> Remedy | None:
-        """The remedy of a kind, where it is possible."""
-        return next((remedy for remedy in self.remedies if remedy.fix == wanted), None)
+        """The remedy of a kind, where it is possible. Those before it alone are looked into."""
+        for remedy in self._found:
+            if remedy.fix is wanted:
+                return remedy
+        for remedy in self._more:
+            self._found.append(remedy)
+            if remedy.fix is wanted:
+                return remedy
+        return None
+
+    def settle(self) -> None:
+        """Find out all there is to know, before the vCPU runs on."""
+        _ = self.remedies, self.report.detail
 
 
 def examine(case: Case) -> Fault:
     """Name the cause and list the remedies."""
     cause = explain(case)
-    remedies = tuple(_remedies(case, cause))
-    return Fault(case.report, cause.name, cause.why, _region(case), remedies)
+    return Fault(case.report, cause.name, cause.why, _region(case), _remedies(case, cause))
 
 
 def _region(case: Case) -> str | None:
@@ -85,23 +110,28 @@ def _region(case: Case) -> str | None:
 
 
 def _remedies(case: Case, cause: Cause) -> Iterator[Remedy]:
-    remedies: list[Remedy] = []
+    remedies: Iterator[Remedy] = iter(())
     if cause.name in _FOR_CASE:
-        remedies += _FOR_CASE[cause.name](case)
+        remedies = _FOR_CASE[cause.name](case)
     elif case.evidence and cause.name in _FOR_EVIDENCE:
-        remedies += _FOR_EVIDENCE[cause.name](case.evidence)
+        remedies = _FOR_EVIDENCE[cause.name](case.evidence)
     for remedy in remedies:
-        # No one answers for the CPU where it fetches an instruction or walks its own tables.
-        if remedy.fix is not Fix.EMULATE or not (case.report.table or case.report.access == "exec"):
+        if remedy.fix is not Fix.EMULATE or _is_data(case):
             yield remedy
     yield from _inject(case)
+
+
+def _is_data(case: Case) -> bool:
+    """No one answers for the CPU where it fetches instructions or walks tables."""
+    return not case.report.detail.table and case.report.access != "exec"
 
 
 def _inject(case: Case) -> Iterator[Remedy]:
     """An abort of a data access: KVM can inject no other."""
     capability = case.board.arch.ABORT_CAPABILITY
-    data = case.report.access in ("read", "write")
-    if data and capability and case.board.vm.check(capability):
+    if not capability or not case.board.vm.check(capability):
+        return
+    if case.report.access in ("read", "write"):
         yield Remedy(
             Fix.INJECT,
             "the guest takes a synchronous external abort",

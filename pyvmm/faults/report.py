@@ -5,8 +5,9 @@ Where the kernel gives a syndrome, it is the one to believe, and the vCPU adds w
 leaves out. Where it gives none (a bare EFAULT), all is rebuilt from the vCPU.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pyvmm.arch.faulting import AccessKind, Reconstruction, Touch
@@ -22,35 +23,73 @@ Source = Literal["kernel", "reconstructed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaultReport:
-    """An access that was not resolved.
+class Detail:
+    """What the vCPU adds to a report.
 
     Attributes:
-        gpa: where, None if it could not be told; `size` in bytes. From the kernel that is the
-            page, else the bytes that were accessed within one page.
-        access: None where it could not be told.
-        errno: what ``KVM_RUN`` failed with, None where it did not fail.
-        source: who told `gpa`.
-        exit: why ``KVM_RUN`` came back.
         pc, va: GVAs of the instruction, and of what it accessed.
         instruction: printing it gives what an assembler would write.
+        size: bytes that it accessed within one page.
+        access: what it did there; None where it could not be told.
         memory_type: what the guest's stage 1 makes of the memory.
         table: the guest's own page table was accessed, to translate `va`.
         untold: what could not be told, in one sentence.
     """
 
-    gpa: int | None
-    size: int
-    access: AccessKind | None
-    errno: str | None
-    source: Source
-    exit: Exit | Poisoned
     pc: int | None = None
     va: int | None = None
     instruction: object = None
+    size: int = 0
+    access: AccessKind | None = None
     memory_type: str | None = None
     table: bool = False
     untold: str | None = None
+
+
+class FaultReport:
+    """An access that was not resolved.
+
+    Attributes:
+        gpa: where; None if it could not be told.
+        errno: what ``KVM_RUN`` failed with, None where it did not fail.
+        source: who told `gpa`.
+        exit: why ``KVM_RUN`` came back.
+    """
+
+    def __init__(
+        self,
+        *,
+        gpa: int | None,
+        size: int,
+        errno: str | None,
+        source: Source,
+        exit: Exit | Poisoned,
+        access: AccessKind | None = None,
+        tell: Callable[[], Detail] = Detail,
+    ) -> None:
+        """`tell` asks the vCPU, which must not have run by then."""
+        self.gpa = gpa
+        self.errno = errno
+        self.source = source
+        self.exit = exit
+        self._size = size
+        self._access = access
+        self._tell = tell
+
+    @cached_property
+    def detail(self) -> Detail:
+        """What the vCPU adds. It costs many ioctls, so it is asked when it is wanted."""
+        return self._tell()
+
+    @property
+    def size(self) -> int:
+        """In bytes: from the kernel that is the page, else what was accessed within one page."""
+        return self._size or self.detail.size
+
+    @property
+    def access(self) -> AccessKind | None:
+        """None where it could not be told."""
+        return self._access or self.detail.access
 
 
 def report_of(exit: Exit | Poisoned, board: Board) -> FaultReport:
@@ -82,43 +121,41 @@ def _told(
     errno: int = 0,
 ) -> FaultReport:
     """The kernel says where; what it was is in the instruction."""
-    rebuilt = board.arch.reconstruct(board.vcpu, board.peek)
-    report = FaultReport(
+
+    def tell() -> Detail:
+        rebuilt = board.arch.reconstruct(board.vcpu, board.peek)
+        touch = None
+        if gpa is not None:
+            end = gpa + max(size, 1)
+            touch = next((t for t in rebuilt.touches if t.gpa < end and gpa < t.gpa + t.size), None)
+        return _detail(rebuilt, touch, rebuilt.untold)
+
+    return FaultReport(
         gpa=gpa,
         size=size,
         access=access,
         errno=errno_name(errno) if errno else None,
         source="kernel",
         exit=exit,
+        tell=tell,
     )
-    if gpa is None:
-        return _described(report, rebuilt, None)
-    within = range(gpa, gpa + max(size, 1))
-    touch = next((t for t in rebuilt.touches if _meet(t, within)), None)
-    return _described(report, rebuilt, touch)
-
-
-def _meet(touch: Touch, within: range) -> bool:
-    return touch.gpa < within.stop and within.start < touch.gpa + touch.size
 
 
 def _rebuilt(exit: Exit | Poisoned, board: Board, errno: int) -> FaultReport:
     """The kernel says nothing: the first page of the instruction's that fails is the one."""
     rebuilt = board.arch.reconstruct(board.vcpu, board.peek)
     touch = _failing(rebuilt.touches, board)
-    report = FaultReport(
+    nothing = "nothing is wrong, now, with any page that the instruction touches"
+    detail = _detail(rebuilt, touch, rebuilt.untold or nothing)
+    return FaultReport(
         gpa=touch.gpa if touch else None,
-        size=touch.size if touch else 0,
-        access=None,
+        size=detail.size,
+        access=detail.access,
         errno=errno_name(errno) if errno else None,
         source="reconstructed",
         exit=exit,
+        tell=lambda: detail,
     )
-    report = _described(report, rebuilt, touch)
-    if touch is None and report.untold is None:
-        nothing = "nothing is wrong, now, with any page that the instruction touches"
-        return replace(report, untold=nothing)
-    return report
 
 
 def _failing(touches: Sequence[Touch], board: Board) -> Touch | None:
@@ -129,16 +166,15 @@ def _failing(touches: Sequence[Touch], board: Board) -> Touch | None:
     return next(broken, None) or next(replaced, None)
 
 
-def _described(report: FaultReport, rebuilt: Reconstruction, touch: Touch | None) -> FaultReport:
-    """Add what the instruction tells."""
-    report = replace(report, pc=rebuilt.pc, instruction=rebuilt.instruction)
+def _detail(rebuilt: Reconstruction, touch: Touch | None, untold: str | None) -> Detail:
     if touch is None:
-        return replace(report, untold=rebuilt.untold)
-    return replace(
-        report,
-        size=report.size or touch.size,
-        access=report.access or touch.access,
+        return Detail(pc=rebuilt.pc, instruction=rebuilt.instruction, untold=untold)
+    return Detail(
+        pc=rebuilt.pc,
         va=touch.va,
+        instruction=rebuilt.instruction,
+        size=touch.size,
+        access=touch.access,
         memory_type=touch.memory_type,
         table=touch.is_table,
     )

@@ -58,13 +58,17 @@ def fault_to_json(record: FaultRecord) -> dict[str, Any]:
         "possible": [str(remedy.fix) for remedy in fault.remedies],
         "region": fault.region,
         "exit": report.exit.kind,
-        "pc": report.pc,
-        "va": report.va,
-        "instruction": None if report.instruction is None else str(report.instruction),
-        "memory_type": report.memory_type,
-        "table": report.table,
-        "untold": report.untold,
+        "pc": report.detail.pc,
+        "va": report.detail.va,
+        "instruction": _text(report.detail.instruction),
+        "memory_type": report.detail.memory_type,
+        "table": report.detail.table,
+        "untold": report.detail.untold,
     }
+
+
+def _text(instruction: object) -> str | None:
+    return None if instruction is None else str(instruction)
 
 
 def _device(device: DeviceOutcome) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def peek(hva: int, size: int, pid: int | None = None) -> bytes | None:
 
     Of this process, or of process `pid`.
     """
-    data = ctypes.create_string_buffer(size)
+    data = (ctypes.c_char * size)()
     local = _Iovec(ctypes.addressof(data), size)
     there = _Iovec(hva, size)
     read = _libc.process_vm_readv(pid or os.getpid(), local, 1, there, 1, 0)

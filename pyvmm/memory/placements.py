@@ -6,11 +6,10 @@ back, can be put right again with this.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Bytes `start` to `end` (exclusive) of a mapping.
 
     Attributes:
@@ -30,8 +29,10 @@ class Placement:
 
     def part(self, start: int, end: int) -> "Placement":
         """The part of this placement within `start` to `end`, which it overlaps."""
+        if start <= self.start and self.end <= end:
+            return self
         first = max(start, self.start)
-        return replace(self, start=first, end=min(end, self.end), offset=self._offset_of(first))
+        return self._replace(start=first, end=min(end, self.end), offset=self._offset_of(first))
 
     def goes_on_in(self, other: "Placement") -> bool:
         """Whether `other` is what this would be if it were longer."""
@@ -59,7 +60,7 @@ class Placements:
         joined: list[Placement] = []
         for each in self._list:
             if joined and joined[-1].goes_on_in(each):
-                joined[-1] = replace(joined[-1], end=each.end)
+                joined[-1] = joined[-1]._replace(end=each.end)
             else:
                 joined.append(each)
         self._list = joined
@@ -80,7 +81,7 @@ class Placements:
     def protect(self, start: int, end: int, prot: int) -> None:
         """Record other ``PROT_*`` flags for what is there."""
         for each in list(self.within(start, end)):
-            self.add(replace(each, prot=prot))
+            self.add(each._replace(prot=prot))
 
     def within(self, start: int, end: int) -> Iterator[Placement]:
         """The placements, or parts of them, from `start` to `end`."""

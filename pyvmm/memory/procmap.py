@@ -9,12 +9,13 @@ VmFlags: `pyvmm.memory.vma` reads those from smaps, which walks every area's pag
 import ctypes
 import errno
 import fcntl
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyvmm.memory.vma import vmas
 
 _NAME_SIZE = 4096  # PATH_MAX
+_Name = ctypes.c_char * _NAME_SIZE
 
 
 class _Query(ctypes.Structure):
@@ -55,7 +56,7 @@ class Area:
 
 def at_or_after(hva: int, pid: int | str = "self") -> Area | None:
     """The area of a process that covers `hva`, or else the next one above it."""
-    name = ctypes.create_string_buffer(_NAME_SIZE)
+    name = _Name()
     query = _Query(
         size=ctypes.sizeof(_Query),
         query_flags=_COVERING_OR_NEXT,
@@ -64,8 +65,11 @@ def at_or_after(hva: int, pid: int | str = "self") -> Area | None:
         vma_name_addr=ctypes.addressof(name),
     )
     try:
-        with Path(f"/proc/{pid}/maps").open("rb", buffering=0) as maps:
+        maps = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+        try:
             fcntl.ioctl(maps, _PROCMAP_QUERY, query)
+        finally:
+            os.close(maps)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None

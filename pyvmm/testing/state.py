@@ -57,8 +57,10 @@ def _fault(exit: Exit, board: Board) -> Iterator[str]:
         return
     where = "an unknown address" if report.gpa is None else f"GPA {report.gpa:#x}"
     yield f"{report.access or 'access'} of {report.size:#x} bytes at {where}, says {_says(report)}"
-    if report.instruction is not None:
-        yield f"by {report.instruction}" + (f", VA {report.va:#x}" if report.va is not None else "")
+    if report.detail.instruction is not None:
+        yield f"by {report.detail.instruction}" + (
+            f", VA {report.detail.va:#x}" if report.detail.va is not None else ""
+        )
     if isinstance(exit, Mmio):
         return  # no memslot backs it, as any device
     fault = examine(Case(report, board))

@@ -27,6 +27,7 @@ __all__ = [
     "CONSOLE_IS_PORT",
     "MEMORY_TYPES",
     "NAME",
+    "PC",
     "enter",
     "features",
     "fingerprint",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 NAME = "arm64"
+PC = "pc"
 ABORT_CAPABILITY: int | None = KVM_CAP_ARM_INJECT_EXT_DABT
 CONSOLE = 0x0900_0000  # where QEMU's virt machine has its PL011
 CONSOLE_IS_PORT = False

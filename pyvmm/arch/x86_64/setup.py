@@ -22,6 +22,7 @@ __all__ = [
     "CONSOLE_IS_PORT",
     "MEMORY_TYPES",
     "NAME",
+    "PC",
     "enter",
     "features",
     "fingerprint",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 NAME = "x86_64"
+PC = "rip"
 ABORT_CAPABILITY: int | None = None
 CONSOLE = 0x3F8  # the first serial port of a PC
 CONSOLE_IS_PORT = True
