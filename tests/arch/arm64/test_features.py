@@ -24,6 +24,7 @@ FWB, DIC, IDC = 1 << 40, 1 << 29, 1 << 28
         (0, IDC, "this CPU has no FWB (ID_AA64MMFR2_EL1.FWB, bits 43:40, is 0) and "
                  "no DIC (CTR_EL0.DIC, bit 29, is 0); KVM needs both"),
     ],
+    ids=["both", "no DIC", "no FWB", "neither"],
 )  # fmt: skip
 def test_what_keeps_kvm_from_cacheable_pfnmap(mmfr2: int, ctr: int, expect: str | None) -> None:
     assert features(mmfr2=mmfr2, ctr=ctr).why_no_cacheable_pfnmap() == expect
