@@ -100,7 +100,7 @@ def test_what_is_loaded(text: str, held: dict[str, bool]) -> None:
     [
         (
             struct("kvm_userspace_memory_region", 40, {**REGION, "foo": "u64@32"}),
-            r"kvm_userspace_memory_region is 40 bytes, and pyvmm/kvm/\w+\.py is made for 32 bytes",
+            r"kvm_userspace_memory_region is 40 bytes, and pyvmm/\S+\.py is made for 32 bytes",
         ),
         (
             struct("kvm_userspace_memory_region", 32, {**REGION, "memory_size": "u32@16"}),
