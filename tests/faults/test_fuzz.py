@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests that make no sense: whatever they do, the VMM reports it or lets them go on.
+
+``GUESTS`` in the environment asks for more of them than the few hundred that are quick, ``SEED``
+for others.
+"""
+
+import io
+import json
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from pyvmm.arch.translation import identity
+from pyvmm.faults.policy import always, auto
+from pyvmm.faults.remedies import Fix
+from pyvmm.guest import snippet
+from pyvmm.job.report import fault_to_json
+from pyvmm.kvm import System
+from pyvmm.machine import ENTRY, Machine
+from pyvmm.memory import NONE, PAGE_SIZE, READ, RW, Mapping
+from pyvmm.provoke import raw
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+GUESTS = int(os.environ.get("GUESTS", 200))
+PER_MACHINE = 20
+PATIENCE = 0.05  # seconds for each guest
+GPA = 1 << 32
+PAGES = 16
+TABLES = 0x2000  # where the guest's tables are put in its memory, sometimes
+OWN = ENTRY + 0x100  # where the payload has room for instructions
+POLICIES = (auto, *(always(fix) for fix in Fix))
+
+# Loads and stores of every group, whose registers and offsets are then made up.
+PATTERNS = (
+    *(0xF9400000, 0xB9000000, 0x39400000, 0xA9400000, 0xA9000000, 0xAD400000, 0xC85F7C00),
+    *(0xC8007C00, 0xB8200000, 0xC8A07C00, 0x4C407000, 0x4D408400, 0xD50B7420, 0xD50B7E20),
+    *(0xF8400400, 0xF8000C00, 0x58000000, 0xF8606800, 0x88DFFC00, 0xD61F0000, 0xF8500000),
+)
+
+
+class Fuzz:
+    """A machine with memory that comes and goes, and guests made of a seed."""
+
+    def __init__(self, machine: Machine, memory: Mapping, chance: random.Random) -> None:
+        self.machine, self.memory, self.chance = machine, memory, chance
+
+    def word(self) -> int:
+        chance = self.chance
+        if chance.random() < 0.2:
+            return chance.getrandbits(32)
+        return chance.choice(PATTERNS) ^ (chance.getrandbits(32) & 0x003F_FC00) | self.fields()
+
+    def fields(self) -> int:
+        """Rn and Rt among the registers that the payload sets, mostly."""
+        return self.chance.randrange(8) << 5 | self.chance.randrange(32)
+
+    def address(self) -> int:
+        page = GPA + self.chance.randrange(-1, PAGES + 1) * PAGE_SIZE
+        near = page + self.chance.choice((0, 8, 0x40, 0x800, -1, -4, -8, -16, 3))
+        return self.chance.choice((near, near, near, self.chance.getrandbits(64), ENTRY)) % (
+            1 << 64
+        )
+
+    def tables(self) -> None:
+        """Let the guest's tables be in the memory that comes and goes, or be nonsense."""
+        machine, chance = self.machine, self.chance
+        tables = machine.arch.translate(GPA + TABLES, machine.windows)
+        image = bytearray(tables.image[: PAGES * PAGE_SIZE - TABLES])
+        for _ in range(chance.choice((0, 0, 1, 4))):
+            at = chance.randrange(len(image) // 8) * 8
+            own = GPA + TABLES | 0b11  # a table that points at itself
+            image[at : at + 8] = chance.choice((own, chance.getrandbits(64))).to_bytes(8, "little")
+        self.memory.write(PAGE_SIZE + TABLES, bytes(image))
+        machine.arch.write(machine.vcpu, tables.registers)
+        if chance.random() < 0.3:
+            name = chance.choice(("TCR_EL1", "TTBR0_EL1", "SCTLR_EL1", "MAIR_EL1"))
+            bit = 1 << chance.randrange(64)
+            machine.arch.write(machine.vcpu, {name: machine.arch.read(machine.vcpu, name) ^ bit})
+
+    def break_something(self) -> None:
+        chance = self.chance
+        first = chance.randrange(PAGES)
+        hva = self.memory.hva + (1 + first) * PAGE_SIZE
+        size = chance.randrange(1, PAGES - first + 1) * PAGE_SIZE
+        match chance.randrange(4):
+            case 0:
+                raw.protect(hva, size, NONE)
+            case 1:
+                raw.protect(hva, size, READ)
+            case 2:
+                raw.unmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
+            case _:
+                pass
+
+    def guest(self) -> None:
+        """Make one up, run it for a while, and see that all there is to tell can be told."""
+        machine, chance = self.machine, self.chance
+        self.memory.restore()
+        machine.faults.policy = chance.choice(POLICIES)
+        machine.load(snippet.payload([self.word() for _ in range(snippet.LONGEST)]))
+        machine.enter(snippet.pack([self.address() for _ in range(8)]))
+        if chance.random() < 0.4:
+            self.tables()
+        self.break_something()
+        with self.hurried(), self.rewritten(chance.random() < 0.2):
+            machine.run()
+        for record in machine.faults.records:
+            json.dumps(fault_to_json(record))
+        machine.faults.records.clear()
+
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        timer = threading.Timer(PATIENCE, self.machine.vcpu.stop)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            self.machine.vcpu.resume()
+
+    @contextmanager
+    def rewritten(self, wanted: bool) -> Iterator[None]:
+        """Meanwhile let another thread change the code, as another vCPU could."""
+        done = threading.Event()
+        chance = random.Random(self.chance.random())
+
+        def rewrite() -> None:
+            while not done.wait(0.001):
+                at = OWN + 4 * chance.randrange(snippet.LONGEST)
+                self.machine.write(at, self.word().to_bytes(4, "little"))
+
+        thread = threading.Thread(target=rewrite)
+        if wanted:
+            thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if wanted:
+                thread.join()
+
+
+@pytest.mark.parametrize("batch", range(-(-GUESTS // PER_MACHINE)))
+def test_a_guest_never_fails_the_vmm(batch: int) -> None:
+    chance = random.Random(int(os.environ.get("SEED", 0)) * 100_000 + batch)
+    with ExitStack() as stack:
+        machine = stack.enter_context(
+            Machine(stack.enter_context(System.open()), console=io.BytesIO())
+        )
+        memory = stack.enter_context(Mapping((PAGES + 2) * PAGE_SIZE))
+        memory.place_anonymous(at=PAGE_SIZE, size=PAGES * PAGE_SIZE, prot=RW)
+        machine.vm.memslots.add(GPA, memory, at=PAGE_SIZE, size=PAGES * PAGE_SIZE)
+        machine.windows.append(identity(GPA, PAGES * PAGE_SIZE, executable=True))
+        fuzz = Fuzz(machine, memory, chance)
+        for _ in range(PER_MACHINE):
+            fuzz.guest()
+        assert machine.faults.counts.total() > 0
+        print(dict(machine.faults.counts))
