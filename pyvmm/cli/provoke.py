@@ -4,6 +4,7 @@
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pyvmm.cli import console
@@ -28,7 +29,11 @@ def main(argv: list[str]) -> int:
         done.append(provoked)
         console.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
     if args.json:
-        document = {"schema": SCHEMA, "provoked": [_to_json(each) for each in done]}
+        document = {
+            "schema": SCHEMA,
+            "provoked": [_to_json(each) for each in done],
+            "verdicts": [_verdict(each) for each in done if not each.skipped],
+        }
         print(json.dumps(document, indent=1))
     elif args.markdown:
         for line in (HEADINGS, ("---",) * len(HEADINGS), *_rows(done)):
@@ -72,8 +77,17 @@ def _rows(done: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
         elif record := each.record:
             told = (record.fault.report.source, record.fault.cause, str(record.fix), record.outcome)
             yield (how, each.kernel, *told, each.guest)
+        elif slot := each.rejected:
+            told = ("pyvmm's rules", slot.cause or "", slot.fallback or "", slot.outcome)
+            yield (how, each.kernel, *told, each.guest)
         else:
             yield (how, each.kernel, "", "", "", "", each.guest)
+
+
+def _verdict(each: Provoked) -> dict[str, Any]:
+    """Does the kernel tell where the fault was, if it was one? What ``lab matrix`` compares."""
+    told = each.record is None or each.record.fault.report.source == "kernel"
+    return {"name": each.provocation.name, "supported": told, "why": each.kernel}
 
 
 def _to_json(each: Provoked) -> dict[str, Any]:
@@ -83,6 +97,7 @@ def _to_json(each: Provoked) -> dict[str, Any]:
         "expected": each.provocation.cause,
         "kernel": None if each.skipped else each.kernel,
         "fault": fault_to_json(each.record) if each.record else None,
+        "rejected": each.rejected and asdict(each.rejected),
         "guest": each.guest,
         "skipped": each.skipped,
     }

@@ -28,9 +28,17 @@ def _bar(scene: Scene, device: AssignedDevice) -> PlacedBar:
     raise SkippedError(f"{device.device.function} has no BAR that can be a memslot")
 
 
-def _cacheable(scene: Scene) -> None:
-    device = scene.assign(_NVGRACE, flip=(_CACHEABLE,))
+def _registered(scene: Scene) -> None:
+    _read_cacheable(scene, scene.assign(_NVGRACE))
+
+
+def _flipped(scene: Scene) -> None:
+    _read_cacheable(scene, scene.assign(_NVGRACE, flip=(_CACHEABLE,)))
+
+
+def _read_cacheable(scene: Scene, device: AssignedDevice) -> None:
     [bar] = [bar for bar in device.bars if bar.region.name == _CACHEABLE]
+    scene.rejected = next((slot for slot in bar.slots if slot.outcome == "rejected"), None)
     scene.read(scene.see(bar).gpa)
 
 
@@ -76,10 +84,16 @@ def _mappable(function: PciFunction) -> Path:
 
 PROVOCATIONS = (
     Provocation(
+        "cacheable-registered",
+        "a memslot over a cacheable BAR",
+        "cacheable-pfnmap-unsupported",
+        _registered,
+    ),
+    Provocation(
         "cacheable-flipped",
         "mmap(MAP_FIXED) of a cacheable BAR over registered anonymous memory",
         "cacheable-pfnmap-unsupported",
-        _cacheable,
+        _flipped,
     ),
     Provocation(
         "memory-off",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from pyvmm.assigned import SlotOutcome
 from pyvmm.errors import SkippedError
 from pyvmm.faults import FaultRecord
 from pyvmm.faults.poison import Poisoned
@@ -23,23 +24,28 @@ class Provoked:
 
     Attributes:
         record: the fault and its fix; None where there was no fault.
+        rejected: the memslot that was not registered, where it came to no fault for that.
         guest: what the guest noticed.
         skipped: why it could not be done here; then there is nothing else.
     """
 
     provocation: Provocation
     record: FaultRecord | None = None
+    rejected: SlotOutcome | None = None
     guest: str = ""
     skipped: str | None = None
 
     @property
     def as_expected(self) -> bool:
         """Is the cause, if there was a fault, the one that this provocation has?"""
-        return self.record is None or self.record.fault.cause == self.provocation.cause
+        named = self.record.fault if self.record else self.rejected
+        return named is None or named.cause == self.provocation.cause
 
     @property
     def kernel(self) -> str:
         """What the kernel gave, in its own words."""
+        if self.rejected:
+            return f"{self.rejected.errno} at registration"
         if self.record is None:
             return "no fault"
         report = self.record.fault.report
@@ -69,4 +75,5 @@ def _provoke(system: System, provocation: Provocation) -> Provoked:
         except SkippedError as error:
             return Provoked(provocation, skipped=str(error))
         records = scene.machine.faults.records
-        return Provoked(provocation, records[0] if records else None, scene.guest)
+        record = records[0] if records else None
+        return Provoked(provocation, record, scene.rejected, scene.guest)

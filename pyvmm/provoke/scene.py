@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pyvmm.arch.translation import MemoryType, identity
-from pyvmm.assigned import AssignedDevice
+from pyvmm.assigned import AssignedDevice, SlotOutcome
 from pyvmm.assigned.device import PlacedBar
 from pyvmm.errors import SkippedError
 from pyvmm.faults import Fault, Fix
@@ -66,6 +66,7 @@ class Scene:
 
     Attributes:
         guest: how it ended for the guest, in a few words.
+        rejected: a memslot that KVM would not take.
     """
 
     def __init__(self, system: System, stack: ExitStack) -> None:
@@ -74,6 +75,7 @@ class Scene:
         self.machine = self.keep(Machine(system, console=io.BytesIO()))
         self.machine.faults.policy = first_offered
         self.guest = "did not run"
+        self.rejected: SlotOutcome | None = None
 
     def keep(self, resource: AbstractContextManager[_T]) -> _T:
         """Let something end with the scene."""

@@ -71,6 +71,16 @@ def test_no_fault_where_the_kernel_resolves_it_by_itself(name: str) -> None:
 
 
 @on_arm64
+def test_a_memslot_that_is_rejected_is_emulated() -> None:
+    provoked = done("cacheable-registered")
+    if provoked.rejected is None:
+        pytest.skip("this CPU maps it cacheable: python -m pyvmm lab test --cpu neoverse-n1")
+    assert provoked.kernel == "EINVAL at registration"
+    assert provoked.rejected.cause == "cacheable-pfnmap-unsupported"
+    assert (provoked.record, provoked.guest) == (None, "read 0x0")
+
+
+@on_arm64
 def test_a_device_that_does_not_answer() -> None:
     provoked = done("does-not-answer")
     if provoked.record is None:
@@ -84,7 +94,7 @@ def test_no_cause_is_mistaken_for_another(name: str) -> None:
 
 
 def test_every_provocation_is_tested() -> None:
-    assert {*GIVEN, *RESOLVED, "does-not-answer"} == set(BY_NAME)
+    assert {*GIVEN, *RESOLVED, "does-not-answer", "cacheable-registered"} == set(BY_NAME)
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="for hosts that are not arm64")
