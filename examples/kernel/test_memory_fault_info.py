@@ -81,7 +81,8 @@ def test_what_pyvmm_makes_of_it(kvm: System, cause: str) -> None:
 
     assert isinstance(report.exit, Exit)
     print(f"KVM_CAP_MEMORY_FAULT_INFO {told}: {describe(report.exit)}, address {report.source}")
-    print(f"{report.access} at GPA {report.gpa:#x} by {report.detail.instruction}: {record.fault.cause}")
+    access = f"{report.access} at GPA {report.gpa:#x} by {report.detail.instruction}"
+    print(f"{access}: {record.fault.cause}")
     print(f"{record.fix}, {record.outcome}: {record.how}; the guest read {result[1].value:#x}")
     assert report.source == ("kernel" if told else "reconstructed")
     assert (report.access, record.fault.cause) == ("write", cause)

@@ -75,8 +75,16 @@ def _rows(done: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
         if each.skipped:
             yield (how, f"skipped: {each.skipped}", *[""] * (len(HEADINGS) - 2))
         elif record := each.record:
-            told = (record.fault.report.source, record.fault.cause, str(record.fix), record.outcome)
-            yield (how, each.kernel, *told, each.guest)
+            report, cause = record.fault.report, record.fault.cause
+            yield (
+                how,
+                each.kernel,
+                report.source,
+                cause,
+                str(record.fix),
+                record.outcome,
+                each.guest,
+            )
         elif slot := each.rejected:
             told = ("pyvmm's rules", slot.cause or "", slot.fallback or "", slot.outcome)
             yield (how, each.kernel, *told, each.guest)
