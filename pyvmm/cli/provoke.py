@@ -86,8 +86,7 @@ def _rows(done: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
                 each.guest,
             )
         elif slot := each.rejected:
-            told = ("pyvmm's rules", slot.cause or "", slot.fallback or "", slot.outcome)
-            yield (how, each.kernel, *told, each.guest)
+            yield (how, each.kernel, "", slot.cause or "", slot.fallback or "", "", each.guest)
         else:
             yield (how, each.kernel, "", "", "", "", each.guest)
 

@@ -11,9 +11,9 @@ The way of a fault, one direction only::
     handler    all of it for one machine, with a guard against faults that come back
 """
 
+from pyvmm.faults.fault import Fault, Fix, Remedy
 from pyvmm.faults.handler import FaultHandler, FaultRecord, ask_for_syndromes
 from pyvmm.faults.policy import Policy, auto
-from pyvmm.faults.remedies import Fault, Fix, Remedy
 from pyvmm.faults.report import FaultReport
 
 __all__ = [

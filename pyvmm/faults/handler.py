@@ -9,10 +9,11 @@ from typing import Any, Literal
 from pyvmm.faults import poison
 from pyvmm.faults.board import Board, GuestMemory
 from pyvmm.faults.cause import Case
+from pyvmm.faults.fault import Fault, Fix
 from pyvmm.faults.guard import ATTEMPTS, Guard
 from pyvmm.faults.poison import Poisoned
 from pyvmm.faults.policy import Policy, auto
-from pyvmm.faults.remedies import Fault, Fix, examine
+from pyvmm.faults.remedies import examine
 from pyvmm.faults.report import report_of
 from pyvmm.kvm.exits import (
     ArmLdst64b,

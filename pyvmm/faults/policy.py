@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from pyvmm.errors import UsageError
-from pyvmm.faults.remedies import Fault, Fix
+from pyvmm.faults.fault import Fault, Fix
 
 Policy: TypeAlias = Callable[[Fault], Fix]
 

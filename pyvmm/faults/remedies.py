@@ -1,95 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What can be done about a fault, cause by cause, and what each would cost the guest."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 
 from pyvmm.faults import fix
 from pyvmm.faults.board import BackedDevice
 from pyvmm.faults.cause import Case, Cause, explain
 from pyvmm.faults.evidence import Evidence
-from pyvmm.faults.report import FaultReport
+from pyvmm.faults.fault import Fault, Fix, Remedy
 from pyvmm.kvm.exits import Mmio
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE
-
-
-class Fix(StrEnum):
-    """The kinds of remedy."""
-
-    REPLAY = "replay"
-    """Mend what is behind the address, and let the guest's instruction run again."""
-    EMULATE = "emulate"
-    """Answer the access in the VMM, this one and those to come."""
-    CONVERT = "convert"
-    """Make the memory private, or shared, as the guest wants it; then run again."""
-    INJECT = "inject"
-    """Give the guest an external abort."""
-    STOP = "stop"
-    """End the run."""
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """One thing that can be done.
-
-    Attributes:
-        how: what it does, in a sentence.
-        faithful: the guest can't tell that anything was ever wrong.
-        apply: do it. Raises `OSError` where the kernel refuses.
-    """
-
-    fix: Fix
-    how: str
-    faithful: bool
-    apply: Callable[[], None]
-
-
-class Fault:
-    """A fault with its cause and what can be done: what a policy decides on.
-
-    Attributes:
-        report: what was accessed.
-        cause, why: a name to script against, and a sentence.
-        region: what the guest touched: ``BAR4``, ``RAM``; None where there is nothing.
-    """
-
-    def __init__(
-        self,
-        report: FaultReport,
-        cause: str,
-        why: str,
-        region: str | None,
-        remedies: Iterable[Remedy],
-    ) -> None:
-        self.report = report
-        self.cause = cause
-        self.why = why
-        self.region = region
-        self._found: list[Remedy] = []
-        self._more = iter(remedies)
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """At most one of a kind; stopping is always possible and not among them."""
-        self._found += self._more
-        return tuple(self._found)
-
-    def remedy(self, wanted: Fix) -> Remedy | None:
-        """The remedy of a kind, where it is possible. Those before it alone are looked into."""
-        for remedy in self._found:
-            if remedy.fix is wanted:
-                return remedy
-        for remedy in self._more:
-            self._found.append(remedy)
-            if remedy.fix is wanted:
-                return remedy
-        return None
-
-    def settle(self) -> None:
-        """Find out all there is to know, before the vCPU runs on."""
-        _ = self.remedies, self.report.detail
 
 
 def examine(case: Case) -> Fault:

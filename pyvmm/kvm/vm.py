@@ -83,6 +83,8 @@ class Vm(Attributed):
         """``KVM_CREATE_GUEST_MEMFD`` of `size` bytes; `flags` are ``GUEST_MEMFD_FLAG_*``."""
         number = self.ioctl(KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd(size=size, flags=flags))
         memfd = GuestMemfd(number, size, flags, self)
+        # One that was closed is no longer ours to close: else they would gather.
+        self._children = [child for child in self._children if not child.closed]
         self._children.append(memfd)
         return memfd
 

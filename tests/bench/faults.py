@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pyvmm.arch.translation import identity
+from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
-from pyvmm.faults.remedies import Fix
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyvmm.arch.translation import identity
+from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
-from pyvmm.faults.remedies import Fix
 from pyvmm.faults.report import FaultReport
 from pyvmm.guest import snippet
 from pyvmm.guest.assemble import assemble

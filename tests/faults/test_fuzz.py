@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from pyvmm.arch.translation import identity
+from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always, auto
-from pyvmm.faults.remedies import Fix
 from pyvmm.guest import snippet
 from pyvmm.job.report import fault_to_json
 from pyvmm.kvm import System

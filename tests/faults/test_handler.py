@@ -10,10 +10,10 @@ import pytest
 
 from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.faults import FaultRecord, Fix
+from pyvmm.faults.fault import Fault
 from pyvmm.faults.guard import ATTEMPTS
 from pyvmm.faults.handler import KEPT
 from pyvmm.faults.policy import Policy, always, auto
-from pyvmm.faults.remedies import Fault
 from pyvmm.guest import snippet
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import RunFailure

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import pytest
 
 from pyvmm.errors import UsageError
+from pyvmm.faults.fault import Fault, Fix, Remedy
 from pyvmm.faults.policy import auto, parse
-from pyvmm.faults.remedies import Fault, Fix, Remedy
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import RunFailure
 
