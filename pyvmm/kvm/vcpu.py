@@ -6,11 +6,11 @@ import errno
 import fcntl
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import stop_signal
 from pyvmm.kvm.device import Attributed
-from pyvmm.kvm.exits import Exit, decode, decode_failure
 from pyvmm.memory import Mapping
 from pyvmm.uapi.kvm import (
     KVM_EXIT_IO,
@@ -25,6 +25,9 @@ from pyvmm.uapi.kvm import (
     kvm_reg_list,
 )
 from pyvmm.uapi.native import kvm_run
+
+if TYPE_CHECKING:
+    from pyvmm.kvm.exits import Exit
 
 
 class Vcpu(Attributed):
@@ -51,18 +54,21 @@ class Vcpu(Attributed):
         self._stopping = False
         stop_signal.handle()
 
-    def run(self) -> Exit:
+    def run(self) -> "Exit":
         """``KVM_RUN``: enter the guest until it needs user space; returns why it came back.
 
         Never raises for what the guest does: a failed ``KVM_RUN`` is an exit too.
         """
         return next(self.exits())
 
-    def exits(self) -> Iterator[Exit]:
+    def exits(self) -> Iterator["Exit"]:
         """`run` over and over, in one thread: what is done once an exit is done as little.
 
         The guest is entered when the next exit is asked for.
         """
+        # Fifty classes, of which a command that only asks questions needs none.
+        from pyvmm.kvm.exits import decode, decode_failure
+
         self.fileno()  # raises where the vCPU is closed
         view, ioctl = self._view, fcntl.ioctl
         self._runner = threading.get_native_id()

@@ -19,8 +19,8 @@ from pyvmm.lab import cache, kernel, tree
 from pyvmm.lab.apt import Apt, Tell, unpack
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
-# The newest that the project's tests have passed on; lab:7.3, say, is another.
-SERIES = "7.2"
+# The newest that the project's tests have passed on; lab:7.2, say, is another.
+SERIES = "7.3"
 CPU_MINUTES = 19  # what a build from nothing takes, measured on a busy machine
 _STEPS = 1440  # lines that make prints in it
 _ROOM = 4 << 30  # bytes: the source, packed and unpacked, and the objects
@@ -45,7 +45,7 @@ def build(name: str, tell: Tell, *, source: Path | None = None, patch: Path | No
     """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
 
     Without ``source`` it is made of Debian's newest source of `SERIES`, or, where the variant is
-    a version ("lab:7.3"), of that series, once. With a ``source`` of yours make decides each
+    a version ("lab:7.2"), of that series, once. With a ``source`` of yours make decides each
     time what there is to do. A ``patch`` is put on a copy of the source. Raises `LackingError`
     where something is missing, `PyvmmError` where the build itself fails.
     """
@@ -81,20 +81,18 @@ def find(name: str | None, tell: Tell) -> kernel.Kernel:
 def _debian_source(name: str, tell: Tell) -> Path:
     """Debian's kernel source that a name means, unpacked."""
     _, _, variant = name.partition(":")
-    series = variant if re.fullmatch(r"\d+\.\d+", variant) else SERIES
-    package = f"linux-source-{series}"
-    here = sorted((cache.root() / "build").glob(f"source-{series}.*"))
-    if here and variant != series:
+    chosen = variant if re.fullmatch(r"\d+\.\d+", variant) else None
+    here = sorted((cache.root() / "build").glob(f"source-{chosen or SERIES}.*"))
+    if here and not chosen:
         return here[-1]  # the one that the objects at hand were made of
     apt = Apt(tree.native(), tell)
-    if not (offers := apt.versions(package)):
-        raise LackingError(f"Debian's mirror has no {package}")
-    upstream = offers[0].version.split("-")[0]
+    package, newest = _offered(apt, chosen)
+    upstream = newest.split("-")[0]
     place = cache.root() / "build" / f"source-{upstream}"
     with cache.making(place) as partial:
         if partial is not None:
             cache.need(_ROOM)
-            archives = apt.fetch(f"{package}={offers[0].version}", dependencies=False)
+            archives = apt.fetch(f"{package}={newest}", dependencies=False)
             unpacked = partial.with_name(partial.name + ".unpacked")
             try:
                 unpack(archives, unpacked)
@@ -105,6 +103,17 @@ def _debian_source(name: str, tell: Tell) -> Path:
                 cache.remove(unpacked)
             archives[0].unlink()
     return place
+
+
+def _offered(apt: Apt, chosen: str | None) -> tuple[str, str]:
+    """The source package of a series, by default `SERIES`, and its newest version."""
+    package = f"linux-source-{chosen or SERIES}"
+    if offers := apt.versions(package):
+        return package, offers[0].version
+    # A mirror drops a series when it has the next one: then the next one it is.
+    if chosen is None and (offers := apt.versions("linux-source")):
+        return f"linux-source-{'.'.join(offers[0].version.split('.')[:2])}", offers[0].version
+    raise LackingError(f"Debian's mirror has no {package}")
 
 
 def _untar(tarball: Path, into: Path) -> None:

@@ -31,21 +31,21 @@ finish() {
 
 date -s "@$NOW" >/dev/null
 touch /now
-mount -t erofs -o ro /dev/vda /root || finish fail "the root image cannot be mounted"
-for directory in dev proc sys pycache; do mount --bind /$directory /root/$directory; done
-for directory in tmp run root; do mount -t tmpfs tmpfs /root/$directory; done
+mount -t erofs -o ro /dev/vda /host || finish fail "the root image cannot be mounted"
+for directory in dev proc sys pycache; do mount --bind /$directory /host/$directory; done
+for directory in tmp run root; do mount -t tmpfs tmpfs /host/$directory; done
 for share in $SHARES; do # TAG=DIRECTORY
-    place=/root${share#*=}
+    place=/host${share#*=}
     mkdir -p "$place"
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro "${share%%=*}" "$place" ||
         finish fail "what is shared as ${share#*=} cannot be mounted"
 done
 mkdir /dev/shm /dev/pts /dev/hugepages
-mount -t tmpfs tmpfs /root/dev/shm
-mount -t devpts devpts /root/dev/pts
-mount -t hugetlbfs hugetlbfs /root/dev/hugepages
-mount -t debugfs debugfs /root/sys/kernel/debug
-mount -t tracefs tracefs /root/sys/kernel/tracing
+mount -t tmpfs tmpfs /host/dev/shm
+mount -t devpts devpts /host/dev/pts
+mount -t hugetlbfs hugetlbfs /host/dev/hugepages
+mount -t debugfs debugfs /host/sys/kernel/debug
+mount -t tracefs tracefs /host/sys/kernel/tracing
 
 # A command that needs KVM is no judge of a kernel that has none.
 [ -e /dev/kvm ] || finish fail "this kernel has no KVM: there is no /dev/kvm in it"
@@ -61,7 +61,7 @@ for binding in $BINDINGS; do # ADDRESS=DRIVER
         echo 1 >$device/enable
         bar0=$(cut -d' ' -f1 $device/resource | head -n1)
         for offset in 0x1498 0x200BC; do
-            chroot /root /bin/busybox devmem $((bar0 + offset)) 32 0xFF
+            chroot /host /bin/busybox devmem $((bar0 + offset)) 32 0xFF
         done
     fi
     echo "$driver" >$device/driver_override
@@ -75,11 +75,11 @@ run() {
     export PYTHONPATH=/checkout:/run/site PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
     export XDG_CACHE_HOME=/pycache
     # A terminal's command leads a session of its own, so that Ctrl-C reaches what it runs.
-    exec ${TERMINAL:+/bin/busybox setsid -c} /bin/busybox chroot /root /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
+    exec ${TERMINAL:+/bin/busybox setsid -c} /bin/busybox chroot /host /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
 }
-mkdir -p /root/run/bin /root/run/files
-cp -r /files/. /root/run/files
-mount --bind /bin /root/run/bin
+mkdir -p /host/run/bin /host/run/files
+cp -r /files/. /host/run/files
+mount --bind /bin /host/run/bin
 
 echo "pyvmm: command at $(cut -d' ' -f1 /proc/uptime) s"
 if [ "$TERMINAL" ]; then

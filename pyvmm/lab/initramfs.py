@@ -49,7 +49,7 @@ class Archive:
 def start(busybox: Path, init: Path, job: str, files: Sequence[Path] = ()) -> bytes:
     """What starts every run: busybox, the init script, the run's job as shell text, its files."""
     archive = Archive()
-    for name in ("bin", "dev", "proc", "sys", "root", "files"):
+    for name in ("bin", "dev", "proc", "sys", "host", "files"):
         archive.directory(name)
     archive.device("dev/console", 5, 1)
     archive.file("bin/busybox", busybox.read_bytes(), executable=True)

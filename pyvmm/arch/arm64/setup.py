@@ -4,12 +4,10 @@
 from collections.abc import Hashable, Iterable, Mapping
 
 from pyvmm.arch.arm64.features import Features
-from pyvmm.arch.arm64.finish import finish
-from pyvmm.arch.arm64.reconstruct import reconstruct
 from pyvmm.arch.arm64.registers import read, write
-from pyvmm.arch.arm64.stage1 import translation as translate
+from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
 from pyvmm.arch.protocols import Fd, Vcpu
-from pyvmm.arch.translation import MemoryType, Translation
+from pyvmm.arch.translation import MemoryType, Translation, Window
 from pyvmm.uapi.kvm import KVM_CAP_ARM_INJECT_EXT_DABT
 from pyvmm.uapi.kvm_arm64 import (
     KVM_ARM_PREFERRED_TARGET,
@@ -73,6 +71,13 @@ def features(vcpu: Vcpu) -> Features | None:
     return Features.of(lambda name: read(vcpu, name))
 
 
+def translate(gpa: int, windows: Iterable[Window]) -> Translation:
+    """Stage-1 page tables to lie at `gpa`; `ValueError` for windows that can't be mapped."""
+    from pyvmm.arch.arm64 import stage1
+
+    return stage1.translation(gpa, windows)
+
+
 def enter(
     vcpu: Vcpu,
     pc: int,
@@ -86,6 +91,21 @@ def enter(
     registers = dict(translation.registers) if translation else {}
     registers |= {f"x{n}": value for n, value in enumerate(arguments)}
     write(vcpu, registers | {"pc": pc, "pstate": _PSTATE_DAIF | _PSTATE_EL1H})
+
+
+def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
+    """What the instruction that the vCPU stands on touches; never fails for what it finds."""
+    # The decoder is half of this floor, and a run without a fault has no use for it.
+    from pyvmm.arch.arm64 import reconstruct
+
+    return reconstruct.reconstruct(vcpu, peek)
+
+
+def finish(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
+    """Carry that instruction out and step past it; returns why it can't be done, or None."""
+    from pyvmm.arch.arm64 import finish
+
+    return finish.finish(vcpu, memory)
 
 
 def inject_abort(vcpu: Vcpu) -> None:
