@@ -20,6 +20,7 @@ from pyvmm.errors import LackingError
 # The rooms of the cache: package lists and archives, kernel headers, unpacked trees, the kernels'
 # sources and objects, kernels, compiled Python, and consoles' logs.
 KEPT = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
+_SMALL = ("pycache", "logs")  # of what is in these, no one wants a list
 _PARTIAL = ".partial-"
 
 
@@ -116,10 +117,14 @@ class Entry:
 
 def entries() -> list[Entry]:
     """What is cached and whole, by name."""
-    paths = [path for name in KEPT for path in sorted((root() / name).glob("[!.]*"))]
-    return [
-        Entry(str(path.relative_to(root())), _size(path), path.stat().st_mtime) for path in paths
-    ]
+    found = []
+    for name in KEPT:
+        room = root() / name
+        for path in [room] if name in _SMALL else sorted(room.glob("[!.]*")):
+            with contextlib.suppress(FileNotFoundError):  # gone, meanwhile
+                made = path.stat().st_mtime
+                found.append(Entry(str(path.relative_to(root())), _size(path), made))
+    return found
 
 
 def _size(path: Path) -> int:

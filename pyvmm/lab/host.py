@@ -94,10 +94,10 @@ class Host:
             compiled = io.BytesIO()
             streams = stack.enter_context(Streams(stdout, stderr, compiled))
             log = stack.enter_context(_log())
-            argv = self._arguments(stack, command, variables, log, directory)
+            argv, descriptors = self._arguments(stack, command, variables, log, directory)
             argv += [*streams.arguments(), *(terminal.arguments() if terminal else ())]
             argv += stack.enter_context(Outside()).arguments()
-            descriptors = [*streams.descriptors(), *(terminal.descriptors() if terminal else ())]
+            descriptors += [*streams.descriptors(), *(terminal.descriptors() if terminal else ())]
             process = stack.enter_context(_started(argv, descriptors))
             yield Running(self, streams, process, log, compiled, directory)
 
@@ -109,11 +109,13 @@ class Host:
         with ExitStack() as stack:
             streams = stack.enter_context(Streams())
             log = stack.enter_context(_log())
-            argv = [*self._arguments(stack, command, terminal, log), *streams.arguments()]
+            argv, descriptors = self._arguments(stack, command, terminal, log)
+            argv += streams.arguments()
             argv += stack.enter_context(Outside()).arguments()
             argv += ["-chardev", "stdio,id=terminal,signal=off"]
             argv += ["-device", "virtconsole,chardev=terminal,nr=0"]
-            process = stack.enter_context(_started(argv, streams.descriptors(), terminal=True))
+            descriptors += streams.descriptors()
+            process = stack.enter_context(_started(argv, descriptors, terminal=True))
             streams.relay()
             return self.judge(streams, process, log)
 
@@ -124,9 +126,11 @@ class Host:
         variables: Mapping[str, str],
         log: Path,
         directory: Path | None = None,
-    ) -> list[str]:
-        """QEMU's arguments but for the streams; what they name lives as long as ``stack``."""
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-lab-")))
+    ) -> tuple[list[str], list[int]]:
+        """QEMU's arguments but for the streams, and the files that they name by number.
+
+        Those are open as long as ``stack`` is.
+        """
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
         shares, place = _shares(directory)
         job = (
@@ -135,13 +139,15 @@ class Host:
             f"DIRECTORY={place}\n"
             f"set -- {shlex.join(command)}\n"
         )
-        initrd = scratch / "initrd"
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
         start = initramfs.start(self.busybox, _INIT, job, self.files)
-        initrd.write_bytes(modules + pycache.archive(_by_path(shares)) + start)
+        parts = modules + pycache.archive(_by_path(shares)) + start
+        initrd = stack.enter_context(_in_memory(parts))
+        descriptors = [initrd]
         line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
-        argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", line]
+        argv += ["-kernel", str(self.kernel.image), "-append", line]
+        argv += ["-initrd", f"/dev/fd/{initrd}"]
         argv += ["-serial", f"file:{log}"]
         argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
         argv += ["-device", "virtio-blk-device,drive=root"]
@@ -149,11 +155,18 @@ class Host:
             share = f"local,id={tag},path={_escaped(here)},security_model=none,readonly=on"
             argv += ["-fsdev", share, "-device", f"virtio-9p-device,fsdev={tag},mount_tag={tag}"]
         if any(device.reserved for device in self.machine.devices):
-            dtb = scratch / "machine.dtb"
+            dtb = stack.enter_context(_in_memory(self._device_tree()))
+            argv += ["-dtb", f"/dev/fd/{dtb}"]
+            descriptors.append(dtb)
+        return argv, descriptors
+
+    def _device_tree(self) -> bytes:
+        """The machine's, with what the devices' drivers want of their firmware."""
+        with tempfile.TemporaryDirectory(prefix="pyvmm-lab-") as scratch:
+            dtb = Path(scratch) / "machine.dtb"
             dump_device_tree(self.qemu, self.machine, dtb)
             devices.describe(self.machine.devices, self.machine.memory, dtb, self.fdtput)
-            argv += ["-dtb", str(dtb)]
-        return argv
+            return dtb.read_bytes()
 
     def judge(self, streams: Streams, process: "subprocess.Popen[bytes]", log: Path) -> int:
         """The command's exit status, or an error that says why the host did not get to it."""
@@ -267,6 +280,15 @@ def _by_path(shares: Mapping[str, tuple[str, Path]]) -> dict[str, Path]:
 def _escaped(path: Path) -> str:
     """A path within one of QEMU's options, where a comma is doubled."""
     return str(path).replace(",", ",,")
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """A file of memory alone, which goes with the last process that has it, however that ends."""
+    with os.fdopen(os.memfd_create("pyvmm"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield file.fileno()
 
 
 @contextmanager
