@@ -60,10 +60,19 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyvmm: interrupted", file=sys.stderr)
         return Status.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone (`pyvmm caps | head`); nothing more can be said on stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has gone: `pyvmm caps | head`
+        _drop_output()
         return Status.DONE
+    except OSError as error:  # a full disk behind stdout, a directory that went meanwhile
+        _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"pyvmm: error: {where}{error.strerror}", file=sys.stderr)
+        return Status.LACKING
+
+
+def _drop_output() -> None:
+    """Let nothing more be said on stdout, where what is still buffered would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -6,13 +6,13 @@
 
 from dataclasses import dataclass, field, replace
 
-from pyvmm.errors import PyvmmError
+from pyvmm.errors import UsageError
 
 # What a member can be, besides a struct: C's integers by their size, and a pointer.
 SCALARS = ("u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "ptr")
 
 
-class HeaderError(PyvmmError):
+class HeaderError(UsageError):
     """A directory holds no kernel headers, or they cannot be read."""
 
 

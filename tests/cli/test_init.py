@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,21 @@ def test_a_reader_that_goes_away(arguments: tuple[str, ...]) -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
     assert running.returncode == Status.DONE
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("arguments", [("caps", "--json"), ("caps",), ("--help",)])
+def test_a_disk_that_is_full(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PYVMM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "pyvmm: error: No space left on device\n"
+    assert done.returncode == Status.LACKING
+
+
+def test_headers_that_are_none() -> None:
+    done = pyvmm("--kvm-headers", "/proc", "caps")
+    assert done.stderr.startswith("pyvmm: error: /proc holds no kernel headers")
+    assert done.returncode == Status.USAGE
 
 
 RUNS_FOREVER = """
