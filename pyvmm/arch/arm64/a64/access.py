@@ -28,6 +28,18 @@ class Access:
     kind: Kind
     unprivileged: bool = False
     """Checked with EL0's permissions even at EL1 (LDTR, STTR)."""
+    unit: int | None = 1
+    """What Device memory wants `va` to be a multiple of; None where it takes no such access."""
+
+    @property
+    def misfit(self) -> str | None:
+        """Why the access is an alignment fault on Device memory, whatever it is on Normal; or None.
+
+        DDI 0487: "Alignment of data accesses", and "DC ZVA" in its list of instructions.
+        """
+        if self.unit is None:
+            return "zeroes a block, which Device memory never takes"
+        return f"is not aligned to {self.unit} bytes" if self.va % self.unit else None
 
     def pages(self, page_size: int) -> Iterator["Access"]:
         """The parts of this access that lie within one page each, lowest address first.

@@ -124,9 +124,13 @@ class Transfer:
         return sum(element.size for element in self.elements)
 
     def accesses(self, registers: Registers) -> list[Access]:
-        """One access, pairs and structures included."""
+        """One access, pairs and structures included; each element is to be aligned.
+
+        Of an exclusive pair it is both together.
+        """
         kind = Kind.READ if self.load else Kind.WRITE
-        return [Access(self.address.va(registers), self.size, kind, self.unprivileged)]
+        unit = self.size if self.exclusive else self.elements[0].size
+        return [Access(self.address.va(registers), self.size, kind, self.unprivileged, unit)]
 
 
 class Function(Enum):
@@ -179,7 +183,7 @@ class CompareAndSwap:
 
 
 def _read_then_write(va: int, size: int) -> list[Access]:
-    return [Access(va, size, Kind.READ), Access(va, size, Kind.WRITE)]
+    return [Access(va, size, kind, unit=size) for kind in (Kind.READ, Kind.WRITE)]
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,8 @@ class ZeroBlock:
     def accesses(self, registers: Registers) -> list[Access]:
         """One write of the whole block."""
         size = 4 << bits(registers["DCZID_EL0"], 3, 0)
-        return [Access(align_down(value_of(self.register, registers), size), size, Kind.WRITE)]
+        va = align_down(value_of(self.register, registers), size)
+        return [Access(va, size, Kind.WRITE, unit=None)]
 
 
 @dataclass(frozen=True)

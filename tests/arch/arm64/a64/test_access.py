@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
+from pyvmm.arch.arm64.a64.decode import decode
+from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 
 PAGE_SIZES = (4096, 16384, 65536)
 
@@ -38,6 +40,30 @@ def test_parts_follow_each_other_and_stay_in_their_page(va: int, size: int, page
         assert part.va // page_size == (part.va + part.size - 1) // page_size
         at, left = at + part.size, left - part.size
     assert left == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "va", "misfit"),
+    [
+        (0xF9400044, 0x1008, None),  # ldr x4, [x2]
+        (0xF9400044, 0x1004, "is not aligned to 8 bytes"),
+        (0x39400044, 0x1003, None),  # ldrb w4, [x2]
+        (0xA9401444, 0x1008, None),  # ldp x4, x5, [x2]
+        (0xA9401444, 0x1004, "is not aligned to 8 bytes"),
+        (0x3DC00040, 0x1008, "is not aligned to 16 bytes"),  # ldr q0, [x2]
+        (0x4C407840, 0x1004, None),  # ld1 {v0.4s}, [x2]
+        (0xC87F1444, 0x1008, "is not aligned to 16 bytes"),  # ldxp x4, x5, [x2]
+        (0xB8240045, 0x1002, "is not aligned to 4 bytes"),  # ldadd w4, w5, [x2]
+        (0x48247C46, 0x1008, "is not aligned to 16 bytes"),  # casp x4, x5, x6, x7, [x2]
+        (0xD50B7422, 0x1000, "zeroes a block, which Device memory never takes"),  # dc zva, x2
+        (0xD50B7A22, 0x1001, None),  # dc cvac, x2
+    ],
+)
+def test_what_device_memory_does_not_take(form: int, va: int, misfit: str | None) -> None:
+    operation = decode(form)
+    assert not isinstance(operation, NoAccess | Undecodable)
+    registers = {"x2": va, "DCZID_EL0": 4, "CTR_EL0": 4 << 16}
+    assert {access.misfit for access in operation.accesses(registers)} == {misfit}
 
 
 def test_fetch() -> None:
