@@ -21,6 +21,8 @@ class Touch:
         va: the GVA that the instruction named, whether it leads here or through here.
         memory_type: what the guest's stage 1 says of it; None for a table's own descriptor.
         seen: it was read just now, to rebuild the access: the host can read it.
+        misfit: why it would be an alignment fault if stage 2 said Device, where for stage 1 it is
+            none; continues "the access".
     """
 
     gpa: int
@@ -29,6 +31,7 @@ class Touch:
     va: int
     memory_type: str | None = None
     seen: bool = False
+    misfit: str | None = None
 
     @property
     def is_table(self) -> bool:

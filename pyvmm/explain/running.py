@@ -59,10 +59,11 @@ _OF_ELSE = (
         "the guest_memfd behind the memslot was closed; KVM_EXIT_MEMORY_FAULT tells the address",
     ),
     _Condition(
-        "stage-2-abort-unsupported",
+        "device-unaligned",
         errno.EFAULT,
-        "a stage-2 abort that KVM does not handle, such as an unaligned access to what is Normal "
-        "for the guest's stage 1 and Device in stage 2; the kernel's log says 'Unsupported FSC'",
+        "an unaligned access to what is Normal for the guest's stage 1 and Device in stage 2, as "
+        "device memory (PFNMAP) is that vfio has not mapped: KVM does not handle that abort, and "
+        "the kernel's log says 'Unsupported FSC'",
         arm64=True,
     ),
     _Condition("hardware-poison", EHWPOISON, "the hardware has given up on the memory"),

@@ -45,7 +45,12 @@ class Case:
         """What is behind the address; None where the address could not be told."""
         if self.report.gpa is None:
             return None
-        return Evidence(self.board, self.report.gpa, lambda: self.report.access)
+        return Evidence(
+            self.board,
+            self.report.gpa,
+            lambda: self.report.access,
+            lambda: self.report.detail.misfit,
+        )
 
 
 def explain(case: Case) -> Cause:
@@ -135,6 +140,17 @@ def _device_trouble(e: Evidence) -> Iterator[str]:
         yield f"{trouble}: an access through {e.backing.name} is a SIGBUS"
 
 
+def _device_unaligned(e: Evidence) -> Iterator[str]:
+    # What the guest writes of a private mapping has to be a copy first, in ordinary memory.
+    copied = e.writes and e.area is not None and e.area.perms.endswith("p")
+    if e.misfit and not copied and e.device_in_stage2:
+        yield (
+            f"the access {e.misfit}; that is no fault where the guest's stage 1 says Normal, but "
+            f"HVA {e.page:#x} is device memory (PFNMAP) that, by its VMA, KVM maps as Device in "
+            "stage 2, and an alignment fault there it does not handle"
+        )
+
+
 def _not_writable_yet(e: Evidence) -> Iterator[str]:
     if not e.writes or not e.pfnmap or e.area is None:
         return
@@ -143,7 +159,7 @@ def _not_writable_yet(e: Evidence) -> Iterator[str]:
             f"HVA {e.page:#x} is device memory (PFNMAP) mapped privately: its page table entry "
             "lets no one write until user space has, and KVM does not ask for that"
         )
-    elif e.takes_cacheable_pfnmap:
+    elif not e.refused_as_cacheable:
         yield (
             f"HVA {e.page:#x} is device memory (PFNMAP) that may be written; its page table entry "
             "must be one that does not allow it yet, for which KVM does not ask"
@@ -151,7 +167,7 @@ def _not_writable_yet(e: Evidence) -> Iterator[str]:
 
 
 def _cacheable_pfnmap(e: Evidence) -> Iterator[str]:
-    if e.pfnmap and not e.takes_cacheable_pfnmap:
+    if e.refused_as_cacheable:
         name = e.backing.name if e.backing else f"HVA {e.page:#x}"
         yield (
             f"{name} is device memory (PFNMAP) mapped cacheable, and "
@@ -193,6 +209,7 @@ _BY_EVIDENCE: tuple[tuple[str, Callable[[Evidence], Iterator[str]]], ...] = (
     ("hva-no-access", _no_access),
     ("hva-read-only", _read_only),
     ("device-memory-off", _device_trouble),
+    ("device-unaligned", _device_unaligned),
     ("pfnmap-not-writable", _not_writable_yet),
     (CACHEABLE_PFNMAP, _cacheable_pfnmap),
     ("file-truncated", _truncated),

@@ -7,15 +7,21 @@ from collections.abc import Callable
 from functools import cached_property
 
 from pyvmm.arch.faulting import AccessKind
+from pyvmm.errors import PyvmmError
 from pyvmm.faults.board import Board, page_of
 from pyvmm.ioctl import IoctlError
-from pyvmm.kvm.memslots import Memslot
+from pyvmm.kvm.memslots import Memslot, MemslotError
+from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
+from pyvmm.kvm.system import System
 from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE, Backing
 from pyvmm.memory.peek import peek
 from pyvmm.memory.placements import Placement
 from pyvmm.memory.procmap import Area, at_or_after
 from pyvmm.memory.vma import Vma, vmas
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_CAP_ARM_VM_IPA_SIZE
+
+# Bits of IPA space. Of arm64, which alone is asked; the kernel walks it all to end a VM.
+_SMALLEST_VM = 32
 
 
 class Evidence:
@@ -27,12 +33,20 @@ class Evidence:
     """
 
     def __init__(
-        self, board: Board, gpa: int, access: AccessKind | Callable[[], AccessKind | None] | None
+        self,
+        board: Board,
+        gpa: int,
+        access: AccessKind | Callable[[], AccessKind | None] | None,
+        misfit: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`access` may be a function, where it costs something to find out."""
+        """`access` may be a function, where it costs something to find out, as `misfit` does.
+
+        That is `pyvmm.faults.report.Detail.misfit`.
+        """
         self.board = board
         self.gpa = gpa
         self._access = access
+        self._misfit = misfit
         self.slot: Memslot | None = board.vm.memslots.at(gpa)
         self.page = page_of(self.slot.hva_of(gpa)) if self.slot else 0
 
@@ -41,6 +55,11 @@ class Evidence:
         """Is the access a write, as far as is known?"""
         access = self._access() if callable(self._access) else self._access
         return access == "write"
+
+    @property
+    def misfit(self) -> str | None:
+        """Why Device memory in stage 2 would not take the access, where stage 1 does; or None."""
+        return self._misfit()
 
     @cached_property
     def broken(self) -> bool:
@@ -153,6 +172,38 @@ class Evidence:
         if not self.offers(KVM_CAP_ARM_VM_IPA_SIZE):
             return True
         return bool(self.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED))
+
+    @cached_property
+    def refused_as_cacheable(self) -> bool:
+        """Is it a device's memory, mapped cacheable, where KVM does not take that?
+
+        How it is mapped is for KVM alone to see. So it is asked, by a memslot of a VM made for
+        that; where it cannot be, as for another process's memory, it is taken to be so.
+        """
+        if not self.pfnmap or self.takes_cacheable_pfnmap:
+            return False
+        if self.board.pid is not None or self.slot is None or self.slot.memory is None:
+            return True
+        try:
+            with System.open() as system, system.create_vm(_SMALLEST_VM) as vm:
+                vm.memslots.add(0, self.slot.memory, at=self.at, size=PAGE_SIZE)
+        except PyvmmError as error:
+            return not isinstance(error, MemslotError) or error.cause == CACHEABLE_PFNMAP
+        return False
+
+    @property
+    def device_in_stage2(self) -> bool:
+        """Does KVM map it as Device memory, as far as user space sees it?
+
+        It does so with all PFNMAP memory that is not mapped cacheable, unless the VMA has
+        VM_ALLOW_ANY_UNCACHED, which only vfio sets (user_mem_abort in arch/arm64/kvm/mmu.c) and
+        smaps calls "??". What vfio has mapped without that is cacheable, where KVM takes that.
+        """
+        if self.vma is None or not self.pfnmap or "??" in self.vma.flags:
+            return False
+        if self.takes_cacheable_pfnmap:
+            return "vfio" not in self.vma.path
+        return not self.refused_as_cacheable
 
     def offers(self, capability: int) -> int:
         """What the VM answers to a capability; 0 where it does not know it."""

@@ -152,9 +152,9 @@ def convert(case: Case) -> None:
     case.board.vm.ioctl(KVM_SET_MEMORY_ATTRIBUTES, request)
 
 
-def finish(board: Board) -> None:
-    """Carry out the instruction that the vCPU stands on."""
-    if why := board.arch.finish(board.vcpu, GuestMemory(board)):
+def finish(board: Board, memory: GuestMemory) -> None:
+    """Carry out the instruction that the vCPU stands on, against `memory`."""
+    if why := board.arch.finish(board.vcpu, memory):
         raise OSError(errno.EOPNOTSUPP, why)
 
 

@@ -4,10 +4,11 @@
 from collections.abc import Callable, Iterator
 
 from pyvmm.faults import fix
-from pyvmm.faults.board import BackedDevice
+from pyvmm.faults.board import BackedDevice, GuestMemory
 from pyvmm.faults.cause import Case, Cause, explain
 from pyvmm.faults.evidence import Evidence
 from pyvmm.faults.fault import Fault, Fix, Remedy
+from pyvmm.faults.pieces import DeviceMemory
 from pyvmm.kvm.exits import Mmio
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE
@@ -123,6 +124,16 @@ def _copied(e: Evidence) -> Iterator[Remedy]:
         yield from _restored(e)
 
 
+def _in_pieces(e: Evidence) -> Iterator[Remedy]:
+    """Run again, it fails again: stage 2 stays Device."""
+    yield Remedy(
+        Fix.EMULATE,
+        "carried the instruction out on the guest's behalf, in accesses that are aligned",
+        faithful=True,
+        apply=lambda: fix.finish(e.board, DeviceMemory(e)),
+    )
+
+
 def _prefaulted(e: Evidence) -> Iterator[Remedy]:
     yield Remedy(
         Fix.REPLAY,
@@ -172,7 +183,7 @@ def _finished(case: Case) -> Iterator[Remedy]:
         Fix.EMULATE,
         "carried the instruction out on the guest's behalf",
         faithful=True,
-        apply=lambda: fix.finish(case.board),
+        apply=lambda: fix.finish(case.board, GuestMemory(case.board)),
     )
 
 
@@ -181,7 +192,7 @@ def _absent(case: Case) -> Iterator[Remedy]:
         assert case.evidence
         fix.leave_empty(case.evidence)
         if not isinstance(case.report.exit, Mmio):
-            fix.finish(case.board)
+            fix.finish(case.board, GuestMemory(case.board))
 
     how = "answered as an empty bus does: reads give all ones, writes are dropped"
     yield Remedy(Fix.EMULATE, how, faithful=False, apply=apply)
@@ -215,6 +226,7 @@ _FOR_EVIDENCE: dict[str, Callable[[Evidence], Iterator[Remedy]]] = {
     "hva-no-access": _permitted,
     "hva-read-only": _permitted,
     "device-memory-off": _switched_off,
+    "device-unaligned": _in_pieces,
     "pfnmap-not-writable": _prefaulted,
     CACHEABLE_PFNMAP: _copied,
     "file-truncated": _lengthened,

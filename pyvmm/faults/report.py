@@ -33,6 +33,7 @@ class Detail:
         access: what it did there; None where it could not be told.
         memory_type: what the guest's stage 1 makes of the memory.
         table: the guest's own page table was accessed, to translate `va`.
+        misfit: why Device memory in stage 2 would not take the access, where stage 1 does.
         untold: what could not be told, in one sentence.
     """
 
@@ -43,6 +44,7 @@ class Detail:
     access: AccessKind | None = None
     memory_type: str | None = None
     table: bool = False
+    misfit: str | None = None
     untold: str | None = None
 
 
@@ -177,4 +179,5 @@ def _detail(rebuilt: Reconstruction, touch: Touch | None, untold: str | None) ->
         access=touch.access,
         memory_type=touch.memory_type,
         table=touch.is_table,
+        misfit=touch.misfit,
     )

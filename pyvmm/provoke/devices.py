@@ -8,7 +8,7 @@ from pyvmm.assigned import AssignedDevice
 from pyvmm.assigned.device import PlacedBar
 from pyvmm.errors import SkippedError
 from pyvmm.provoke import raw
-from pyvmm.provoke.scene import SIZE, Provocation, Scene, function_of
+from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene, function_of
 from pyvmm.vfio.sysfs import PciFunction
 
 _VFIO_PCI, _NVGRACE = "vfio-pci", "nvgrace_gpu_vfio_pci"
@@ -18,6 +18,8 @@ _COMMAND = 0x04  # linux/pci_regs.h
 _COMMAND_MEMORY = 1 << 1
 
 _BLR_X2 = 0xD63F0040
+_LDR_X4_X2 = 0xF9400044
+_DC_ZVA_X2 = 0xD50B7422
 
 
 def _bar(scene: Scene, device: AssignedDevice) -> PlacedBar:
@@ -67,11 +69,25 @@ def _does_not_answer(scene: Scene) -> None:
 
 
 def _copied_on_write(scene: Scene) -> None:
-    """A private mapping of a BAR, through sysfs, over anonymous memory."""
+    _map_through_sysfs(scene, private=True)
+    scene.write()
+
+
+def _unaligned(scene: Scene) -> None:
+    _map_through_sysfs(scene)
+    scene.carry_out([_LDR_X4_X2], (0, 0, WHERE + 4))
+
+
+def _zeroed(scene: Scene) -> None:
+    _map_through_sysfs(scene)
+    scene.carry_out([_DC_ZVA_X2], (0, 0, WHERE))
+
+
+def _map_through_sysfs(scene: Scene, *, private: bool = False) -> None:
+    """Map a BAR without vfio, over anonymous memory that is registered."""
     fd = os.open(_mappable(function_of(_VFIO_PCI)), os.O_RDWR | os.O_CLOEXEC)
     scene.own(fd)
-    raw.map_file(scene.anonymous(), SIZE, fd, private=True)
-    scene.write()
+    raw.map_file(scene.anonymous(), SIZE, fd, private=private)
 
 
 def _mappable(function: PciFunction) -> Path:
@@ -121,4 +137,12 @@ PROVOCATIONS = (
         "pfnmap-not-writable",
         _copied_on_write,
     ),
+    Provocation(
+        "unaligned",
+        "an unaligned LDR from a BAR that sysfs has mapped",
+        "device-unaligned",
+        _unaligned,
+    ),
+    # QEMU's CPU does it without a fault.
+    Provocation("zeroed", "DC ZVA to such a BAR", "device-unaligned", _zeroed),
 )

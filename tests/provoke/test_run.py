@@ -31,6 +31,7 @@ GIVEN = {
     "cacheable-flipped": (BARE, "reconstructed", "replay", "read 0x0"),
     "memory-off": (BARE, "reconstructed", "emulate", "read 0xffffffff"),
     "private-pfnmap": (BARE, "reconstructed", "replay", "wrote"),
+    "unaligned": (BARE, "reconstructed", "emulate", "went on"),
 }
 # What this kernel resolves by itself, and what the guest notices.
 RESOLVED = {
@@ -88,13 +89,21 @@ def test_a_device_that_does_not_answer() -> None:
     assert provoked.record.fault.cause == "external-abort"
 
 
+@on_arm64
+def test_a_block_that_is_zeroed() -> None:
+    provoked = done("zeroed")
+    if provoked.record is None:
+        pytest.skip("QEMU's CPU lets DC ZVA be on Device memory: run it on arm64 hardware")
+    assert provoked.record.fault.cause == "device-unaligned"
+
+
 @pytest.mark.parametrize("name", [name for name, each in BY_NAME.items() if not each.harm])
 def test_no_cause_is_mistaken_for_another(name: str) -> None:
     assert done(name).as_expected
 
 
 def test_every_provocation_is_tested() -> None:
-    assert {*GIVEN, *RESOLVED, "does-not-answer", "cacheable-registered"} == set(BY_NAME)
+    assert {*GIVEN, *RESOLVED, "does-not-answer", "zeroed", "cacheable-registered"} == set(BY_NAME)
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="for hosts that are not arm64")

@@ -47,7 +47,7 @@ def rebuild(at: Suspended) -> Reconstruction:
         instruction = Instruction(word, at.pc)
         for access in _accesses(at, word):
             for part in access.pages(_PAGE):
-                touches.extend(_path(at, part))
+                touches.extend(_path(at, part, access.misfit))
     except Untold as reason:
         untold = str(reason)
     return Reconstruction(pc=at.pc, instruction=instruction, touches=tuple(touches), untold=untold)
@@ -74,7 +74,7 @@ def _accesses(at: Suspended, word: int) -> list[Access]:
             return operation.accesses(at.registers)
 
 
-def _path(at: Suspended, access: Access) -> Iterator[Touch]:
+def _path(at: Suspended, access: Access, misfit: str | None = None) -> Iterator[Touch]:
     """The descriptors that lead to one page of an access, then the page."""
     found = at.translate(access.va, fetch=access.kind is Kind.FETCH)
     for step in found.steps:
@@ -89,6 +89,8 @@ def _path(at: Suspended, access: Access) -> Iterator[Touch]:
         access=_ACCESS[access.kind],
         va=access.va,
         memory_type=found.memory_type,
+        # Where stage 1 says Device, the guest takes that fault itself.
+        misfit=misfit if found.memory_type.startswith("Normal") else None,
     )
 
 

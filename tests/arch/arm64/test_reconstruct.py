@@ -47,6 +47,10 @@ def test_what_is_touched_in_order(word: int, x2: int, data: list[tuple[int, int,
     assert (rebuilt.pc, rebuilt.untold) == (PC, None)
 
 
+def test_with_the_mmu_off_the_guest_takes_an_alignment_fault_itself() -> None:
+    assert at(LDR_X4_X2, x2=0x2004).touches[-1].misfit is None
+
+
 @pytest.mark.parametrize(
     ("word", "registers", "untold"),
     [

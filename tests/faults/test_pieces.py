@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Unaligned accesses to what is Device in stage 2 alone: a BAR that sysfs has mapped, not vfio."""
+
+import ctypes
+import io
+import os
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import pytest
+
+from pyvmm.arch.translation import identity
+from pyvmm.assigned import AssignedDevice
+from pyvmm.faults.fault import Fix
+from pyvmm.faults.policy import always
+from pyvmm.guest import snippet
+from pyvmm.kvm import System
+from pyvmm.machine import ARGUMENT_BLOCK, Machine
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.negotiate import negotiate
+from tests.devices import Find
+from tests.faults.tracing import traced
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+Words: TypeAlias = "ctypes.Array[ctypes.c_uint64]"
+
+GPA = 1 << 36  # above every BAR
+SIZE = 2 * PAGE_SIZE
+CONTENT = bytes(n * 7 % 251 for n in range(SIZE))
+
+LDRH_W4_X2 = 0x79400044
+LDR_X4_X2 = 0xF9400044
+LDR_X4_X2_8_AFTER = 0xF8408444  # ldr x4, [x2], #8
+LDP_X4_X5_X2 = 0xA9401444
+STR_X4_X2 = 0xF9000044
+STP_X4_X5_X2 = 0xA9001444
+
+ALIGNMENT_FAULT = 0x21  # ESR_EL2.DFSC
+EXTERNAL_ABORT = 0x10
+
+X4, X5 = 0x4444_3333_2222_1111, 0x8888_7777_6666_5555
+
+
+@pytest.fixture
+def machine(kvm: System) -> Iterator[Machine]:
+    with Machine(kvm, console=io.BytesIO()) as machine:
+        yield machine
+
+
+@pytest.fixture
+def device(kvm: System, machine: Machine, find: Find) -> Iterator[AssignedDevice]:
+    """One whose BAR0 is memory, which keeps what is written; for vfio to have it switched on."""
+    with AssignedDevice(machine, negotiate(kvm), str(find("bochs"))) as device:
+        yield device
+
+
+@pytest.fixture
+def words(machine: Machine, device: AssignedDevice) -> Iterator[Words]:
+    """The BAR at `GPA`, holding `CONTENT`: for this process's accesses it is Device memory, too."""
+    fd = os.open(device.device.function.path / "resource0", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        memory = Mapping.of_file(fd, SIZE)
+    finally:
+        os.close(fd)
+    with memory:
+        words = (ctypes.c_uint64 * (SIZE // 8)).from_address(memory.hva)
+        for n in range(len(words)):
+            words[n] = int.from_bytes(CONTENT[8 * n :][:8], "little")
+        machine.vm.memslots.add(GPA, memory)
+        machine.windows.append(identity(GPA, SIZE))
+        yield words
+
+
+def content(words: Words) -> bytes:
+    return b"".join(word.to_bytes(8, "little") for word in words)
+
+
+def carry_out(machine: Machine, word: int, x2: int) -> snippet.Answer:
+    machine.load(snippet.payload([word]))
+    block = snippet.pack([0, 0, x2, 0, X4, X5])
+    machine.enter(block)
+    machine.run()
+    return snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
+
+
+def ended(machine: Machine) -> tuple[str, str, str]:
+    """The one fault, and what became of it."""
+    [record] = machine.faults.records
+    return record.fault.cause, record.fix, record.outcome
+
+
+MENDED = ("device-unaligned", "emulate", "resolved")
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 7, PAGE_SIZE - 4])
+def test_a_read_gets_what_is_there(machine: Machine, words: Words, at: int) -> None:
+    answer = carry_out(machine, LDR_X4_X2, GPA + at)
+    assert answer.registers[4].to_bytes(8, "little") == CONTENT[at : at + 8]
+    assert ended(machine) == MENDED
+
+
+@pytest.mark.parametrize(
+    ("word", "at", "size"),
+    [(LDRH_W4_X2, 3, 2), (LDR_X4_X2_8_AFTER, 4, 8), (LDP_X4_X5_X2, 4, 16)],
+)
+def test_so_does_any_instruction(
+    machine: Machine, words: Words, word: int, at: int, size: int
+) -> None:
+    registers = carry_out(machine, word, GPA + at).registers
+    got = b"".join(register.to_bytes(8, "little") for register in registers[4:6])
+    assert got[:size] == CONTENT[at : at + size]
+    assert registers[2] - (GPA + at) == (8 if word == LDR_X4_X2_8_AFTER else 0)
+    assert ended(machine) == MENDED
+
+
+@pytest.mark.parametrize(("word", "at", "size"), [(STR_X4_X2, 5, 8), (STP_X4_X5_X2, 4092, 16)])
+def test_a_write_comes_there_and_nowhere_else(
+    machine: Machine, words: Words, word: int, at: int, size: int
+) -> None:
+    carry_out(machine, word, GPA + at)
+    written = X4.to_bytes(8, "little") + X5.to_bytes(8, "little")
+    assert content(words) == CONTENT[:at] + written[:size] + CONTENT[at + size :]
+    assert ended(machine) == MENDED
+
+
+def test_elements_alone_need_be_aligned(machine: Machine, words: Words) -> None:
+    """And the memslot stays: what is aligned makes no exit."""
+    carry_out(machine, LDR_X4_X2, GPA + 4)
+    answer = carry_out(machine, LDP_X4_X5_X2, GPA + 8)
+    assert answer.registers[5].to_bytes(8, "little") == CONTENT[16:24]
+    assert machine.faults.counts.total() == 1
+    assert machine.vm.memslots.at(GPA)
+
+
+def test_the_kernel_saw_an_alignment_fault(machine: Machine, words: Words) -> None:
+    with traced() as trace:
+        trace.clear()
+        carry_out(machine, LDR_X4_X2, GPA + 4)
+        fault = trace.faults()[-1]
+    assert (fault.ipa, fault.far, fault.esr & 0x3F) == (GPA, GPA + 4, ALIGNMENT_FAULT)
+
+
+def test_a_replay_is_not_offered(machine: Machine, words: Words) -> None:
+    machine.faults.policy = always(Fix.REPLAY)
+    carry_out(machine, LDR_X4_X2, GPA + 4)
+    assert ended(machine) == ("device-unaligned", "stop", "stopped")
+    assert "possible: emulate, inject" in machine.faults.records[0].how
+
+
+def test_an_abort_is_the_guests_to_handle(machine: Machine, words: Words) -> None:
+    machine.faults.policy = always(Fix.INJECT)
+    answer = carry_out(machine, LDR_X4_X2, GPA + 4)
+    assert (answer.outcome, answer.far) == (snippet.Outcome.EXCEPTION, GPA + 4)
+    assert answer.syndrome & 0x3F == EXTERNAL_ABORT
+
+
+def test_through_vfio_the_same_bar_takes_it(
+    machine: Machine, words: Words, device: AssignedDevice
+) -> None:
+    """There stage 2 says Normal-NC."""
+    bar = device.bars[0]
+    machine.windows.append(identity(bar.gpa, PAGE_SIZE))
+    answer = carry_out(machine, LDR_X4_X2, bar.gpa + 4)
+    assert answer.registers[4].to_bytes(8, "little") == CONTENT[4:12]
+    assert machine.faults.records == []
