@@ -60,14 +60,6 @@ def _print_folded(title: str, headings: Sequence[str], rows: Iterable[Sequence[C
     print(memory.getvalue(), end="")
 
 
-def size(count: int) -> str:
-    """Bytes for a person: ``512 MiB (0x20000000)``."""
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >> shift and not count % (1 << shift):
-            return f"{count >> shift} {unit} ({count:#x})"
-    return f"{count} bytes ({count:#x})"
-
-
 def note(text: str) -> None:
     """One line on stderr."""
     print(f"pyvmm: {text}", file=sys.stderr, flush=True)

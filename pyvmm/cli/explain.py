@@ -18,6 +18,7 @@ from pyvmm.explain.process import Process, look
 from pyvmm.explain.question import Question
 from pyvmm.ioctl import errno_name
 from pyvmm.uapi.kvm import KVM_RUN
+from pyvmm.units import size
 
 SCHEMA = "pyvmm.explain/1"
 _COLOURS = {"known": "red", "inferred": "yellow", "impossible": "dim"}
@@ -78,7 +79,7 @@ def _print_process(process: Process) -> None:
     for vm in process.stage2:
         print(f"debugfs {vm.vm} has in stage 2 now: {'' if vm.mapped else 'nothing'}".rstrip())
         for start, end in vm.mapped:
-            print(f"    IPA {start:#x} to {end:#x}, {console.size(end - start)}")
+            print(f"    IPA {start:#x} to {end:#x}, {size(end - start)}")
 
 
 def _place(piece: Piece) -> str:
@@ -86,7 +87,7 @@ def _place(piece: Piece) -> str:
     what = "not mapped"
     if piece.vma:
         what = f"{piece.vma.perms} {piece.vma.path or 'anonymous'}"
-    return f"{slot}HVA {piece.hva:#x}, {console.size(piece.size)}: {what}"
+    return f"{slot}HVA {piece.hva:#x}, {size(piece.size)}: {what}"
 
 
 def _escaped(text: str) -> str:

@@ -15,6 +15,7 @@ from pyvmm.job import JobOutcome, Plan, perform
 from pyvmm.job.probing import Probed, Write
 from pyvmm.job.report import result_of, to_json
 from pyvmm.memory import PAGE_SIZE
+from pyvmm.units import size
 from pyvmm.vfio.modes import AUTO, MODES
 
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
@@ -162,7 +163,7 @@ def _print(outcome: JobOutcome) -> None:
                 (
                     slot.part.region,
                     f"{slot.part.gpa:#x}",
-                    console.size(slot.part.size),
+                    size(slot.part.size),
                     _coloured(slot.outcome, slot.outcome == "registered"),
                     f"{slot.errno}: {slot.why}" if slot.errno else slot.why,
                 )

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from pyvmm.errors import UsageError
 from pyvmm.trace.events import Event, Ioctl, Mapping, Run
-from pyvmm.trace.values import Value, Values
+from pyvmm.trace.values import Values, number_of
 
 # Members that are addresses, with the member that is the size of what is there.
 _ADDRESSES = {
@@ -71,7 +71,7 @@ class Filter:
         for member, length in _ADDRESSES.items():
             start = values.get(member)
             if isinstance(start, int):
-                end = start + max(_number(values.get(length)), 1) - 1
+                end = start + max(number_of(values, length), 1) - 1
                 if any(start <= last and first <= end for first, last in self.addresses):
                     return True
         return False
@@ -88,7 +88,3 @@ def address_range(text: str) -> tuple[int, int]:
 
 def _any(patterns: tuple[str, ...], *names: str) -> bool:
     return not patterns or any(fnmatchcase(name, p) for p in patterns for name in names)
-
-
-def _number(value: Value | None) -> int:
-    return value if isinstance(value, int) else 0

@@ -12,7 +12,7 @@ from pyvmm.trace.mappings import shown
 from pyvmm.trace.memory import read
 from pyvmm.trace.objects import Object
 from pyvmm.trace.tracer import Call, Thread, Verdict
-from pyvmm.trace.values import Names, Values
+from pyvmm.trace.values import Names, Values, number_of
 from pyvmm.trace.vms import TracedMemfd
 
 _MEMSLOTS = ("KVM_SET_USER_MEMORY_REGION", "KVM_SET_USER_MEMORY_REGION2")
@@ -112,12 +112,12 @@ class Ioctls:
         elif name in _MAKING:
             self._made(event, target, event.result, decoded.argument)
         elif name == "KVM_CREATE_DEVICE":
-            self._made(event, target, _number(decoded.returned, "fd"))
+            self._made(event, target, number_of(decoded.returned, "fd"))
         elif name == "VFIO_GROUP_GET_DEVICE_FD":
             label = decoded.details.get("device", "")
             self._made(event, target, event.result, name=label if isinstance(label, str) else "")
         elif name == "KVM_ENABLE_CAP" and (vm := self._known.vm_of(target, event.pid)):
-            vm.enabled.add(_number(decoded.argument, "cap"))
+            vm.enabled.add(number_of(decoded.argument, "cap"))
 
     def _made(
         self,
@@ -135,9 +135,9 @@ class Ioctls:
         event.made = made.label
         traced = self._known.vm_of(made, event.pid)
         if traced and made.kind == "vm":
-            traced.vm_type = _number(argument or {}, "argument")
+            traced.vm_type = number_of(argument or {}, "argument")
         elif traced and made.kind == "guest-memfd" and argument:
-            size, flags = _number(argument, "size"), _number(argument, "flags")
+            size, flags = number_of(argument, "size"), number_of(argument, "flags")
             traced.memfds[fd] = TracedMemfd(size, flags, traced)
 
     def _memslot(self, event: Ioctl, target: Object | None, region: Values, errno: int) -> None:
@@ -156,8 +156,3 @@ class Ioctls:
 def _fill(event: Ioctl, decoded: Decoded) -> None:
     event.argument, event.returned = decoded.argument, decoded.returned
     event.details, event.names, event.unread = decoded.details, decoded.names, decoded.unread
-
-
-def _number(values: Values, name: str) -> int:
-    value = values.get(name, 0)
-    return value if isinstance(value, int) else 0

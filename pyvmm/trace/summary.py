@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyvmm.trace.events import Event, Ioctl, Run
-from pyvmm.trace.text import size
-from pyvmm.trace.values import Values
+from pyvmm.trace.values import Values, number_of
+from pyvmm.units import size
 
 SCHEMA = "pyvmm.trace-summary/1"
 
@@ -114,11 +114,11 @@ class Summary:
                 yield f"  {count.calls:>8} {'':>8} {count.seconds:>10.6f}  {exit}{marked}"
         for vm, slots in self.slots.items():
             yield f"memslots of {vm} at the end:"
-            for number, slot in sorted(slots.items(), key=lambda item: _gpa(item[1])):
-                flags = slot.get("flags", 0)
+            for number, slot in sorted(slots.items(), key=lambda item: number_of(item[1], "gpa")):
+                gpa, memory = number_of(slot, "gpa"), size(number_of(slot, "size"))
                 yield (
-                    f"  {number:>4}  GPA {_gpa(slot):#014x}  {size(slot['size']):<24} "
-                    f"HVA {slot['hva']:#x}  {flags or ''}".rstrip()
+                    f"  {number:>4}  GPA {gpa:#014x}  {memory:<24} "
+                    f"HVA {slot['hva']:#x}  {slot['flags']}".rstrip()
                 )
 
     def _slot(self, event: Ioctl) -> None:
@@ -141,11 +141,6 @@ class Summary:
 
 def _order(item: tuple[tuple[str, str], Count]) -> tuple[int, str]:
     return -item[1].calls, item[0][1]
-
-
-def _gpa(slot: Values) -> int:
-    gpa = slot["gpa"]
-    return gpa if isinstance(gpa, int) else 0
 
 
 def _counted(count: Count) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import assert_never
 
 from pyvmm.ioctl import EHWPOISON
 from pyvmm.trace.events import Event, Ioctl, Mapping, Process, Run
-from pyvmm.trace.values import Names, Value, Values
+from pyvmm.trace.values import Names, Value, Values, number_of
+from pyvmm.units import size
 
 _SIZES = {"memory_size", "size", "length", "mmap_size"}  # members that are bytes of memory
 _MOST_STRUCTS, _MOST_NUMBERS = 2, 8  # elements of a list that are shown
@@ -65,7 +66,7 @@ def mapping(event: Mapping) -> str:
         text += f" = {_error(event.errno)}"
     for slot in event.slots:
         where = f"{slot['vm']} slot {slot['slot']} at GPA {_hex(slot['gpa'])}"
-        text += f"; under {where}, {size(slot['size'])}"
+        text += f"; under {where}, {size(number_of(slot, 'size'))}"
     if event.slots:
         text += f"; now {', '.join(map(_area, event.mapped)) or 'nothing is mapped'}"
     return text
@@ -76,16 +77,6 @@ def members(values: Values, names: Names, at: str) -> str:
     if list(values) == ["argument"]:  # an ioctl whose argument is a number
         return _value(values["argument"], names, f"{at}argument")
     return " ".join(_member(name, value, names, f"{at}{name}") for name, value in values.items())
-
-
-def size(count: Value) -> str:
-    """Bytes for a person: ``512 MiB (0x20000000)``."""
-    if not isinstance(count, int):
-        return str(count)
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >> shift and not count % (1 << shift):
-            return f"{count >> shift} {unit} ({count:#x})"
-    return f"{count:#x} bytes" if count > 9 else f"{count} bytes"
 
 
 def meaning(errno: str) -> str:

@@ -63,6 +63,12 @@ def plain(kind: type[Any], data: bytes, names: Names, at: str = "") -> Values:
     return values
 
 
+def number_of(values: Values, name: str) -> int:
+    """A member that is a number; 0 where it is missing, or something else."""
+    value = values.get(name)
+    return value if isinstance(value, int) else 0
+
+
 def is_union(kind: type[Any]) -> bool:
     """Is this struct a C union: do all members, two or more, begin at its start?"""
     return len(kind.members) > 1 and not any(getattr(kind, m).offset for m in kind.members)

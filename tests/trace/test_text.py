@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from pyvmm.trace.events import Event, Ioctl
-from pyvmm.trace.text import line, meaning, members, size
+from pyvmm.trace.text import line, meaning, members
 from pyvmm.trace.values import Values
 from tests.trace.test_filters import CAP, END, FLIP, HLT, MMIO, SLOT
 
@@ -62,19 +62,6 @@ def test_a_line(event: Event, text: str) -> None:
 )
 def test_members(values: Values, text: str) -> None:
     assert members(values, {}, "") == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 bytes"),
-        (512, "0x200 bytes"),
-        (4096, "4 KiB (0x1000)"),
-        (3 << 30, "3 GiB (0xc0000000)"),
-    ],
-)
-def test_a_size(count: int, text: str) -> None:
-    assert size(count) == text
 
 
 def test_every_error_has_a_meaning() -> None:
