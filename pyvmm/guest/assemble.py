@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from pyvmm.cache import root
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 
 # Architecture → GNU triplet; Debian's package is the triplet behind "binutils-".
@@ -39,7 +40,7 @@ def assemble(source: Path, arch: str) -> bytes:
     except OSError as error:
         raise UsageError(f"cannot read the payload {source}: {error.strerror}") from None
     tools = _Tools(arch)
-    cached = _cache() / f"{tools.digest(text)}.bin"
+    cached = root() / "guest" / f"{tools.digest(text)}.bin"
     cacheable = not _INCLUDES.search(text)
     if cacheable and cached.exists():
         return cached.read_bytes()
@@ -121,11 +122,6 @@ def _first_complaint(stderr: str, source: Path) -> str:
     last = stderr.strip().rpartition("\n")[2].rpartition(f"{_OBJECT}:")[2]
     last = _OFFSET.sub(": ", last)
     return last if source.name in last else f"{source}: {last}"
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "pyvmm" / "guest"
 
 
 def _store(cached: Path, code: bytes) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyvmm.cache import root as root  # the lab asks this module for all that it keeps
 from pyvmm.errors import LackingError
 
 # The rooms of the cache: package lists and archives, kernel headers, unpacked trees, the kernels'
@@ -22,12 +23,6 @@ from pyvmm.errors import LackingError
 KEPT = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
 _SMALL = ("pycache", "logs")  # of what is in these, no one wants a list
 _PARTIAL = ".partial-"
-
-
-def root() -> Path:
-    """``$XDG_CACHE_HOME/pyvmm``, or ``~/.cache/pyvmm``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pyvmm"
 
 
 @contextlib.contextmanager

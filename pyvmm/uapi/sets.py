@@ -8,12 +8,12 @@ reads them. The same headers in another directory are not read twice, a changed 
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from pyvmm.cache import root
 from pyvmm.errors import LackingError
 from pyvmm.uapi import fds, model, tree
 from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
@@ -23,6 +23,7 @@ MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommu
 
 _SCHEMA = "pyvmm.uapi/1"
 _READERS = (Path(__file__).with_name("headers.py"), fds.__file__, model.__file__, __file__)
+_ROOM = "uapi"  # of the cache
 _KEPT = 40  # header sets, of some 100 KiB each
 
 
@@ -73,7 +74,7 @@ def path_of(directory: Path, architecture: str) -> Path:
         digest.update(part.encode())
     for name, text in sorted(texts.items()):
         digest.update(f"{name}\0{text}\0".encode())
-    path = root() / f"{architecture}-{digest.hexdigest()}.json"
+    path = root() / _ROOM / f"{architecture}-{digest.hexdigest()}.json"
     if not path.exists():
         from pyvmm.uapi.headers import read  # needs libclang
 
@@ -84,13 +85,8 @@ def path_of(directory: Path, architecture: str) -> Path:
 
 def cached(architecture: str) -> list[HeaderSet]:
     """Return every header set that was read before and is still kept."""
-    return [of(path, architecture) for path in sorted(root().glob(f"{architecture}-*.json"))]
-
-
-def root() -> Path:
-    """``$XDG_CACHE_HOME/pyvmm/uapi``, or the same under ``~/.cache``."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "pyvmm/uapi"
+    there = sorted((root() / _ROOM).glob(f"{architecture}-*.json"))
+    return [of(path, architecture) for path in there]
 
 
 def save(headers: HeaderSet, path: Path) -> None:
