@@ -132,22 +132,22 @@ def test_show(
 
 
 @pytest.mark.parametrize(
-    ("args", "status", "says"),
+    ("args", "says"),
     [
-        (["uapi", "show", "KVM_CAP_IRQFDD"], 2, "builtin has no KVM_CAP_IRQFDD: is it KVM_CAP_IRQ"),
-        (["uapi", "diff", "/no/such", "builtin"], 2, "/no/such is no directory; give builtin"),
-        (["uapi", "diff", "/dev", "builtin"], 1, "/dev holds no kernel headers: give a kernel"),
-        (["--kvm-headers"], 2, "--kvm-headers needs a directory"),
-        (["--kvm-headers="], 2, "--kvm-headers needs a directory"),
-        (["--kvm-headers", "/dev", "caps"], 1, "/dev holds no kernel headers for"),
-        (["--kvm-headers", "/no/such", "caps"], 1, "/no/such holds no kernel headers for"),
-        (["--kvm-headers", __file__, "caps"], 1, "is no header set"),
+        (["uapi", "show", "KVM_CAP_IRQFDD"], "builtin has no KVM_CAP_IRQFDD: is it KVM_CAP_IRQ"),
+        (["uapi", "diff", "/no/such", "builtin"], "/no/such is no directory; give builtin"),
+        (["uapi", "diff", "/dev", "builtin"], "/dev holds no kernel headers: give a kernel"),
+        (["--kvm-headers"], "--kvm-headers needs a directory"),
+        (["--kvm-headers="], "--kvm-headers needs a directory"),
+        (["--kvm-headers", "/dev", "caps"], "/dev holds no kernel headers for"),
+        (["--kvm-headers", "/no/such", "caps"], "/no/such holds no kernel headers for"),
+        (["--kvm-headers", __file__, "caps"], "is no header set"),
     ],
 )
 def test_refusals_are_one_line(
-    args: list[str], status: int, says: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(args) == status
+    assert main(args) == Status.USAGE
     printed = capsys.readouterr()
     [line] = printed.err.splitlines()
     assert (printed.out, line.startswith("pyvmm: error: ")) == ("", True)
