@@ -3,7 +3,7 @@
 
 mapping      a range that is ours until it is closed
 placements   what was put where in it, so that it can be put back
-peek         reading memory that may not be there, without dying of it
+peek         reading memory that may not be there, ours or another process's, without dying of it
 vma          the kernel's areas: range, file, flags
 procmap      the one area at an address, asked for by ioctl
 """

@@ -9,6 +9,8 @@ mapped, not permitted, beyond the end of its file or poisoned is an error. So is
 import ctypes
 import os
 
+from pyvmm.memory.mapping import PAGE_SIZE
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,6 +30,7 @@ for _name in ("process_vm_readv", "process_vm_writev"):
         ctypes.c_ulong,
         ctypes.c_ulong,
     )
+_MOST = 64  # pages that `peek_some` takes; the longest struct of the kernel's headers has two
 
 
 def peek(hva: int, size: int, pid: int | None = None) -> bytes | None:
@@ -35,11 +38,23 @@ def peek(hva: int, size: int, pid: int | None = None) -> bytes | None:
 
     Of this process, or of process `pid`.
     """
-    data = (ctypes.c_char * size)()
-    local = _Iovec(ctypes.addressof(data), size)
-    there = _Iovec(hva, size)
-    read = _libc.process_vm_readv(pid or os.getpid(), local, 1, there, 1, 0)
-    return data.raw if read == size else None
+    data = _read(pid, [_Iovec(hva, size)], size)
+    return data if len(data) == size else None
+
+
+def peek_some(hva: int, size: int, pid: int | None = None) -> bytes:
+    """Up to `size` bytes from `hva`: what comes before the first hole. `hva` may be any number.
+
+    process_vm_readv(2) splits no element of its vector, so each page is one of its own.
+    """
+    end = min(hva + size, hva + _MOST * PAGE_SIZE, 1 << 64)
+    pages = []
+    at = hva
+    while at < end:
+        after = min(at // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE, end)
+        pages.append(_Iovec(at, after - at))
+        at = after
+    return _read(pid, pages, at - hva)
 
 
 def poke(hva: int, data: bytes) -> bool:
@@ -49,3 +64,12 @@ def poke(hva: int, data: bytes) -> bool:
     there = _Iovec(hva, len(data))
     written: int = _libc.process_vm_writev(os.getpid(), local, 1, there, 1, 0)
     return written == len(data)
+
+
+def _read(pid: int | None, there: list[_Iovec], size: int) -> bytes:
+    """What can be had of the `size` bytes that `there` names, from its start."""
+    data = (ctypes.c_char * size)()
+    local = _Iovec(ctypes.addressof(data), size)
+    vector = (_Iovec * len(there))(*there)
+    count = _libc.process_vm_readv(pid or os.getpid(), local, 1, vector, len(there), 0)
+    return data.raw[: max(count, 0)]

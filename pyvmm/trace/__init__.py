@@ -6,7 +6,6 @@ Following programs (no word of KVM in it):
     start, tasks        a program on its way to be traced; what /proc says of one
     tracer, delays      the loop: threads, forks, execs, signals, calls; and calls that wait
     apart               a trace that outlives the command that began it
-    memory              a tracee's memory, however broken its pointers
 
 Understanding what they say:
     objects, vms        which fd is what; what is known of each VM

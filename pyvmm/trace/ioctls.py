@@ -5,11 +5,11 @@ import time
 from dataclasses import dataclass
 
 from pyvmm.ioctl import errno_name
+from pyvmm.memory.peek import peek_some
 from pyvmm.trace.decode import Argument, Decoded, find, name_of
 from pyvmm.trace.events import Ioctl
 from pyvmm.trace.known import Known
 from pyvmm.trace.mappings import shown
-from pyvmm.trace.memory import read
 from pyvmm.trace.objects import Object
 from pyvmm.trace.tracer import Call, Thread, Verdict
 from pyvmm.trace.values import Names, Values, number_of
@@ -98,7 +98,7 @@ class Ioctls:
         return Argument(
             ioctl,
             call.args[2],
-            lambda address, size: read(pid, address, size),
+            lambda address, size: peek_some(address, size, pid),
             target.device if target else "",
         )
 
