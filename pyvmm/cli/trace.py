@@ -12,12 +12,6 @@ from typing import TextIO
 
 from pyvmm.cli import console
 from pyvmm.errors import LackingError, PyvmmError, Status, UsageError
-
-try:
-    import ptrace as _python_ptrace  # noqa: F401
-except ImportError:
-    raise LackingError("trace needs python-ptrace: pip install 'pyvmm[trace]'") from None
-
 from pyvmm.trace import apart, diff
 from pyvmm.trace.filters import Filter, address_range
 from pyvmm.trace.inject import Rules, parse

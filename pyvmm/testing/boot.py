@@ -23,6 +23,7 @@ _PYTEST = (
     *("-o", "addopts=", "-o", "required_plugins=", "-o", "minversion="),
 )
 _VARIABLES = {"HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
+_ARRIVAL = 180.0  # seconds more, until the first word: power-on, and Python's compiling
 _GOODBYE = 60.0  # seconds to end in, after the last test
 
 Event = Mapping[str, Any]
@@ -53,6 +54,7 @@ class Boot:
         """Power on; the tests' node ids are of `root`, which is shared with the host."""
         self._events: deque[Event] = deque()
         self._timeout = timeout
+        self._arrival = _ARRIVAL
         self.stderr = io.BytesIO()
         with ExitStack() as stack:
             self._terminal = stack.enter_context(Terminal()) if shell else None
@@ -80,8 +82,10 @@ class Boot:
 
     def next(self) -> Event:
         """What comes next. Raises `HostEnded`."""
-        if not self._events and not self._running.relay(self._come, self._timeout):
+        patience = self._timeout + self._arrival
+        if not self._events and not self._running.relay(self._come, patience):
             raise HostEnded(self._post_mortem())
+        self._arrival = 0.0
         return self._events.popleft()
 
     def _come(self) -> bool:

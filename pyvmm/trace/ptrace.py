@@ -15,35 +15,41 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ptrace.binding.func import (
-    PTRACE_CONT,
-    PTRACE_DETACH,
-    PTRACE_EVENT_CLONE,
-    PTRACE_EVENT_EXEC,
-    PTRACE_EVENT_FORK,
-    PTRACE_EVENT_VFORK,
-    PTRACE_O_TRACECLONE,
-    PTRACE_O_TRACEEXEC,
-    PTRACE_O_TRACEFORK,
-    PTRACE_O_TRACESYSGOOD,
-    PTRACE_O_TRACEVFORK,
-    PTRACE_SETREGSET,
-    PTRACE_SYSCALL,
-    THREAD_TRACE_FLAGS,
-    ptrace,
-    ptrace_geteventmsg,
-    ptrace_getregs,
-    ptrace_getsiginfo,
-    ptrace_setregs,
-)
-from ptrace.cpu_info import CPU_X86_64
-from ptrace.error import PtraceError
-from ptrace.signames import signalName
-from ptrace.syscall.names import SYSCALL_NAMES
+from pyvmm.errors import LackingError
+
+try:
+    from ptrace.binding.func import (
+        PTRACE_CONT,
+        PTRACE_DETACH,
+        PTRACE_EVENT_CLONE,
+        PTRACE_EVENT_EXEC,
+        PTRACE_EVENT_FORK,
+        PTRACE_EVENT_VFORK,
+        PTRACE_O_TRACECLONE,
+        PTRACE_O_TRACEEXEC,
+        PTRACE_O_TRACEFORK,
+        PTRACE_O_TRACESYSGOOD,
+        PTRACE_O_TRACEVFORK,
+        PTRACE_SETREGSET,
+        PTRACE_SYSCALL,
+        THREAD_TRACE_FLAGS,
+        ptrace,
+        ptrace_geteventmsg,
+        ptrace_getregs,
+        ptrace_getsiginfo,
+        ptrace_setregs,
+    )
+    from ptrace.cpu_info import CPU_X86_64
+    from ptrace.error import PtraceError
+    from ptrace.signames import signalName
+    from ptrace.syscall.names import SYSCALL_NAMES
+except ImportError:
+    raise LackingError("trace needs python-ptrace: pip install 'pyvmm[trace]'") from None
 
 __all__ = [
     "ARGUMENTS_STAY",
     "CONT",
+    "CPU_X86_64",
     "DETACH",
     "EVENT_EXEC",
     "EVENT_SECCOMP",

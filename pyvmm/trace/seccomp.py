@@ -13,9 +13,7 @@ import ctypes
 import struct
 from collections.abc import Iterable
 
-from ptrace.cpu_info import CPU_X86_64
-
-from pyvmm.trace.ptrace import NUMBERS
+from pyvmm.trace.ptrace import CPU_X86_64, NUMBERS
 
 _ARCH = 0xC000_003E if CPU_X86_64 else 0xC000_00B7  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi import emit, tree
 from pyvmm.uapi.fds import fds_of
-from pyvmm.uapi.model import HeaderError, split
+from pyvmm.uapi.model import split
 from pyvmm.uapi.sets import MODULES
 
 HERE = Path(__file__).parent
@@ -30,7 +30,8 @@ HERE = Path(__file__).parent
 def generate(headers: Path) -> dict[str, str]:
     """Return the source of every generated module, by its name.
 
-    Raises `HeaderError` where the headers are not usable, or an ioctl's fd is not known.
+    Raises `HeaderError` where the headers are not usable, `PyvmmError` where an ioctl's fd is not
+    known.
     """
     from pyvmm.uapi.headers import read  # needs libclang
 
@@ -50,7 +51,7 @@ def generate(headers: Path) -> dict[str, str]:
 
 def _refuse_unknown_ioctls(header: str, ioctls: Iterable[str]) -> None:
     if unknown := [ioctl for ioctl in ioctls if not fds_of(ioctl)]:
-        raise HeaderError(
+        raise PyvmmError(
             f"{header} has ioctls whose fd is not known: {', '.join(unknown)}; "
             "add them to pyvmm/uapi/fds.py"
         )

@@ -42,5 +42,5 @@ def test_an_ioctl_of_unknown_fd_is_refused(
 
 
 def test_a_directory_without_headers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert generate.main(["--headers", str(tmp_path)]) == Status.FAILED
+    assert generate.main(["--headers", str(tmp_path)]) == Status.USAGE
     assert capsys.readouterr().err.startswith(f"pyvmm: error: {tmp_path} holds no kernel headers")
