@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pyvmm.cli import console
-from pyvmm.errors import LackingError, PyvmmError, Status, UsageError
+from pyvmm.errors import PyvmmError, Status, UsageError
 from pyvmm.trace import apart, diff
 from pyvmm.trace.filters import Filter, address_range
 from pyvmm.trace.inject import Rules, parse
