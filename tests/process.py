@@ -7,6 +7,8 @@ import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 NOBODY = 65534
 
 
@@ -35,6 +37,14 @@ def as_nobody(say: Callable[[], str]) -> str:
         text = said.read()
     os.waitpid(child, 0)
     return text
+
+
+@contextlib.contextmanager
+def ends(status: int) -> Iterator[None]:
+    """The block ends the process, with this exit status."""
+    with pytest.raises(SystemExit) as ending:
+        yield
+    assert ending.value.code == status
 
 
 @contextlib.contextmanager

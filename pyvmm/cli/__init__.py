@@ -6,13 +6,10 @@ pays for the lab and the lab never pays for KVM.
 """
 
 import importlib
-import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
-from pyvmm.errors import PyvmmError, Status, UsageError
+from pyvmm.errors import Status, UsageError, as_command
 
 COMMANDS = {
     "run": "the main job, named: run --vfio BDF is --vfio BDF",
@@ -46,37 +43,10 @@ something, 4 this kernel or CPU does not offer it, 130 interrupted
 """
 
 
+@as_command()
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (`pyvmm.errors.Status`)."""
-    signal.signal(signal.SIGTERM, _terminate)
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        status = _dispatch(arguments)
-        sys.stdout.flush()  # here, where a reader that has gone is taken care of
-        return status
-    except PyvmmError as error:
-        print(f"pyvmm: error: {error}", file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print("pyvmm: interrupted", file=sys.stderr)
-        return Status.INTERRUPTED
-    except BrokenPipeError:  # the reader has gone: `pyvmm caps | head`
-        _drop_output()
-        return Status.DONE
-    except OSError as error:  # a full disk behind stdout, a directory that went meanwhile
-        _drop_output()
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"pyvmm: error: {where}{error.strerror}", file=sys.stderr)
-        return Status.LACKING
-
-
-def _drop_output() -> None:
-    """Let nothing more be said on stdout, where what is still buffered would fail once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _dispatch(arguments: list[str]) -> int:
-    arguments = _with_headers(arguments)
+    """Run one command; returns the exit status, or raises `SystemExit` with that of an error."""
+    arguments = _with_headers(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "--help"
     if command.startswith("--vfio"):
         arguments, command = ["run", *arguments], "run"
@@ -109,8 +79,3 @@ def _with_headers(arguments: list[str]) -> list[str]:
 
     overlay.load(Path(place))
     return arguments
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    # SIGTERM unwinds the stack as Ctrl-C does, so that every context manager cleans up.
-    raise SystemExit(128 + signum)

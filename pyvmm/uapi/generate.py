@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pyvmm.errors import PyvmmError, Status
+from pyvmm.errors import PyvmmError, Status, as_command
 from pyvmm.uapi import emit, tree
 from pyvmm.uapi.fds import fds_of
 from pyvmm.uapi.model import split
@@ -57,18 +57,14 @@ def _refuse_unknown_ioctls(header: str, ioctls: Iterable[str]) -> None:
         )
 
 
+@as_command()
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pyvmm.uapi.generate", description=__doc__)
     parser.add_argument("--headers", type=Path, required=True, metavar="DIR")
     parser.add_argument("--check", action="store_true", help="write nothing, show what differs")
     arguments = parser.parse_args(argv)
-    try:
-        sources = generate(arguments.headers)
-    except PyvmmError as error:
-        print(f"pyvmm: error: {error}", file=sys.stderr)
-        return error.status
     status = Status.DONE
-    for module, text in sources.items():
+    for module, text in generate(arguments.headers).items():
         path = HERE / f"{module}.py"
         if not arguments.check:
             path.write_text(text)

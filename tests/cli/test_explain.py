@@ -9,6 +9,7 @@ import pytest
 from pyvmm import cli
 from pyvmm.errors import Status
 from pyvmm.memory import PAGE_SIZE, Mapping
+from tests.process import ends
 
 pytestmark = pytest.mark.usefixtures("kvm")
 
@@ -70,7 +71,8 @@ def test_a_process_and_its_memslots(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_wrong_usage(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["explain", *arguments]) == Status.USAGE
+    with ends(Status.USAGE):
+        cli.main(["explain", *arguments])
     said = capsys.readouterr()
     assert complaint in said.err
     assert said.out == ""

@@ -15,6 +15,7 @@ from pyvmm.errors import Status
 from pyvmm.kvm import System
 from pyvmm.uapi import sets
 from pyvmm.uapi.native import architecture, kvm_run
+from tests.process import ends
 from tests.uapi.made import header, header_set, struct
 
 
@@ -147,7 +148,8 @@ def test_show(
 def test_refusals_are_one_line(
     args: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(args) == Status.USAGE
+    with ends(Status.USAGE):
+        main(args)
     printed = capsys.readouterr()
     [line] = printed.err.splitlines()
     assert (printed.out, line.startswith("pyvmm: error: ")) == ("", True)
