@@ -43,14 +43,10 @@ class Case:
     @cached_property
     def evidence(self) -> Evidence | None:
         """What is behind the address; None where the address could not be told."""
-        if self.report.gpa is None:
+        report = self.report  # a reference to the case would be a circle, for the collector alone
+        if report.gpa is None:
             return None
-        return Evidence(
-            self.board,
-            self.report.gpa,
-            lambda: self.report.access,
-            lambda: self.report.detail.misfit,
-        )
+        return Evidence(self.board, report.gpa, lambda: report.access, lambda: report.detail.misfit)
 
 
 def explain(case: Case) -> Cause:
