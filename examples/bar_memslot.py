@@ -9,6 +9,7 @@ import sys
 
 from pyvmm.arch.native import native
 from pyvmm.arch.translation import MemoryType, Window, identity
+from pyvmm.errors import as_command
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System
@@ -22,7 +23,8 @@ CODE, BLOCK = RAM + 0x20_0000, RAM + 0x10_0000
 LOADS = 100_000
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     arch = native()
     with open_device(bdf) as device, System.open() as system, system.create_vm() as vm:
         device.config.enable_memory()
@@ -54,4 +56,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

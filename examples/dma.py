@@ -11,6 +11,7 @@ it is asked for an address that was never mapped: the IOMMU lets nothing through
 import sys
 import time
 
+from pyvmm.errors import UsageError, as_command
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System
@@ -18,6 +19,9 @@ from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, RAM_BASE, Machine
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.vfio.device import Device
 from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.sysfs import PciFunction
+
+EDU = (0x1234, 0x11E8)  # vendor, device
 
 # The device's registers, in BAR0 (QEMU's docs/specs/edu.rst).
 SOURCE, TARGET, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
@@ -39,7 +43,11 @@ def dma(device: Device, source: int, target: int, command: int) -> None:
         time.sleep(0.001)
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
+    function = PciFunction.find(bdf)
+    if (function.vendor, function.device) != EDU:
+        raise UsageError(f"{bdf} is not QEMU's teaching device: in the lab, --device edu")
     with open_device(bdf) as device, System.open() as system, Machine(system) as machine:
         device.dma.map(IOVA, machine.ram, at=PAGES - RAM_BASE, size=2 * PAGE_SIZE)
         device.config.enable_bus_master()
@@ -62,4 +70,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

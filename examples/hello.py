@@ -3,6 +3,7 @@
 
 from pyvmm.arch.native import native
 from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.errors import as_command
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import Halt, Io, Mmio, SystemEvent
@@ -10,18 +11,18 @@ from pyvmm.memory import Mapping
 
 RAM, CODE = 0x4000_0000, 0x4010_0000  # guest physical addresses
 
-arch = native()
-with System.open() as system, system.create_vm() as vm, Mapping.anonymous(2 << 20) as memory:
-    vm.memslots.add(RAM, memory)  # from now on the guest finds this process's memory at RAM
-    memory.write(CODE - RAM, Payload.builtin("hello", arch.NAME).code)
-    windows = [identity(RAM, memory.size, executable=True)]
+with as_command(), System.open() as kvm, kvm.create_vm() as vm, Mapping.anonymous(2 << 20) as ram:
+    arch = native()
+    vm.memslots.add(RAM, ram)  # from now on the guest finds this process's memory at RAM
+    ram.write(CODE - RAM, Payload.builtin("hello", arch.NAME).code)
+    windows = [identity(RAM, ram.size, executable=True)]
     if not arch.CONSOLE_IS_PORT:
         windows.append(identity(arch.CONSOLE, 0x1000, MemoryType.DEVICE))
     translation = arch.translate(RAM, windows)  # the guest's own page tables
-    memory.write(0, translation.image)
+    ram.write(0, translation.image)
 
     vcpu = vm.create_vcpu()
-    arch.prepare(system, vm, vcpu)
+    arch.prepare(kvm, vm, vcpu)
     arch.enter(vcpu, CODE, [arch.CONSOLE], translation)
     for exit in vcpu.exits():
         match exit:

@@ -16,19 +16,21 @@ from collections.abc import Callable
 
 from pyvmm.arch.arm64.vgic import Layout, create_gic
 from pyvmm.arch.native import native
-from pyvmm.errors import SkippedError
+from pyvmm.errors import LackingError, PyvmmError, UsageError, as_command
 from pyvmm.kvm import System
 from pyvmm.kvm.eventfds import irqfd
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm_arm64 import KVM_DEV_ARM_VGIC_GRP_DIST_REGS
 from pyvmm.vfio.modes import open_device
 from pyvmm.vfio.regions import Region
+from pyvmm.vfio.sysfs import PciFunction
 
 SPI = 5  # the guest's shared peripheral interrupt that the vector becomes
 GICD_ISPENDR, GICD_ICFGR = 0x200, 0xC00
 INTERRUPT = 32 + SPI  # in the controller's own count
 
-# NVM Express: the controller's registers in BAR0, and one command.
+# NVM Express: the class code, the controller's registers in BAR0, and one command.
+NVME = 0x01_08_02
 CC, CSTS, AQA, ASQ, ACQ, SQ0_DOORBELL = 0x14, 0x1C, 0x24, 0x28, 0x30, 0x1000
 ENABLED = 6 << 16 | 4 << 20 | 1  # entries of 64 and 16 bytes, on
 IDENTIFY, CONTROLLER = 0x06, 1
@@ -36,10 +38,13 @@ QUEUE, ANSWERS, IDENTITY = range(0, 3 * PAGE_SIZE, PAGE_SIZE)  # one page each
 IOVA = 0x1000_0000
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     arch = native()
     if arch.NAME != "arm64":
-        raise SkippedError("the guest's interrupt controller is an arm64 one here: use the lab")
+        raise LackingError("the guest's interrupt controller is an arm64 one here: use the lab")
+    if PciFunction.find(bdf).class_code != NVME:
+        raise UsageError(f"{bdf} is no NVMe disk: in the lab, --device nvme")
     with (
         open_device(bdf) as device,
         Mapping.anonymous(3 * PAGE_SIZE) as memory,
@@ -98,8 +103,8 @@ def wait(done: Callable[[], bool], what: str) -> None:
         if done():
             return
         time.sleep(0.01)
-    raise TimeoutError(f"{what} did not come within ten seconds")
+    raise PyvmmError(f"{what} did not come within ten seconds")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.assigned import AssignedDevice
+from pyvmm.errors import LackingError, as_command
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
@@ -41,7 +42,7 @@ def rtc() -> Mapping:
     """The registers of a PL031, Arm's real-time clock, which boards have on no bus."""
     found = next(Path("/sys/bus/amba/devices").glob("*.pl031"), None)
     if found is None:
-        sys.exit("this machine has no PL031: run it in the lab")
+        raise LackingError("this machine has no PL031: run it in the lab")
     address = int((found / "resource").read_text().split()[0], 16)
     memory = os.open("/dev/mem", os.O_RDWR | os.O_SYNC)
     try:
@@ -50,7 +51,8 @@ def rtc() -> Mapping:
         os.close(memory)
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
@@ -88,4 +90,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

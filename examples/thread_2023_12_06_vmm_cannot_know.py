@@ -18,6 +18,7 @@ import sys
 
 from pyvmm.arch.translation import MemoryType
 from pyvmm.assigned import AssignedDevice
+from pyvmm.errors import as_command
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Probe
@@ -36,7 +37,8 @@ MIND = [
 ]
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
@@ -71,4 +73,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

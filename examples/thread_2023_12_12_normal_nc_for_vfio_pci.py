@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pyvmm.arch.translation import MemoryType, identity
 from pyvmm.assigned import AssignedDevice
+from pyvmm.errors import as_command
 from pyvmm.kvm import System
 from pyvmm.lab.inside import tell_stage2
 from pyvmm.machine import Machine
@@ -40,7 +41,8 @@ def others(bdf: str) -> Iterator[tuple[str, Mapping]]:
     yield "anonymous memory", Mapping.anonymous(PAGE_SIZE)
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
@@ -64,4 +66,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

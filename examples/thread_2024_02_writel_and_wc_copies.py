@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pyvmm.arch.translation import MemoryType, Window
 from pyvmm.assigned import AssignedDevice
+from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest import probe
@@ -56,7 +57,8 @@ def store(machine: Machine, gva: int, width: int) -> str:
     return "ok"
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
@@ -83,4 +85,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

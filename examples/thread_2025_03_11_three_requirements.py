@@ -20,6 +20,7 @@ import sys
 
 from pyvmm.arch.translation import MemoryType
 from pyvmm.assigned import AssignedDevice
+from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.job.probing import VIEWS, windows
@@ -67,7 +68,8 @@ def flipped(system: System, caps: Report, bdf: str, fix: Fix) -> None:
         print(f"   {USEMEM} stage 2: {told}")
 
 
-def main(bdf: str) -> None:
+@as_command()
+def main(bdf: str = "0000:01:00.0") -> None:
     with System.open() as system:
         caps = negotiate(system)
         supported = caps.verdict("cacheable-pfnmap")
@@ -80,4 +82,4 @@ def main(bdf: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "0000:01:00.0")
+    main(*sys.argv[1:2])

@@ -12,28 +12,34 @@ import os
 import sys
 from pathlib import Path
 
-from pyvmm.trace.diff import diff, lines
-from pyvmm.trace.events import Event, Ioctl
-from pyvmm.trace.inject import Rules, parse
-from pyvmm.trace.known import Known
-from pyvmm.trace.tracer import Tracer
-from pyvmm.trace.watch import Watch
+from pyvmm.errors import UsageError, as_command
+
+with as_command():  # python-ptrace may be missing: it is an extra
+    from pyvmm.trace.diff import diff, lines
+    from pyvmm.trace.events import Event, Ioctl
+    from pyvmm.trace.inject import Rules, parse
+    from pyvmm.trace.known import Known
+    from pyvmm.trace.tracer import Tracer
+    from pyvmm.trace.watch import Watch
 
 
-def trace(command: list[str], *rules: str) -> list[Event]:
+def trace(command: tuple[str, ...], *rules: str) -> list[Event]:
     """Everything that a VMM says to KVM, with rules that answer in the kernel's place."""
     events: list[Event] = []
     known = Known(Rules(map(parse, rules)), detailed=True)
     watch = Watch(known, [events.append], mappings=False)
     tracer = Tracer(watch, watch.calls)
     with Path(os.devnull).open("w") as nowhere:
-        tracer.start(command, stdout=nowhere.fileno())
+        tracer.start([*command], stdout=nowhere.fileno())
     tracer.run()
     known.close()
     return events
 
 
-def main(capability: str, command: list[str]) -> None:
+@as_command()
+def main(capability: str = "", *command: str) -> None:
+    if not command:
+        raise UsageError("give a capability, and the VMM's command line")
     before = trace(command)
     asked = [e for e in before if isinstance(e, Ioctl) and e.name == "KVM_CHECK_EXTENSION"]
     names = {e.names.get("argument.argument", "an unknown one") for e in asked}
@@ -45,4 +51,4 @@ def main(capability: str, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(*sys.argv[1:])

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The examples, run as they stand, each on the device that it tells of."""
 
+import contextlib
+import io
 import platform
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pyvmm.errors import Status
 from pyvmm.testing.needs import devices
+from tests.process import as_nobody
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -69,14 +74,29 @@ REJECTED = [
     *("BAR4 stage 2: Normal-WB", "emulate, resolved", "BAR4 stage 2: unmapped"),
 ]
 
+THREE = "thread_2025_03_11_three_requirements"
+ANY_DEVICE = [name for name, device, _ in ON_A_DEVICE if device == "bochs"] + [THREE]
+
+
+def end(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error::ResourceWarning", *arguments]
+    return subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
+
 
 def run(*arguments: str) -> str:
     """What an example prints; it must end well and complain of nothing."""
-    command = [sys.executable, "-W", "error::ResourceWarning", *arguments]
-    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
+    done = end(*arguments)
     assert done.stderr == ""
     assert done.returncode == 0
     return done.stdout
+
+
+def refusal(*arguments: str) -> int:
+    """The exit status of an example that ends in one line on what is wrong."""
+    done = end(*arguments)
+    [line] = done.stderr.splitlines()
+    assert line.startswith("pyvmm: error: ")
+    return done.returncode
 
 
 @pytest.mark.usefixtures("kvm")
@@ -121,8 +141,58 @@ def bdf(device: str) -> str:
 @pytest.mark.needs_arch("aarch64")
 @pytest.mark.needs_device("grace")
 def test_three_requirements() -> None:
-    printed = run("thread_2025_03_11_three_requirements.py", bdf("grace"))
+    printed = run(f"{THREE}.py", bdf("grace"))
     assert_in_order(printed, SUPPORTED if "PFNMAP_SUPPORTED is 1" in printed else REJECTED)
+
+
+@pytest.fixture
+def not_vfios() -> str:
+    """The address of a device that vfio does not have."""
+    for function in sorted(Path("/sys/bus/pci/devices").glob("*")):
+        if "vfio" not in (function / "driver").resolve().name:
+            return function.name
+    pytest.skip("needs a PCI device that vfio does not have")
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("name", ANY_DEVICE)
+def test_a_device_that_is_not_vfios(name: str, not_vfios: str) -> None:
+    assert refusal(f"{name}.py", not_vfios) == Status.LACKING
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("name", ["dma", *ANY_DEVICE])
+def test_a_device_that_is_not_there(name: str) -> None:
+    assert refusal(f"{name}.py", "ffff:ff:1f.7") == Status.USAGE
+
+
+@pytest.mark.parametrize(
+    "name", ["dma", pytest.param("msix", marks=pytest.mark.needs_arch("aarch64"))]
+)
+def test_a_device_of_another_kind(name: str, not_vfios: str) -> None:
+    assert refusal(f"{name}.py", not_vfios) == Status.USAGE
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_msix_needs_an_arm64_cpu() -> None:
+    assert refusal("msix.py") == Status.LACKING
+
+
+def test_trace_asks_needs_a_command() -> None:
+    assert refusal("trace_asks.py", "KVM_CAP_MEMORY_FAULT_INFO") == Status.USAGE
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("name", ["hello", "negotiate"])
+def test_without_permission(name: str) -> None:
+    def example() -> str:
+        with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return f"{ended.value.code} {said.getvalue()}"
+
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))  # so that all modules are there
+    [line] = as_nobody(example).splitlines()
+    assert line.startswith(f"{Status.LACKING} pyvmm: error: cannot open /dev/kvm: Permission")
 
 
 def assert_in_order(printed: str, lines: list[str]) -> None:
@@ -136,5 +206,5 @@ def assert_in_order(printed: str, lines: list[str]) -> None:
 def test_every_example_is_tested() -> None:
     there = {path.stem for path in EXAMPLES.glob("*.py")}
     tested = {name for name, _, _ in ON_A_DEVICE}
-    elsewhere = {"hello", "negotiate", "thread_2025_03_11_three_requirements", "trace_asks"}
+    elsewhere = {"hello", "negotiate", THREE, "trace_asks"}
     assert there == tested | elsewhere
