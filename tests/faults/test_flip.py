@@ -68,7 +68,9 @@ def right(observed: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "fix"), [([], "emulate"), (["emulate"], "emulate"), (["BAR4=replay"], "replay")]
+    ("words", "fix"),
+    [([], "emulate"), (["emulate"], "emulate"), (["BAR4=replay"], "replay")],
+    ids=["auto", "emulate", "BAR4=replay"],
 )
 def test_the_guest_sees_what_it_would_with_fwb(
     grace: PciFunction, words: list[str], fix: str

@@ -40,7 +40,7 @@ def test_what_made_progress_and_is_stuck_then_is_found_out() -> None:
     assert max(found) > ATTEMPTS
 
 
-@pytest.mark.parametrize("second", [(2, "a", 0), (1, "b", 0)])
+@pytest.mark.parametrize("second", [(2, "a", 0), (1, "b", 0)], ids=["instruction", "address"])
 def test_another_instruction_or_address_is_another_fault(second: tuple[int, str, int]) -> None:
     assert attempts((1, "a", 0), second) == [1, 1]
 

@@ -30,6 +30,7 @@ def fault(*offered: tuple[Fix, bool], region: str | None = "BAR4") -> Fault:
         ([(Fix.INJECT, False)], Fix.STOP),
         ([], Fix.STOP),
     ],
+    ids=["both faithful", "one faithful", "none faithful", "convert", "inject", "nothing offered"],
 )
 def test_auto_does_what_the_guest_cannot_notice(
     offered: Sequence[tuple[Fix, bool]], wanted: Fix
@@ -49,6 +50,7 @@ def test_auto_does_what_the_guest_cannot_notice(
         (["inject", "BAR4=auto"], "BAR4", Fix.REPLAY),
         (["inject", "BAR4=auto"], "RAM", Fix.INJECT),
     ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else None,
 )
 def test_a_policy_in_words(words: Sequence[str], region: str | None, wanted: Fix) -> None:
     assert parse(words)(fault((Fix.REPLAY, True), region=region)) is wanted

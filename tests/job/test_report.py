@@ -74,6 +74,7 @@ def test_it_is_json() -> None:
         (Shutdown(), "error"),
         (RunFailure(14), "error"),
     ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_how_the_users_payload_ended(ending: Exit, result: str) -> None:
     assert result_of(replace(OUTCOME, guest=Outcome(ending, {}))) == result

@@ -44,6 +44,7 @@ def test_one_that_is_a_vms_only(kvm: System, vm: Vm) -> None:
         (Answer(1, None), None, 1),
         (Answer(None, "EINVAL"), None, 0),
     ],
+    ids=lambda value: value.errno or str(value.value) if isinstance(value, Answer) else None,
 )
 def test_the_vms_answer_counts(system: Answer, vm: Answer | None, value: int) -> None:
     assert Capability("KVM_CAP_X", 1, system, vm).value == value

@@ -36,7 +36,11 @@ def test_a_write_counts_and_does_not_exit(machine: Machine, touch: Touch) -> Non
         assert os.eventfd_read(eventfd) == 3
 
 
-@pytest.mark.parametrize("probe", [write(1, 2), Probe(DEVICE_GPA, 4), Probe(DEVICE_GPA + 4, 4)])
+@pytest.mark.parametrize(
+    "probe",
+    [write(1, 2), Probe(DEVICE_GPA, 4), Probe(DEVICE_GPA + 4, 4)],
+    ids=["narrower", "read", "beside it"],
+)
 def test_another_access_exits(machine: Machine, touch: Touch, probe: Probe) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 4) as eventfd:
         outcome, _ = touch(probe)

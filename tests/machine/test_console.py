@@ -9,6 +9,7 @@ from pyvmm.machine.console import Console
 @pytest.mark.parametrize(
     ("offset", "value", "printed"),
     [(0, 0x41, b"A"), (0, 0x141, b"A"), (0, 0, b"\0"), (4, 0x41, b""), (7, 0x41, b"")],
+    ids=["a letter", "more than a byte", "zero", "another register", "the last register"],
 )
 def test_the_low_byte_of_what_goes_to_offset_0_is_printed(
     offset: int, value: int, printed: bytes

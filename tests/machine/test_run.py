@@ -107,12 +107,13 @@ def test_an_mmio_access_to_nobody_ends_the_run(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("code", "accesses", "rax"),
     [
-        ("ee f4", [("write", 0, 1, 0)], 0),  # out %al,(%dx)
-        ("ef f4", [("write", 0, 4, 0)], 0),  # out %eax,(%dx)
-        ("ec f4", [("read", 0, 1)], 1),  # in (%dx),%al
-        ("66ed f4", [("read", 0, 2)], 1),  # in (%dx),%ax
-        ("ed ed f4", [("read", 0, 4)] * 2, 2),  # in (%dx),%eax
+        ("ee f4", [("write", 0, 1, 0)], 0),
+        ("ef f4", [("write", 0, 4, 0)], 0),
+        ("ec f4", [("read", 0, 1)], 1),
+        ("66ed f4", [("read", 0, 2)], 1),
+        ("ed ed f4", [("read", 0, 4)] * 2, 2),
     ],
+    ids=["out al", "out eax", "in al", "in ax", "in eax, twice"],
 )
 def test_port_instructions(
     machine: Machine, code: str, accesses: list[tuple[object, ...]], rax: int

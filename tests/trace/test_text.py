@@ -45,6 +45,10 @@ from tests.trace.test_filters import CAP, END, FLIP, HLT, MMIO, SLOT
         ),
         (END, "--- process 1 ends, status 0"),
     ],
+    ids=[
+        *("ioctl", "memslot", "failed and injected", "made", "mmio", "answered", "interrupted"),
+        *("mapping", "process"),
+    ],
 )
 def test_a_line(event: Event, text: str) -> None:
     assert line(event) == f"  0.000000 1 {text}"
@@ -59,6 +63,7 @@ def test_a_line(event: Event, text: str) -> None:
         ({"table": [{"x": 0}] * 5}, "table=[5 zeros]"),
         ({"data": "ab" * 100}, f"data={'ab' * 32}…"),
     ],
+    ids=["numbers", "list", "structs", "zeros", "data"],
 )
 def test_members(values: Values, text: str) -> None:
     assert members(values, {}, "") == text

@@ -133,6 +133,7 @@ ALIASES = [
         ("pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00", "virtio_vfio_pci"),
         ("pci:v000015B3d0000101Dsv000015B3sd00000058bc02sc00i00", "vfio_pci"),
     ],
+    ids=["mlx5", "virtio", "no variant"],
 )
 def test_a_variant_driver_goes_before_the_one_for_everything(modalias: str, module: str) -> None:
     assert best_module(modalias, ALIASES) == best_module(modalias, ALIASES[::-1]) == module

@@ -57,6 +57,10 @@ U64 = st.integers(0, 2**64 - 1)
             "unknown capability 99 version 1: 01 ff",
         ),
     ],
+    ids=[
+        *("sparse-mmap", "sparse-mmap of nothing", "igd-opregion", "nvlink2-ram", "type"),
+        *("msix-mappable", "nvlink2-target", "nvlink2-speed", "unknown version", "unknown"),
+    ],
 )
 def test_decoded_and_shown(link: Link, capability: Capability, shown: str) -> None:
     assert decode(link) == capability

@@ -53,6 +53,7 @@ def test_a_guests_write_arrives(touch: Touch, register: Register, width: int) ->
         (Probe(DEVICE_GPA, 2), Mmio(DEVICE_GPA, 2, False, 0)),
         (Probe(DEVICE_GPA, 8, Op.WRITE, VALUE), Mmio(DEVICE_GPA, 8, True, VALUE)),
     ],
+    ids=["read", "write"],
 )
 def test_an_access_that_nobody_answers(touch: Touch, probe: Probe, exit: Mmio) -> None:
     outcome, _ = touch(probe)

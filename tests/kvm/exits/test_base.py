@@ -85,6 +85,7 @@ def test_payload(exit: Exit, payload: str, members: dict[str, object]) -> None:
     ("size", "flags", "found"),
     [(2, 1, b"\x0f\x0b"), (15, 1, b"\x0f\x0b" + bytes(13)), (99, 1, b"\x0f\x0b" + bytes(13)),
      (2, 0, b"")],
+    ids=["2 bytes", "15 bytes", "more than there are", "not told"],
 )  # fmt: skip
 def test_the_instruction_that_could_not_be_emulated(size: int, flags: int, found: bytes) -> None:
     told = shared(
