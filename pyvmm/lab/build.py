@@ -45,14 +45,15 @@ def build(name: str, tell: Tell, *, source: Path | None = None, patch: Path | No
     """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
 
     Without ``source`` it is made of Debian's newest source of `SERIES`, or, where the variant is
-    a version ("lab:7.2"), of that series, once. With a ``source`` of yours make decides each
-    time what there is to do. A ``patch`` is put on a copy of the source. Raises `LackingError`
-    where something is missing, `PyvmmError` where the build itself fails.
+    a version ("lab:7.2"), of that series, once, and again where the fragment has changed. With a
+    ``source`` of yours make decides each time what there is to do. A ``patch`` is put on a copy
+    of the source. Raises `LackingError` where something is missing, `PyvmmError` where the build
+    itself fails.
     """
     variant = kernel.directory(name)
     place = kernel.store() / variant
     work = cache.root() / "build" / variant
-    if source is None and patch is None and place.exists():
+    if source is None and patch is None and _is_built(name, place):
         return
     if source is not None and not (source / "arch/arm64/Kconfig").exists():
         raise UsageError(f"{source} is no kernel source: it has no arch/arm64/Kconfig")
@@ -80,8 +81,7 @@ def find(name: str | None, tell: Tell) -> kernel.Kernel:
 
 def _debian_source(name: str, tell: Tell) -> Path:
     """Debian's kernel source that a name means, unpacked."""
-    _, _, variant = name.partition(":")
-    chosen = variant if re.fullmatch(r"\d+\.\d+", variant) else None
+    chosen = _series(name)
     here = sorted((cache.root() / "build").glob(f"source-{chosen or SERIES}.*"))
     if here and not chosen:
         return here[-1]  # the one that the objects at hand were made of
@@ -103,6 +103,12 @@ def _debian_source(name: str, tell: Tell) -> Path:
                 cache.remove(unpacked)
             archives[0].unlink()
     return place
+
+
+def _series(name: str) -> str | None:
+    """The series that "lab:7.2" asks for; None where the variant is no version."""
+    match = re.fullmatch(r"lab:(\d+\.\d+)", name)
+    return match[1] if match else None
 
 
 def _offered(apt: Apt, chosen: str | None) -> tuple[str, str]:
@@ -202,12 +208,21 @@ def _enter(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Comp
     return subprocess.CompletedProcess(argv, process.returncode, output)
 
 
+def _is_built(name: str, place: Path) -> bool:
+    """Is the kernel there, and as it would be built now? One of a source of yours is as it is."""
+    if name != "lab" and not _series(name):
+        return place.exists()
+    used = place / FRAGMENT.name
+    return used.exists() and used.read_text() == FRAGMENT.read_text()
+
+
 def _install(image: Path, place: Path) -> None:
-    """Put an image in its place in the cache, whole, in one step."""
+    """Put an image in its place in the cache, whole, in one step, then what it was made by."""
     place.mkdir(parents=True, exist_ok=True)
     partial = place / ".partial-Image"
     shutil.copy(image, partial)
     partial.rename(place / "Image")
+    shutil.copy(FRAGMENT, place)
 
 
 def _last(text: str) -> str:
