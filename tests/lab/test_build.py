@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What cannot be built, and what the fragment asks for. (A build itself is `lab setup`'s.)"""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from pyvmm.errors import UsageError
-from pyvmm.lab import build
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab import build, kernel
 
 from .conftest import quiet
 
@@ -19,6 +20,29 @@ def test_directory_that_is_no_kernel_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["debian:7.2", "lab:", "lab:a/b", "/boot/Image"])
 def test_name_that_cannot_be_built(name: str) -> None:
     with pytest.raises(UsageError, match="names no kernel that can be built"):
+        build.build(name, quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "fragment", "stands"),
+    [
+        ("lab", build.FRAGMENT.read_text(), True),
+        ("lab", "# an older one", False),
+        ("lab", None, False),
+        ("lab:7.2", "# an older one", False),
+        ("lab:mine", None, True),  # whatever it was made of: a source of one's own, or a patch
+    ],
+)
+def test_what_is_built_stands_while_the_fragment_does(
+    name: str, fragment: str | None, stands: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # nothing can be built
+    place = kernel.store() / kernel.directory(name)
+    place.mkdir(parents=True)
+    if fragment is not None:
+        (place / build.FRAGMENT.name).write_text(fragment)
+    with nullcontext() if stands else pytest.raises(LackingError):
         build.build(name, quiet)
 
 
