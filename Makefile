@@ -53,7 +53,7 @@ lab-test: lab-setup
 	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu max \
 		$(addprefix --lab-device=,$(LAB_DEVICES)) $(LAB_LEAVES_OUT) $(LAB_TESTS)
 	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu neoverse-n1 \
-		--lab-device=grace $(LAB_LEAVES_OUT) $(LAB_TESTS_WITHOUT_FWB)
+		--lab-device=grace --lab-device=bochs $(LAB_LEAVES_OUT) $(LAB_TESTS_WITHOUT_FWB)
 
 bench: packages-test $(BIN)/pyvmm
 	$(BIN)/python -m tests.bench
