@@ -5,9 +5,8 @@ import errno as errnos
 import fcntl
 import os
 import warnings
-from types import TracebackType
-from typing import Self
 
+from pyvmm.closing import Closing
 from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi.ioctl import Ioctl
 from pyvmm.uapi.layout import Struct
@@ -65,7 +64,7 @@ class IoctlError(PyvmmError, OSError):
         return text
 
 
-class Fd:
+class Fd(Closing):
     """A file descriptor that this object owns: closed once, by `close`, ``with``, or at the end.
 
     Subclasses say in `kind` what sort of descriptor it is, in the words of the ioctl tables.
@@ -103,17 +102,6 @@ class Fd:
         number, self._number = self._number, -1
         if number >= 0:
             os.close(number)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_number", -1) >= 0:

@@ -4,12 +4,11 @@
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from pyvmm.assigned.backing import RegionBacking
 from pyvmm.assigned.placement import BAR_BASE, place
 from pyvmm.assigned.slots import Part, SlotOutcome, register, register_flipped
+from pyvmm.closing import Closing
 from pyvmm.faults.board import BackedDevice
 from pyvmm.machine import RAM_BASE, Machine
 from pyvmm.negotiate import Report
@@ -31,7 +30,7 @@ class PlacedBar:
     slots: tuple[SlotOutcome, ...]
 
 
-class AssignedDevice:
+class AssignedDevice(Closing):
     """A PCI function that belongs to a machine until it is closed.
 
     Attributes:
@@ -129,14 +128,3 @@ class AssignedDevice:
     def close(self) -> None:
         """Unmap the BARs, close the device and give it back; end the machine's vCPU first."""
         self._owned.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

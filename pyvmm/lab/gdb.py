@@ -8,7 +8,8 @@ As much of gdb's remote serial protocol as that takes (the manual's appendix E),
 import re
 import socket
 from pathlib import Path
-from typing import Self
+
+from pyvmm.closing import Closing
 
 _CPSR = 33  # where org.gnu.gdb.aarch64.core has it; x0 is 0
 _REGISTER = re.compile(r'<reg name="(\w+)"[^>]* regnum="(\d+)"')
@@ -20,7 +21,7 @@ class StubError(OSError):
     """The stub refused, or said what cannot be."""
 
 
-class Stub:
+class Stub(Closing):
     """A connection to the stub at a socket's path; the machine stands still meanwhile."""
 
     def __init__(self, path: Path) -> None:
@@ -72,12 +73,6 @@ class Stub:
         """Let the machine go on."""
         with self._socket:
             self._ask("D")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
 
     def _register(self, number: int) -> int:
         answer = self._ask(f"p{number:x}")

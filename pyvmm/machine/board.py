@@ -12,11 +12,11 @@ GPAs everywhere::
 import sys
 from contextlib import ExitStack
 from functools import cached_property
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from pyvmm.arch.native import native
 from pyvmm.arch.translation import MemoryType, Translation, Window, identity
+from pyvmm.closing import Closing
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultHandler, ask_for_syndromes, poison
 from pyvmm.faults.board import Board
@@ -35,7 +35,7 @@ ENTRY = 0x4020_0000
 MINIMUM_RAM = 4 << 20
 
 
-class Machine:
+class Machine(Closing):
     """One virtual machine with one vCPU. Everything it opened goes when it is closed.
 
     Attributes:
@@ -126,14 +126,3 @@ class Machine:
     def close(self) -> None:
         """Close the VM and unmap its RAM."""
         self._owned.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

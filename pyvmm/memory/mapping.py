@@ -9,9 +9,9 @@ import ctypes
 import errno
 import mmap
 import os
-from types import TracebackType
 from typing import Protocol, Self
 
+from pyvmm.closing import Closing
 from pyvmm.memory.placements import Placement, Placements
 
 PAGE_SIZE = mmap.PAGESIZE
@@ -88,7 +88,7 @@ class Backing(Protocol):
         """Why it cannot be reached now, told without touching what it shows; None: nothing."""
 
 
-class Mapping:
+class Mapping(Closing):
     """An owned range of host virtual memory: `hva` to `hva + size`, both in bytes.
 
     Whatever is later placed inside (`place`, `protect`, `unmap`) stays within the range, and
@@ -241,17 +241,6 @@ class Mapping:
         if at < 0 or size < 0 or at + size > self.size:
             raise ValueError(f"{at:#x}+{size:#x} is outside a mapping of {self.size:#x} bytes")
         return self.hva + at, size
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "size", 0):

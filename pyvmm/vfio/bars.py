@@ -8,9 +8,8 @@ import ctypes
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
+from pyvmm.closing import Closing
 from pyvmm.memory import PAGE_SIZE, READ, WRITE, Mapping, round_up
 from pyvmm.vfio.capabilities import Area
 from pyvmm.vfio.regions import Region
@@ -100,7 +99,7 @@ def _complement(areas: Iterable[Area], size: int) -> Iterator[Area]:
 
 
 @dataclass
-class BarMapping:
+class BarMapping(Closing):
     """A region's areas, mapped at their offsets in one reserved range of host virtual memory.
 
     Byte N of the region is at HVA ``memory.hva + N``, and the holes between areas have no access.
@@ -149,17 +148,6 @@ class BarMapping:
     def close(self) -> None:
         """Unmap all of it; a memslot over it faults from then on."""
         self.memory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def map_bar(region: Region, division: Division, areas: Sequence[Area] | None = None) -> BarMapping:

@@ -6,9 +6,8 @@ import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
-from typing import Self
 
+from pyvmm.closing import Closing
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.uapi import vfio
@@ -60,7 +59,7 @@ class DeviceReport:
     features: tuple[Feature, ...]
 
 
-class Device:
+class Device(Closing):
     """A PCI function that vfio gave us, made by `modes.open_device`.
 
     Attributes:
@@ -151,17 +150,6 @@ class Device:
             stack.callback(self.fd.close)
             for irq in self.irqs.values():
                 stack.callback(irq.disable)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _regions(fd: DeviceFd, count: int) -> Iterable[Region]:
