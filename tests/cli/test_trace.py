@@ -124,6 +124,15 @@ def child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
+def goes_on(pid: int) -> bool:
+    """Is it seen to run or to wait? Each ioctl of it is still a short stop under its tracer."""
+    for _ in range(50):
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "SR":
+            return True
+        time.sleep(0.02)
+    return False
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
@@ -137,8 +146,7 @@ def test_an_interrupted_trace_leaves_the_command_running(
     assert tracing.wait(30) == status
     try:
         time.sleep(0.5)  # some fifty ioctls, each of which would fail without a tracer
-        state = Path(f"/proc/{command}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        assert state in "SR"
+        assert goes_on(command)
     finally:
         os.kill(command, signal.SIGKILL)
     assert "KVM_GET_API_VERSION (system)" in tracing.stderr.read()
@@ -203,9 +211,9 @@ def test_ctrl_c_on_a_terminal_is_for_the_trace() -> None:
         os.write(terminal, b"\x03")
         read_until(b"status 130")
         time.sleep(0.2)
-        state = Path(f"/proc/{command}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        alive = goes_on(command)
         os.kill(command, signal.SIGKILL)
-        assert state in "SR"
+        assert alive
     finally:
         os.kill(shell, signal.SIGKILL)
         os.waitpid(shell, 0)
