@@ -49,7 +49,7 @@ MIXED = """
 
 
 def test_reports_are_as_ever_and_a_dead_host_is_replaced(session: Session, tmp_path: Path) -> None:
-    ended = session(MIXED, "--lab", "--lab-timeout=30", "--junitxml=it.xml", "-v")
+    ended = session(MIXED, "--lab", "--lab-timeout=15", "--junitxml=it.xml", "-v")
     assert ended.result("test_there") == "ok test_there"
     assert ended.result("test_bad[1]") == "not ok test_bad[1]"
     assert ended.result("test_bad[2]") == "ok test_bad[2]"
@@ -58,7 +58,7 @@ def test_reports_are_as_ever_and_a_dead_host_is_replaced(session: Session, tmp_p
     assert "reboot: Restarting system" in ended.stdout
     assert ended.result("test_next") == "ok test_next"
     assert ended.result("test_it_hangs_in") == "not ok test_it_hangs_in"
-    assert "did not end within 30 s" in ended.stdout
+    assert "did not end within 15 s" in ended.stdout
     assert ended.result("test_skipped") == "ok test_skipped # SKIP for a reason"
     assert "said there" in ended.stdout
     assert "assert 1 == 2" in ended.stdout
