@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyvmm.explain.finding import Finding
 from pyvmm.explain.host import Host
-from pyvmm.explain.slots import Slot
+from pyvmm.explain.slots import ToldSlot
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory.vma import Vma, vmas
 
@@ -31,7 +31,7 @@ class Piece:
     findings: tuple[Finding, ...]
 
 
-def pieces(slot: Slot, pid: int | str, host: Host) -> Iterator[Piece]:
+def pieces(slot: ToldSlot, pid: int | str, host: Host) -> Iterator[Piece]:
     """A memslot's range, cut where its VMAs begin and end. Raises `OSError`."""
     at, end = slot.hva, slot.hva + slot.size
     for vma in [*vmas(slot.hva, slot.size, pid), None]:
@@ -44,7 +44,7 @@ def pieces(slot: Slot, pid: int | str, host: Host) -> Iterator[Piece]:
             at = min(vma.end, end)
 
 
-def _piece(slot: Slot, start: int, end: int, vma: Vma | None, host: Host) -> Piece:
+def _piece(slot: ToldSlot, start: int, end: int, vma: Vma | None, host: Host) -> Piece:
     findings = tuple(judge(vma, host, readonly=slot.readonly))
     return Piece(slot.number, slot.gpa + start - slot.hva, start, end - start, vma, findings)
 

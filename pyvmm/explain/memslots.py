@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pyvmm.explain.finding import Finding, Mark, in_order
 from pyvmm.explain.host import Host
-from pyvmm.explain.slots import Slot
+from pyvmm.explain.slots import ToldSlot
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP, RULES, Request
 from pyvmm.uapi.kvm import KVM_CAP_ARM_MTE, KVM_MEM_LOG_DIRTY_PAGES
 
@@ -25,15 +25,15 @@ class _Unseen:
     """
 
     told_by: str | None
-    matters: Callable[[Slot, Host], bool]
+    matters: Callable[[ToldSlot, Host], bool]
     why: str
 
 
-def _has_size(slot: Slot, host: Host) -> bool:
+def _has_size(slot: ToldSlot, host: Host) -> bool:
     return bool(slot.size)
 
 
-def _has_memfd(slot: Slot, host: Host) -> bool:
+def _has_memfd(slot: ToldSlot, host: Host) -> bool:
     return slot.guest_memfd is not None
 
 
@@ -82,7 +82,7 @@ _UNSEEN = {
 }
 
 
-def could_be(host: Host, slot: Slot, number: int, pid: int | None = None) -> list[Finding]:
+def could_be(host: Host, slot: ToldSlot, number: int, pid: int | None = None) -> list[Finding]:
     """Every condition that gives errno `number`, the likeliest first.
 
     `host` has the memslots that were there before, where they are known; `pid` is the process
@@ -116,7 +116,7 @@ def _reached(findings: list[Finding]) -> list[Finding]:
 
 
 def _finding(
-    name: str, broken: str | None, unseen: _Unseen | None, seen: bool, slot: Slot, host: Host
+    name: str, broken: str | None, unseen: _Unseen | None, seen: bool, slot: ToldSlot, host: Host
 ) -> Finding:
     if broken and name == CACHEABLE_PFNMAP:
         return Finding(name, "inferred", broken)

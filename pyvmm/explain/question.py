@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyvmm.errors import UsageError
-from pyvmm.explain.slots import Slot, UnseenMemfd
+from pyvmm.explain.slots import ToldSlot, UnseenMemfd
 from pyvmm.ioctl import EHWPOISON
 from pyvmm.uapi import kvm
 from pyvmm.uapi.kvm import (
@@ -36,14 +36,14 @@ class Question:
     errno: int
     arguments: dict[str, int]
 
-    def slot(self) -> Slot:
+    def slot(self) -> ToldSlot:
         """The memslot that was asked for."""
         number, gpa, size, hva = (self.arguments[name] for name in _REGION)
         flags = self.arguments.get("flags", 0)
         # Whose VM the file belongs to is not to be seen; the VM is not to blame for it.
         memfd = UnseenMemfd(None) if flags & KVM_MEM_GUEST_MEMFD else None
         offset = self.arguments.get("guest_memfd_offset", 0)
-        return Slot(number, gpa, size, hva, flags, memfd, offset)
+        return ToldSlot(number, gpa, size, hva, flags, memfd, offset)
 
 
 def parse(words: Sequence[str]) -> Question:

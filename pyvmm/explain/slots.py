@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.errors import UsageError
-from pyvmm.uapi.kvm import KVM_MEM_READONLY
+from pyvmm.kvm.slot import Slot
 
 _MEMBERS = ("slot", "guest_phys_addr", "memory_size", "userspace_addr")
 
@@ -29,40 +29,25 @@ class UnseenMemfd:
 
 
 @dataclass(frozen=True)
-class Slot:
+class ToldSlot(Slot):
     """A memslot as its VMM asked for it; GPA, HVA and size in bytes."""
 
-    number: int
-    gpa: int
-    size: int
-    hva: int
-    flags: int = 0
     guest_memfd: UnseenMemfd | None = None
     guest_memfd_offset: int = 0
-
-    @property
-    def end(self) -> int:
-        """The first GPA after the slot."""
-        return self.gpa + self.size
-
-    @property
-    def readonly(self) -> bool:
-        """Do guest writes exit as MMIO?"""
-        return bool(self.flags & KVM_MEM_READONLY)
 
 
 @dataclass(frozen=True)
 class Slots:
     """The memslots of a VM; `known` is False where no one has told them."""
 
-    slots: tuple[Slot, ...] = ()
+    slots: tuple[ToldSlot, ...] = ()
     known: bool = False
 
-    def numbered(self, number: int) -> Slot | None:
+    def numbered(self, number: int) -> ToldSlot | None:
         """The slot of that number."""
         return next((slot for slot in self.slots if slot.number == number), None)
 
-    def __iter__(self) -> Iterator[Slot]:
+    def __iter__(self) -> Iterator[ToldSlot]:
         return iter(self.slots)
 
 
@@ -79,10 +64,10 @@ def read(path: Path) -> Slots:
     return Slots(tuple(_slot(entry, path) for entry in listed), known=True)
 
 
-def _slot(entry: Any, path: Path) -> Slot:
+def _slot(entry: Any, path: Path) -> ToldSlot:
     try:
         number, gpa, size, hva = (_number(entry[member]) for member in _MEMBERS)
-        return Slot(number, gpa, size, hva, _number(entry.get("flags", 0)))
+        return ToldSlot(number, gpa, size, hva, _number(entry.get("flags", 0)))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError(
             f"{path}: {json.dumps(entry)} is no memslot: it needs {', '.join(_MEMBERS)}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import rejection
 from pyvmm.kvm.guest_memfd import GuestMemfd
+from pyvmm.kvm.slot import Slot
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import (
     KVM_CAP_NR_MEMSLOTS,
@@ -49,34 +50,15 @@ class MemslotError(IoctlError):
 
 
 @dataclass(frozen=True)
-class Memslot:
+class Memslot(Slot):
     """`size` bytes of guest memory from `gpa`, backed by host memory from `hva`.
 
     A slot with a `guest_memfd` takes its pages from that file, from `guest_memfd_offset`.
     """
 
-    number: int
-    gpa: int
-    size: int
-    hva: int
-    flags: int = 0
     memory: Mapping | None = None
     guest_memfd: GuestMemfd | None = None
     guest_memfd_offset: int = 0
-
-    @property
-    def end(self) -> int:
-        """The first GPA after the slot."""
-        return self.gpa + self.size
-
-    @property
-    def readonly(self) -> bool:
-        """Do guest writes exit as MMIO?"""
-        return bool(self.flags & KVM_MEM_READONLY)
-
-    def hva_of(self, gpa: int) -> int:
-        """The host address behind a GPA of this slot."""
-        return self.hva + (gpa - self.gpa)
 
 
 class Memslots:

@@ -4,8 +4,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pyvmm.kvm.slot import Slot
 from pyvmm.trace.values import Values
-from pyvmm.uapi.kvm import KVM_MEM_READONLY
 
 
 @dataclass(frozen=True)
@@ -19,31 +19,12 @@ class TracedMemfd:
 
 
 @dataclass(frozen=True)
-class TracedSlot:
+class TracedSlot(Slot):
     """A memslot as its VMM asked for it; GPAs, HVAs and sizes in bytes."""
 
-    number: int
-    gpa: int
-    size: int
-    hva: int
-    flags: int = 0
     guest_memfd: TracedMemfd | None = None
     guest_memfd_offset: int = 0
     memory: None = None  # what its VMM knows of the mapping, we do not
-
-    @property
-    def end(self) -> int:
-        """The first GPA after the slot."""
-        return self.gpa + self.size
-
-    @property
-    def readonly(self) -> bool:
-        """Do guest writes exit as MMIO?"""
-        return bool(self.flags & KVM_MEM_READONLY)
-
-    def hva_of(self, gpa: int) -> int:
-        """The host address behind a GPA of this slot."""
-        return self.hva + (gpa - self.gpa)
 
     def touches(self, hva: int, size: int) -> bool:
         """Is any of this HVA range behind the slot?"""

@@ -3,7 +3,7 @@ import pytest
 
 from pyvmm.explain.backing import judge, pieces
 from pyvmm.explain.host import Host
-from pyvmm.explain.slots import Slot
+from pyvmm.explain.slots import ToldSlot
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
 from pyvmm.memory.vma import Vma
@@ -16,7 +16,7 @@ def test_a_slot_is_cut_where_its_vmas_are(host: Host) -> None:
         memory.protect(READ, at=PAGE_SIZE, size=PAGE_SIZE)
         memory.unmap(at=2 * PAGE_SIZE, size=PAGE_SIZE)
         memory.protect(NONE, at=4 * PAGE_SIZE)
-        found = list(pieces(Slot(0, GPA, memory.size, memory.hva), "self", host))
+        found = list(pieces(ToldSlot(0, GPA, memory.size, memory.hva), "self", host))
     assert [(p.gpa, p.size, [f.name for f in p.findings]) for p in found] == [
         (GPA, PAGE_SIZE, ["stage-2"]),
         (GPA + PAGE_SIZE, PAGE_SIZE, ["hva-read-only", "stage-2"]),
@@ -28,12 +28,12 @@ def test_a_slot_is_cut_where_its_vmas_are(host: Host) -> None:
 
 def test_a_slot_within_one_vma(host: Host) -> None:
     with Mapping.anonymous(3 * PAGE_SIZE) as memory:
-        [found] = pieces(Slot(0, GPA, PAGE_SIZE, memory.hva + PAGE_SIZE), "self", host)
+        [found] = pieces(ToldSlot(0, GPA, PAGE_SIZE, memory.hva + PAGE_SIZE), "self", host)
     assert (found.gpa, found.hva, found.size) == (GPA, memory.hva + PAGE_SIZE, PAGE_SIZE)
 
 
 def test_a_slot_over_nothing(host: Host) -> None:
-    [found] = pieces(Slot(0, GPA, PAGE_SIZE, PAGE_SIZE), "self", host)
+    [found] = pieces(ToldSlot(0, GPA, PAGE_SIZE, PAGE_SIZE), "self", host)
     assert [f.name for f in found.findings] == ["hva-unmapped"]
 
 
@@ -41,7 +41,7 @@ def test_a_read_only_slot_may_be_mapped_read_only(host: Host) -> None:
     with Mapping(PAGE_SIZE) as memory:
         memory.place_anonymous(prot=READ)
         flags = 2  # KVM_MEM_READONLY
-        [found] = pieces(Slot(0, GPA, PAGE_SIZE, memory.hva, flags), "self", host)
+        [found] = pieces(ToldSlot(0, GPA, PAGE_SIZE, memory.hva, flags), "self", host)
     assert [f.name for f in found.findings] == ["stage-2"]
 
 

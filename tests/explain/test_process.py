@@ -7,7 +7,7 @@ from pyvmm.assigned import AssignedDevice
 from pyvmm.errors import UsageError
 from pyvmm.explain.host import Host
 from pyvmm.explain.process import look
-from pyvmm.explain.slots import Slot, Slots
+from pyvmm.explain.slots import Slots, ToldSlot
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, RAM_BASE, Machine
 from pyvmm.machine.lingering import lingering
@@ -18,7 +18,7 @@ from tests.process import as_nobody
 def test_a_vmm_with_its_memslots(host: Host, kvm: System) -> None:
     with Machine(kvm) as machine:
         [slot] = machine.vm.memslots
-        told = Slots((Slot(slot.number, slot.gpa, slot.size, slot.hva),), known=True)
+        told = Slots((ToldSlot(slot.number, slot.gpa, slot.size, slot.hva),), known=True)
         found = look(os.getpid(), host.having(told))
     assert found.descriptors["kvm-vm"] >= 1
     assert found.descriptors["kvm-vcpu"] >= 1

@@ -7,7 +7,7 @@ from pyvmm.explain.backing import pieces
 from pyvmm.explain.finding import Mark
 from pyvmm.explain.host import Host
 from pyvmm.explain.running import could_be
-from pyvmm.explain.slots import Slot
+from pyvmm.explain.slots import ToldSlot
 from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import PAGE_SIZE, Mapping
@@ -21,7 +21,7 @@ GPA = 0x4000_0000
 def test_a_hole_behind_a_memslot(host: Host, offset: int | None, unmapped: Mark) -> None:
     with Mapping.anonymous(2 * PAGE_SIZE) as memory:
         memory.unmap(at=PAGE_SIZE)
-        backing = list(pieces(Slot(0, GPA, memory.size, memory.hva), "self", host))
+        backing = list(pieces(ToldSlot(0, GPA, memory.size, memory.hva), "self", host))
         gpa = None if offset is None else GPA + offset
         found = could_be(host, errno.EFAULT, backing, gpa)
     marks = {finding.name: finding.mark for finding in found}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import UsageError
-from pyvmm.explain.slots import Slot, read
+from pyvmm.explain.slots import ToldSlot, read
 
 ONE = {"slot": 3, "guest_phys_addr": "0x1000", "memory_size": 8192, "userspace_addr": "0x7f0000"}
 
@@ -15,7 +15,7 @@ def test_hexadecimal_numbers_are_strings(tmp_path: Path) -> None:
     path.write_text(json.dumps([ONE, {**ONE, "slot": 4, "flags": 2}]))
     slots = read(path)
     assert slots.known
-    assert slots.numbered(3) == Slot(3, 0x1000, 0x2000, 0x7F0000)
+    assert slots.numbered(3) == ToldSlot(3, 0x1000, 0x2000, 0x7F0000)
     assert [slot.readonly for slot in slots] == [False, True]
 
 
