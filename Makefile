@@ -15,14 +15,14 @@ TEST_PACKAGES := $(RUN_PACKAGES) \
 
 # What needs an arm64 kernel; all four devices are in one emulated host. What is the same on any
 # machine is left to `unit`, and so is a tracer, which takes minutes under emulation.
-LAB_TESTS := $(addprefix tests/arch/arm64/test_,features.py registers.py setup.py vgic.py) \
-	tests/kvm tests/machine tests/negotiate/test_report.py tests/vfio tests/assigned \
-	tests/job tests/faults tests/test_examples.py
-LAB_LEAVES_OUT := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py capabilities.py chains.py) \
+LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
+	tests/kvm tests/machine tests/caps/test_report.py tests/vfio \
+	tests/passthrough tests/faults tests/test_examples.py
+LAB_LEAVES_OUT := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
 LAB_DEVICES := grace edu nvme bochs
 # What comes out otherwise on a CPU that has neither FWB nor DIC.
-LAB_TESTS_WITHOUT_FWB := tests/job tests/faults tests/test_examples.py::test_three_requirements
+LAB_TESTS_WITHOUT_FWB := tests/passthrough tests/faults tests/test_examples.py::test_three_requirements
 
 .PHONY: run test lint lab-setup unit lab-test bench packages-run packages-test clean
 

@@ -8,7 +8,7 @@ python -m pyvmm lab shell --device bochs -- python3 examples/bar_memslot.py
 import sys
 
 from pyvmm.arch.native import native
-from pyvmm.arch.translation import MemoryType, Window, identity
+from pyvmm.arch.page_tables import MemoryType, Window, identity
 from pyvmm.errors import as_command
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
@@ -16,7 +16,7 @@ from pyvmm.kvm import System
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.memory import Mapping
 from pyvmm.vfio.bars import map_bar
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 
 RAM, BAR = 0x4000_0000, 1 << 32  # GPAs
 CODE, BLOCK = RAM + 0x20_0000, RAM + 0x10_0000

@@ -17,9 +17,9 @@ from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, RAM_BASE, Machine
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.vfio.device import Device
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.vfio.vfio_device import Device
 
 EDU = (0x1234, 0x11E8)  # vendor, device
 

@@ -2,7 +2,7 @@
 """A virtual machine from nothing: memory, a vCPU, a guest, and the loop that answers its exits."""
 
 from pyvmm.arch.native import native
-from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.errors import as_command
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System

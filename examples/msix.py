@@ -21,7 +21,7 @@ from pyvmm.kvm import System
 from pyvmm.kvm.eventfds import irqfd
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm_arm64 import KVM_DEV_ARM_VGIC_GRP_DIST_REGS
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 

@@ -20,19 +20,19 @@ import os
 import sys
 from pathlib import Path
 
-from pyvmm.arch.translation import MemoryType, identity
-from pyvmm.assigned import AssignedDevice
+from pyvmm.arch.page_tables import MemoryType, identity
+from pyvmm.caps import negotiate
 from pyvmm.errors import LackingError, as_command
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
-from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
-from pyvmm.lab.inside import tell_stage2
+from pyvmm.lab.stage2_client import tell_stage2
 from pyvmm.machine import ENTRY, Machine
-from pyvmm.machine.lingering import lingering
+from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
-from pyvmm.negotiate import negotiate
+from pyvmm.passthrough import AssignedDevice
+from pyvmm.passthrough.probe_bars import VIEWS, windows
 
 WORD, OFFSET = 0xFEEDFACE, 0x40
 RTC_GPA = 1 << 36

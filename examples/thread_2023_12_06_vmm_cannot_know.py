@@ -16,19 +16,19 @@ python -m pyvmm lab shell --kernel lab --device bochs -- \\
 
 import sys
 
-from pyvmm.arch.translation import MemoryType
-from pyvmm.assigned import AssignedDevice
+from pyvmm.arch.page_tables import MemoryType
+from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Probe
-from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
-from pyvmm.lab.inside import tell_stage2
+from pyvmm.lab.stage2_client import tell_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.lingering import lingering
+from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.negotiate import negotiate
+from pyvmm.passthrough import AssignedDevice
+from pyvmm.passthrough.probe_bars import VIEWS, windows
 
 UNALIGNED = 1  # byte of the page
 MIND = [

@@ -19,16 +19,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from pyvmm.arch.translation import MemoryType, identity
-from pyvmm.assigned import AssignedDevice
+from pyvmm.arch.page_tables import MemoryType, identity
+from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.kvm import System
-from pyvmm.lab.inside import tell_stage2
+from pyvmm.lab.stage2_client import tell_stage2
 from pyvmm.machine import Machine
-from pyvmm.machine.lingering import lingering
+from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
 from pyvmm.memory.vma import vmas
-from pyvmm.negotiate import negotiate
+from pyvmm.passthrough import AssignedDevice
 
 ELSEWHERE = 1 << 36  # GPA of the first of the other memslots, above the BARs
 

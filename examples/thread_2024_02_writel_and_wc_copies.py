@@ -18,21 +18,21 @@ python -m pyvmm lab shell --kernel lab --device bochs -- \\
 import sys
 from pathlib import Path
 
-from pyvmm.arch.translation import MemoryType, Window
-from pyvmm.assigned import AssignedDevice
+from pyvmm.arch.page_tables import MemoryType, Window
+from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Outcome, Probe
-from pyvmm.job.probing import VIEWS
 from pyvmm.kvm import System
-from pyvmm.lab.inside import tell_stage2
+from pyvmm.lab.stage2_client import tell_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.lingering import lingering
+from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.negotiate import negotiate
+from pyvmm.passthrough import AssignedDevice
+from pyvmm.passthrough.probe_bars import VIEWS
 
 BAR_AGAIN = 1 << 36  # GPA of the same BAR's first page, by way of sysfs
 STORES = {"writel": (0x80, 4), "unaligned copy": (0x91, 8)}  # byte of the page, width

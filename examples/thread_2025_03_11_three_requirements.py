@@ -18,17 +18,17 @@ python -m pyvmm lab shell --kernel lab --device grace --cpu neoverse-n1 -- \\
 
 import sys
 
-from pyvmm.arch.translation import MemoryType
-from pyvmm.assigned import AssignedDevice
+from pyvmm.arch.page_tables import MemoryType
+from pyvmm.caps import Report, negotiate
 from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
-from pyvmm.job.probing import VIEWS, windows
 from pyvmm.kvm import System
-from pyvmm.lab.inside import tell_stage2
+from pyvmm.lab.stage2_client import tell_stage2
 from pyvmm.machine import Machine
-from pyvmm.machine.lingering import lingering
-from pyvmm.negotiate import Report, negotiate
+from pyvmm.machine.spinning_guest import lingering
+from pyvmm.passthrough import AssignedDevice
+from pyvmm.passthrough.probe_bars import VIEWS, windows
 
 CAPABILITY = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
 USEMEM = "BAR4"

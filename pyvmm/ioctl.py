@@ -8,7 +8,7 @@ import warnings
 
 from pyvmm.closing import Closing
 from pyvmm.errors import PyvmmError, Status
-from pyvmm.uapi.ioctl import Ioctl
+from pyvmm.uapi.ioctl_number import Ioctl
 from pyvmm.uapi.layout import Struct
 
 Argument = int | Struct

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyvmm.arch.translation import identity
+from pyvmm.arch.page_tables import identity
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest.payload import Payload

@@ -5,8 +5,8 @@ import errno
 
 import pytest
 
+from pyvmm.caps import Report
 from pyvmm.kvm import System, Vm
-from pyvmm.negotiate import Report
 from pyvmm.testing import fails
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED as CAP
 

@@ -3,7 +3,7 @@
 
 import platform
 
-from pyvmm.arch.protocols import Architecture
+from pyvmm.arch.architecture import Architecture
 from pyvmm.errors import LackingError
 
 

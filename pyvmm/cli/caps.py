@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli import console
+from pyvmm.caps import Report, negotiate
+from pyvmm.caps.changes import answer_text, diff
+from pyvmm.caps.report import SCHEMA
+from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
 from pyvmm.kvm.system import System
-from pyvmm.negotiate import Report, negotiate
-from pyvmm.negotiate.diff import answer_text, diff
-from pyvmm.negotiate.report import SCHEMA
 
 
 def main(argv: list[str]) -> int:
@@ -64,9 +64,9 @@ def _print_report(report: Report, *, everything: bool) -> None:
     print_verdicts(report)
     if report.features:
         features = asdict(report.features).items()
-        console.table("\nCPU", ("feature", "value"), ((k, _feature(v)) for k, v in features))
+        output.table("\nCPU", ("feature", "value"), ((k, _feature(v)) for k, v in features))
     shown = [c for c in report.capabilities if everything or c.value or c.system.value]
-    console.table(
+    output.table(
         "\nCapabilities",
         ("number", "system", "VM", "name"),
         (
@@ -86,14 +86,12 @@ def _print_report(report: Report, *, everything: bool) -> None:
 
 def print_verdicts(report: Report) -> None:
     """What matters, whether it is supported, and why."""
-    console.table(
+    output.table(
         "Verdicts",
         ("", "verdict", "why"),
         (
             (
-                console.Styled("yes", "green")
-                if verdict.supported
-                else console.Styled("no", "red"),
+                output.Styled("yes", "green") if verdict.supported else output.Styled("no", "red"),
                 verdict.name,
                 verdict.why,
             )
@@ -120,6 +118,6 @@ def _print_diff(before: dict[str, Any], after: dict[str, Any], *, as_json: bool)
         print(json.dumps(document, indent=1))
     elif changes:
         rows = ((c.kind, c.name, c.before or "-", c.after or "-") for c in changes)
-        console.table("Changes", ("", "name", "before", "now"), rows)
+        output.table("Changes", ("", "name", "before", "now"), rows)
     else:
         print("nothing changed")

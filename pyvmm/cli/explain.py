@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.explain import memslots, question, running, slots
 from pyvmm.explain.backing import Piece
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             print(f"{title}: that is no errno of its own conditions that pyvmm knows of")
         else:
             shown = [f for f in findings if options.all or f.mark != "impossible"]
-            console.table(title, ("", "condition", "why"), map(_row, shown))
+            output.table(title, ("", "condition", "why"), map(_row, shown))
             if rest := len(findings) - len(shown):
                 print(f"{rest} other conditions are impossible here; --all lists them.")
     if process:

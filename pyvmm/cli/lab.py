@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
-from pyvmm.lab import build, cache, devices, host, kernel, matrix, qemu
+from pyvmm.lab import cache, host, kernel, kernel_build, lab_devices, matrix, qemu
 from pyvmm.uapi import sets
 
 _PYVMM = ("python3", "-m", "pyvmm")
@@ -40,10 +40,12 @@ def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
         name = f"lab:{options.patch.stem}"  # what is patched does not take the place of what is not
     with progress() as tell:
         if name is not None and name.partition(":")[0] == "lab":
-            build.build(name, tell, source=options.source, patch=options.patch)
+            kernel_build.build(name, tell, source=options.source, patch=options.patch)
         elif options.source or options.patch:
             raise UsageError("--source and --patch make a kernel of the lab's: --kernel lab:NAME")
-        host.prepare(qemu.find(tell, options.qemu), build.find(name, tell), qemu.Machine(), tell)
+        host.prepare(
+            qemu.find(tell, options.qemu), kernel_build.find(name, tell), qemu.Machine(), tell
+        )
     return Status.DONE
 
 
@@ -99,7 +101,7 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     elif options.markdown:
         print(matrix.markdown(cells))
     else:
-        console.table("", *matrix.table(cells))
+        output.table("", *matrix.table(cells))
     return max((cell.status for cell in cells), default=Status.DONE)
 
 
@@ -112,12 +114,12 @@ def _status(options: argparse.Namespace, rest: Sequence[str]) -> int:
         return Status.DONE
     rows = [(e.name, f"{e.size / (1 << 20):.1f} MiB", _age(time.time() - e.made)) for e in entries]
     rows.append(("in all", f"{sum(e.size for e in entries) / (1 << 20):.1f} MiB", ""))
-    console.table(f"The lab keeps in {cache.root()}", ("what", "size", "age"), rows)
+    output.table(f"The lab keeps in {cache.root()}", ("what", "size", "age"), rows)
     return Status.DONE
 
 
 def _clean(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    console.note(f"removing {cache.root()}")
+    output.note(f"removing {cache.root()}")
     cache.clean()
     return Status.DONE
 
@@ -154,7 +156,7 @@ def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
     return qemu.Machine(
         cpu=cpu,
         memory=options.memory,
-        devices=tuple(devices.lookup(options.device)),
+        devices=tuple(lab_devices.lookup(options.device)),
         device_arguments=tuple(options.device_arg),
         append=options.append,
     )
@@ -199,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    names = ", ".join(devices.DEVICES)
+    names = ", ".join(lab_devices.DEVICES)
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
     add("--append", default="", metavar="TEXT", help="more for the kernel's command line")

@@ -5,7 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def _lines() -> Callable[[str, float | None], None]:
     def tell(what: str, done: float | None) -> None:
         nonlocal said
         if what != said:
-            console.note(what)
+            output.note(what)
             said = what
 
     return tell

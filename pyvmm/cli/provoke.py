@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
-from pyvmm.job.report import fault_to_json
-from pyvmm.provoke.run import PROVOCATIONS, Provoked, provoke
+from pyvmm.passthrough.document import fault_to_json
+from pyvmm.provoke.runner import PROVOCATIONS, Provoked, provoke
 from pyvmm.provoke.scene import Provocation
 
 SCHEMA = "pyvmm.provoke/1"
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     done = []
     for provoked in provoke(_chosen(args.names, args.all)):
         done.append(provoked)
-        console.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
+        output.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
     if args.json:
         document = {
             "schema": SCHEMA,
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         for line in (HEADINGS, ("---",) * len(HEADINGS), *_rows(done)):
             print(f"| {' | '.join(line)} |")
     else:
-        console.table("", HEADINGS, _rows(done))
+        output.table("", HEADINGS, _rows(done))
     return Status.DONE if all(each.as_expected for each in done) else Status.FAILED
 
 

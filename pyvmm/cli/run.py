@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 from typing import Any, TextIO
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.faults import policy
-from pyvmm.job import JobOutcome, Plan, perform
-from pyvmm.job.probing import Probed, Write
-from pyvmm.job.report import result_of, to_json
 from pyvmm.memory import PAGE_SIZE
+from pyvmm.passthrough import JobOutcome, Plan, perform
+from pyvmm.passthrough.document import result_of, to_json
+from pyvmm.passthrough.probe_bars import Probed, Write
 from pyvmm.units import size
-from pyvmm.vfio.modes import AUTO, MODES
+from pyvmm.vfio.iommu_modes import AUTO, MODES
 
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
 
@@ -156,7 +156,7 @@ def _print(outcome: JobOutcome) -> None:
             f"\n{report.bdf}  {report.vendor}:{report.device}  driver {report.driver}, "
             f"IOMMU mode {report.iommu_mode}"
         )
-        console.table(
+        output.table(
             "\nMemslots",
             ("region", "GPA", "size", "", "why"),
             (
@@ -171,7 +171,7 @@ def _print(outcome: JobOutcome) -> None:
             ),
         )
     if outcome.probes:
-        console.table(
+        output.table(
             "\nThe guest's accesses",
             ("at", "memory type", "access", "result", "value", "exits"),
             (
@@ -187,7 +187,7 @@ def _print(outcome: JobOutcome) -> None:
             ),
         )
     if outcome.faults:
-        console.table(
+        output.table(
             "\nFaults",
             ("at", "access", "errno", "told by", "cause", "fix", "outcome"),
             (
@@ -227,8 +227,8 @@ def _verdict(outcome: JobOutcome) -> str:
     return ", ".join(parts)
 
 
-def _coloured(word: str, good: bool) -> console.Styled:
-    return console.Styled(word, "green" if good else "yellow")
+def _coloured(word: str, good: bool) -> output.Styled:
+    return output.Styled(word, "green" if good else "yellow")
 
 
 def _hex(address: int | None) -> str:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 from pyvmm.errors import PyvmmError, Status, UsageError
 from pyvmm.trace import apart, diff
 from pyvmm.trace.filters import Filter, address_range
@@ -71,7 +71,7 @@ def _trace(args: argparse.Namespace, command: list[str]) -> int:
         except Exception as error:
             # Whoever reads the trace has gone, the disk is full, or there is a bug in here: the
             # VMM shall not suffer for it.
-            console.note(f"the trace ends here: {error}")
+            output.note(f"the trace ends here: {error}")
             status = Status.FAILED
         if tracer.status is None:
             with contextlib.suppress(OSError):
@@ -196,5 +196,5 @@ def _exit_status(status: int) -> int:
     """The traced command's own exit status; 128 and the signal that killed it, as shells say."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        console.note(f"the command was killed by signal {-code}")
+        output.note(f"the command was killed by signal {-code}")
     return code if code >= 0 else 128 - code

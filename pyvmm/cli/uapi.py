@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli import console
+from pyvmm.cli import output
 from pyvmm.cli.progress import progress
 from pyvmm.errors import Status, UsageError
-from pyvmm.lab import headers
+from pyvmm.lab import kernel_headers
 from pyvmm.lab.apt import Tell
-from pyvmm.uapi import native, sets, tree
+from pyvmm.uapi import header_tree, native_arch, sets
 from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.diff import Change, across
 from pyvmm.uapi.sets import HeaderSet
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("name", metavar="NAME", help="KVM_CAP_…, an ioctl, kvm_run, kvm_run.mmio")
     show.add_argument("--headers", default=BUILTIN, metavar="SOURCE", help=_SOURCES)
     for each in (different, show):
-        each.add_argument("--arch", choices=[*tree.ARCHITECTURES], help="of one architecture")
+        each.add_argument(
+            "--arch", choices=[*header_tree.ARCHITECTURES], help="of one architecture"
+        )
     return parser
 
 
@@ -87,15 +89,15 @@ def _diff(options: argparse.Namespace) -> int:
 def _read(source: str, architecture: str | None, tell: Tell) -> dict[str, HeaderSet]:
     """The header sets that a source has, by architecture, or the one that is wanted."""
     if source == BUILTIN:
-        wanted = [architecture] if architecture else [*tree.ARCHITECTURES]
+        wanted = [architecture] if architecture else [*header_tree.ARCHITECTURES]
         return {each: builtin(each) for each in wanted}
     if source.startswith(DEBIAN):
-        place = headers.fetch(source.removeprefix(DEBIAN), tell)
+        place = kernel_headers.fetch(source.removeprefix(DEBIAN), tell)
     else:
         place = Path(source)
         if not place.is_dir():
             raise UsageError(f"{source} is no directory; give {_SOURCES}")
-    wanted = [architecture] if architecture else tree.architectures(place)
+    wanted = [architecture] if architecture else header_tree.architectures(place)
     tell(f"reading the headers in {place}", None)
     return {each: sets.of(place, each) for each in wanted}
 
@@ -125,7 +127,7 @@ def _print_changes(
     one_sided = any(list(architectures) != common for architectures in changes.values())
     rows = [
         (
-            console.Styled("breaking", "red") if change.breaking else "additive",
+            output.Styled("breaking", "red") if change.breaking else "additive",
             change.change,
             change.kind,
             change.name,
@@ -137,7 +139,7 @@ def _print_changes(
     ]
     headings = ["", "", "kind", "name", "before", "after", *(["of"] if one_sided else [])]
     print(f"{title}\n")
-    console.table("", headings, rows)
+    output.table("", headings, rows)
     count = Counter(change.breaking for change in changes)
     print(f"\n{len(changes)} changes: {count[False]} additive, {count[True]} breaking")
 
@@ -145,7 +147,7 @@ def _print_changes(
 def _show(options: argparse.Namespace) -> int:
     with progress() as tell:
         found = _read(options.headers, options.arch, tell)
-    ordered = sorted(found, key=lambda each: each != native.architecture)
+    ordered = sorted(found, key=lambda each: each != native_arch.architecture)
     for architecture in ordered:
         header = found[architecture].all
         entry = describe(options.name, header)
@@ -159,8 +161,8 @@ def _show(options: argparse.Namespace) -> int:
     at_hand = [builtin(architecture), *sets.cached(architecture)]
     facts = {**entry.facts, "since": since(options.name, at_hand)}
     print(f"{options.name}: {entry.kind}, Linux {header.version}, {architecture}")
-    console.table("", ("", ""), facts.items())
+    output.table("", ("", ""), facts.items())
     if entry.layout:
         rows = ((str(row.offset), row.size, row.type, row.name) for row in entry.layout)
-        console.table("\nLayout", ("offset", "size", "type", "member"), rows)
+        output.table("\nLayout", ("offset", "size", "type", "member"), rows)
     return Status.DONE

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from pyvmm.caps import Report, negotiate
 from pyvmm.explain.slots import Slots
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
-from pyvmm.negotiate import Report, negotiate
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
 
 

@@ -3,7 +3,7 @@
 
 from typing import NamedTuple, Protocol
 
-from pyvmm.arch.protocols import Architecture
+from pyvmm.arch.architecture import Architecture
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm import Vm
@@ -12,21 +12,21 @@ from pyvmm.memory.peek import peek, poke
 
 
 class BusDevice(Protocol):
-    """`pyvmm.machine.bus.Device`."""
+    """`pyvmm.bus.Device`."""
 
     def read(self, offset: int, size: int) -> int: ...
     def write(self, offset: int, size: int, value: int) -> None: ...
 
 
 class Attachment(Protocol):
-    """`pyvmm.machine.bus.Attachment`."""
+    """`pyvmm.bus.Attachment`."""
 
     @property
     def device(self) -> BusDevice: ...
 
 
 class Bus(Protocol):
-    """`pyvmm.machine.bus.Bus`."""
+    """`pyvmm.bus.Bus`."""
 
     def attach(self, start: int, size: int, device: BusDevice) -> None: ...
     def at(self, address: int) -> "Attachment | None": ...
@@ -35,7 +35,7 @@ class Bus(Protocol):
 
 
 class Board(NamedTuple):
-    """The parts of a `pyvmm.machine.board.Machine` that faults concern; `mmio` is its bus of GPAs.
+    """The parts of a `pyvmm.machine.Machine` that faults concern; `mmio` is its bus of GPAs.
 
     `pid` is the process whose VM it is, where that is not this one (see `pyvmm.trace.explain`).
     """

@@ -77,7 +77,7 @@ class FaultHandler:
         self._guard = Guard()
 
     def handlers(self) -> Mapping[type[Exit], Callable[[Any], bool]]:
-        """Who answers which exit, as `pyvmm.machine.run.run` wants it.
+        """Who answers which exit, as `pyvmm.machine.run_loop.run` wants it.
 
         `Mmio` is a fault only where no device answers, so that is left to the caller.
         """

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from pyvmm.cache import root
+from pyvmm.cache_dir import root
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 
 # Architecture → GNU triplet; Debian's package is the triplet behind "binutils-".

@@ -5,7 +5,7 @@ import ctypes
 import errno
 
 from pyvmm.ioctl import Fd, IoctlError
-from pyvmm.uapi.ioctl import Ioctl
+from pyvmm.uapi.ioctl_number import Ioctl
 from pyvmm.uapi.kvm import (
     KVM_GET_DEVICE_ATTR,
     KVM_HAS_DEVICE_ATTR,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from pyvmm.arch.x86_64.limits import gpa_bits
 from pyvmm.ioctl import IoctlError, errno_name
+from pyvmm.kvm.gpa_width import gpa_bits
 from pyvmm.kvm.registry import Registry, Slot
 from pyvmm.memory import PAGE_SIZE, can_hold
 from pyvmm.memory.vma import Vma, vmas

@@ -24,7 +24,7 @@ from pyvmm.uapi.kvm import (
     kvm_one_reg,
     kvm_reg_list,
 )
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 
 if TYPE_CHECKING:
     from pyvmm.kvm.exits import Exit

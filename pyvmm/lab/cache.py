@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyvmm.cache import root as root  # the lab asks this module for all that it keeps
+from pyvmm.cache_dir import root as root  # the lab asks this module for all that it keeps
 from pyvmm.errors import LackingError
 
 # The rooms of the cache: package lists and archives, kernel headers, unpacked trees, the kernels'

@@ -22,11 +22,11 @@ from typing import BinaryIO
 
 import pyvmm
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import build, cache, devices, initramfs, pycache, tree, userland
+from pyvmm.lab import cache, initramfs, kernel_build, lab_devices, pycache, tree, userland
 from pyvmm.lab.apt import Tell
 from pyvmm.lab.kernel import Kernel
-from pyvmm.lab.outside import Outside
 from pyvmm.lab.qemu import Machine, Qemu, dump_device_tree
+from pyvmm.lab.stage2_server import Outside
 from pyvmm.lab.streams import Streams
 from pyvmm.lab.terminal import Terminal
 
@@ -133,8 +133,9 @@ class Host:
         """
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
         shares, place = _shares(directory)
+        bindings = lab_devices.bindings(self.machine.devices)
         job = (
-            f"{exports}NOW={time.time():.0f} BINDINGS='{devices.bindings(self.machine.devices)}'\n"
+            f"{exports}NOW={time.time():.0f} BINDINGS='{bindings}'\n"
             f"SHARES='{' '.join(f'{tag}={there}' for tag, (there, _) in shares.items())}'\n"
             f"DIRECTORY={place}\n"
             f"set -- {shlex.join(command)}\n"
@@ -165,7 +166,7 @@ class Host:
         with tempfile.TemporaryDirectory(prefix="pyvmm-lab-") as scratch:
             dtb = Path(scratch) / "machine.dtb"
             dump_device_tree(self.qemu, self.machine, dtb)
-            devices.describe(self.machine.devices, self.machine.memory, dtb, self.fdtput)
+            lab_devices.describe(self.machine.devices, self.machine.memory, dtb, self.fdtput)
             return dtb.read_bytes()
 
     def judge(self, streams: Streams, process: "subprocess.Popen[bytes]", log: Path) -> int:
@@ -243,7 +244,7 @@ def choose(
     # Only the lab's kernel has the driver of a device that needs one of its own.
     if name is None and any(device.driver != "vfio-pci" for device in machine.devices):
         name = "lab"
-    return prepare(qemu, build.find(name, tell), machine, tell, files)
+    return prepare(qemu, kernel_build.find(name, tell), machine, tell, files)
 
 
 def prepare(

@@ -15,7 +15,7 @@ from pathlib import Path
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import tree
 from pyvmm.lab.apt import Tell
-from pyvmm.lab.devices import Device, arguments
+from pyvmm.lab.lab_devices import Device, arguments
 
 PROGRAM = "qemu-system-aarch64"
 # The oldest that was seen to work. 7.2 boots, but its "max" CPU lacks FWB and a vfio device

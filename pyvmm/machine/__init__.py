@@ -8,6 +8,6 @@ run       the loop
 lingering a guest that stays where it is, to be looked at
 """
 
-from pyvmm.machine.board import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine
+from pyvmm.machine.machine import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine
 
 __all__ = ["ARGUMENT_BLOCK", "ENTRY", "MINIMUM_RAM", "RAM_BASE", "Machine"]

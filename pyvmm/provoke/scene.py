@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pyvmm.arch.translation import MemoryType, identity
-from pyvmm.assigned import AssignedDevice, SlotOutcome
-from pyvmm.assigned.device import PlacedBar
+from pyvmm.arch.page_tables import MemoryType, identity
+from pyvmm.caps import negotiate
 from pyvmm.errors import SkippedError
 from pyvmm.faults import Fault, Fix
 from pyvmm.guest import probe, snippet
@@ -19,7 +18,8 @@ from pyvmm.kvm.exits import Halt, SystemEvent
 from pyvmm.kvm.system import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, Mapping, round_up
-from pyvmm.negotiate import negotiate
+from pyvmm.passthrough import AssignedDevice, SlotOutcome
+from pyvmm.passthrough.assigned import PlacedBar
 from pyvmm.vfio.sysfs import PciFunction, functions
 
 WHERE = 1 << 32  # GPA of the memory that is broken

@@ -31,7 +31,7 @@ Markers, with what a test needs beyond that; where it is missing, the skip says 
 Expectations: `fails`, and every exit of `pyvmm.kvm.exits` by name, with as many of its fields as
 matter. A test that fails shows the guest's instructions, registers, memslots and fault.
 
-Options: ``--lab`` and its kin run the same tests in the emulated arm64 host (`pyvmm.testing.lab`),
+Options: ``--lab`` and its kin run the same tests in the emulated arm64 host,
 ``--kvm-headers`` loads a kernel tree's definitions, ``--ktap`` writes results for kernel CI.
 """
 

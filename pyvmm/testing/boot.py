@@ -18,7 +18,7 @@ from pyvmm.lab.terminal import Terminal
 # pytest and hypothesis would write beside the tests, which are read-only there. What a project's
 # ini file asks of plugins that it has here is not for there.
 _PYTEST = (
-    *("python3", "-m", "pytest", "-p", "pyvmm.testing.plugin", "-p", "pyvmm.testing.errand"),
+    *("python3", "-m", "pytest", "-p", "pyvmm.testing.plugin", "-p", "pyvmm.testing.guest_agent"),
     *("-p", "no:cacheprovider", "--continue-on-collection-errors"),
     *("-o", "addopts=", "-o", "required_plugins=", "-o", "minversion="),
 )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pyvmm.caps import Report
     from pyvmm.kvm import System, Vcpu, Vm
     from pyvmm.memory import Mapping
-    from pyvmm.negotiate import Report
     from pyvmm.testing.guest import Guest
-    from pyvmm.vfio.device import Device
+    from pyvmm.vfio.vfio_device import Device
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def vfio_device(request: pytest.FixtureRequest) -> "Iterator[Device]":
     In the test's `iommu_mode` if it has one, else in the best that is there.
     """
     from pyvmm.testing import needs
-    from pyvmm.vfio.modes import AUTO, open_device
+    from pyvmm.vfio.iommu_modes import AUTO, open_device
 
     marker = request.node.get_closest_marker("needs_device")
     found = next(needs.devices(marker.args[0]) if marker else needs.assigned(), None)

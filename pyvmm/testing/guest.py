@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.arch.native import native
-from pyvmm.arch.translation import MemoryType, Translation, Window, identity
+from pyvmm.arch.page_tables import MemoryType, Translation, Window, identity
 from pyvmm.errors import LackingError
 from pyvmm.guest.assemble import assemble
 from pyvmm.kvm import System, Vcpu, Vm

@@ -10,7 +10,7 @@ import pytest
 from pyvmm.errors import LackingError, UsageError
 
 if TYPE_CHECKING:
-    from pyvmm.negotiate import Report
+    from pyvmm.caps import Report
     from pyvmm.vfio.sysfs import PciFunction
 
 MARKERS = {
@@ -40,8 +40,8 @@ _REPORT = pytest.StashKey["Report"]()
 def capabilities(config: pytest.Config) -> "Report":
     """What this kernel and CPU offer, asked once a session. Raises `LackingError` without KVM."""
     if _REPORT not in config.stash:
+        from pyvmm.caps import negotiate
         from pyvmm.kvm import System
-        from pyvmm.negotiate import negotiate
 
         with System.open() as system:
             config.stash[_REPORT] = negotiate(system)

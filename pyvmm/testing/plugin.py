@@ -67,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.pluginmanager.register(Ktap(config), "pyvmm-ktap")
     if config.option.lab:
-        from pyvmm.testing.lab import Lab
+        from pyvmm.testing.lab_board import Lab
 
         if config.option.usepdb:
             raise pytest.UsageError("--pdb ends at this machine: --lab-shell-on-failure")
@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "iommu_mode" in metafunc.fixturenames and not _is_given(metafunc, "iommu_mode"):
-        from pyvmm.vfio.modes import MODES
+        from pyvmm.vfio.iommu_modes import MODES
 
         metafunc.parametrize("iommu_mode", MODES, indirect=True)
 

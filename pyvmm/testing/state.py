@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyvmm.arch.native import native
+from pyvmm.bus import Bus
 from pyvmm.errors import PyvmmError
 from pyvmm.faults.board import Board
 from pyvmm.faults.cause import Case
@@ -12,7 +13,6 @@ from pyvmm.faults.remedies import examine
 from pyvmm.faults.report import report_of
 from pyvmm.kvm import Vcpu, Vm
 from pyvmm.kvm.exits import Exit, Mmio
-from pyvmm.machine.bus import Bus
 from pyvmm.testing.expect import describe
 from pyvmm.testing.guest import Guest
 

@@ -8,7 +8,7 @@ side in the headers: so what a device is has to be known (Documentation/virt/kvm
 from dataclasses import dataclass
 
 from pyvmm.uapi import kvm, kvm_arm64, kvm_x86_64
-from pyvmm.uapi.native import module as native
+from pyvmm.uapi.native_arch import module as native
 
 
 @dataclass(frozen=True)

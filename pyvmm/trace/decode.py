@@ -9,15 +9,15 @@ from typing import Any
 from pyvmm.trace.details import DETAILS, Context
 from pyvmm.trace.symbols import symbol_of
 from pyvmm.trace.values import Names, Values, plain, size_of
-from pyvmm.uapi import iommufd, kvm, native, vfio
-from pyvmm.uapi.ioctl import Ioctl
+from pyvmm.uapi import iommufd, kvm, native_arch, vfio
+from pyvmm.uapi.ioctl_number import Ioctl
 from pyvmm.uapi.layout import Struct
 
 Read = Callable[[int, int], bytes]  # (address, size) → what of it can be read
 
 
 def _ioctls() -> Iterator[Ioctl]:
-    for module in (kvm, native.module, vfio, iommufd):
+    for module in (kvm, native_arch.module, vfio, iommufd):
         for value in vars(module).values():
             if isinstance(value, Ioctl):
                 yield value

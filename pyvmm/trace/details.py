@@ -17,7 +17,7 @@ from pyvmm.trace import attributes
 from pyvmm.trace.registers import register_name
 from pyvmm.trace.values import Names, Value, Values, plain
 from pyvmm.uapi import iommufd, kvm, vfio
-from pyvmm.vfio import capabilities, chains
+from pyvmm.vfio import cap_chains, region_caps
 
 Read = Callable[[int, int], bytes]
 
@@ -127,9 +127,9 @@ def _capability_chain(kind: type[Any], flag: int, region: bool) -> Detail:
             return Found({"capabilities": [f"{info.argsz} bytes needed"]})
         data = call.read(call.at, min(info.argsz, _LONGEST))
         try:
-            links = chains.walk(data, info.cap_offset, ctypes.sizeof(kind))
-            shown = [str(capabilities.decode(x)) if region else f"capability {x.id}" for x in links]
-        except chains.MalformedChain as error:
+            links = cap_chains.walk(data, info.cap_offset, ctypes.sizeof(kind))
+            shown = [str(region_caps.decode(x)) if region else f"capability {x.id}" for x in links]
+        except cap_chains.MalformedChain as error:
             shown = [f"malformed: {error}"]
         return Found({"capabilities": [*shown]})
 

@@ -22,7 +22,7 @@ from pyvmm.trace.ptrace import NUMBERS
 from pyvmm.trace.symbols import symbol_of
 from pyvmm.trace.values import Names, Value, Values
 from pyvmm.uapi.kvm import KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 
 _SIZE = 2 * PAGE_SIZE  # struct kvm_run, and the data of port I/O
 _REASON = struct.Struct("=8xI").unpack_from

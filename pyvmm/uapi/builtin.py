@@ -10,7 +10,7 @@ import importlib
 import re
 from typing import Any
 
-from pyvmm.uapi import ioctl, kvm
+from pyvmm.uapi import ioctl_number, kvm
 from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.model import Constant, Header, Ioctl, Member
 from pyvmm.uapi.model import Struct as Layout
@@ -46,7 +46,7 @@ def _header(values: dict[str, Any]) -> Header:
     for name, value in values.items():
         if type(value) is int:
             constants[name] = Constant(name, value, str(value))
-        elif isinstance(value, ioctl.Ioctl):
+        elif isinstance(value, ioctl_number.Ioctl):
             argument = _name(value.argument) if value.argument else None
             ioctls[name] = Ioctl(name, int(value), argument)
         elif isinstance(value, type) and issubclass(value, Struct) and value is not Struct:

@@ -38,7 +38,7 @@ def source(header: Header, docstring: str, base: str | None = None) -> str:
         *_import("ctypes", words & {"Array", *_CTYPES.values()}),
         *_import("typing", words & {"Annotated"}),
         "",
-        *_import("pyvmm.uapi.ioctl", words & {"Ioctl"}),
+        *_import("pyvmm.uapi.ioctl_number", words & {"Ioctl"}),
         *(_import(base, structs - set(header.structs)) if base else []),
         *_import("pyvmm.uapi.layout", words & {"Struct", "at", *_CTYPES}),
         "",

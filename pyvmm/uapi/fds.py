@@ -9,7 +9,7 @@ too. An ioctl that several fds answer stands under each. The generator refuses a
 ioctl that has no line here.
 """
 
-from pyvmm.uapi.ioctl import Fd
+from pyvmm.uapi.ioctl_number import Fd
 
 ANSWERS: dict[Fd, str] = {
     "system": """

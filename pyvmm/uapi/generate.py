@@ -6,7 +6,7 @@
     python -m pyvmm.uapi.generate --headers DIR [--check]
 
 DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
-that `pyvmm.uapi.tree` knows for both architectures. To add a header, name it in
+that `pyvmm.uapi.header_tree` knows for both architectures. To add a header, name it in
 `pyvmm.uapi.sets`, run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`;
 if its constants have a prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find
 it by themselves.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pyvmm.errors import PyvmmError, Status, as_command
-from pyvmm.uapi import emit, tree
+from pyvmm.uapi import emit, header_tree
 from pyvmm.uapi.fds import fds_of
 from pyvmm.uapi.model import split
 from pyvmm.uapi.sets import MODULES
@@ -37,7 +37,9 @@ def generate(headers: Path) -> dict[str, str]:
 
     sources = {}
     for module, name in MODULES.items():
-        arm64, x86_64 = (read(tree.find(headers, each), name) for each in ("arm64", "x86_64"))
+        arm64, x86_64 = (
+            read(header_tree.find(headers, each), name) for each in ("arm64", "x86_64")
+        )
         _refuse_unknown_ioctls(name, {**arm64.ioctls, **x86_64.ioctls})
         common, arm64, x86_64 = split(arm64, x86_64)
         release = f"``{name}`` of Linux {common.version.rpartition('.')[0]}"

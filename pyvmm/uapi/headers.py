@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pyvmm.errors import LackingError
 from pyvmm.uapi.fds import ARGUMENTS
+from pyvmm.uapi.header_tree import ARCHITECTURES, Tree
 from pyvmm.uapi.model import SCALARS, Constant, Header, HeaderError, Ioctl, Member, Struct
-from pyvmm.uapi.tree import ARCHITECTURES, Tree
 
 try:
     from clang import cindex

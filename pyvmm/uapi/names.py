@@ -35,6 +35,6 @@ def _modules(prefix: str) -> list[ModuleType]:
         from pyvmm.uapi import iommufd
 
         return [iommufd]
-    from pyvmm.uapi import kvm, native
+    from pyvmm.uapi import kvm, native_arch
 
-    return [kvm, native.module]
+    return [kvm, native_arch.module]

@@ -25,7 +25,7 @@ from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.diff import Change, places, struct_changes
 from pyvmm.uapi.model import Header, HeaderError, Struct
 from pyvmm.uapi.names import names
-from pyvmm.uapi.native import architecture
+from pyvmm.uapi.native_arch import architecture
 from pyvmm.uapi.sets import HeaderSet
 from pyvmm.uapi.text import words
 
@@ -35,7 +35,7 @@ _SOURCES = Path(__file__).parents[1]
 def load(place: Path) -> HeaderSet:
     """Load the headers of this machine's architecture; returns all that they say.
 
-    `place` is a directory (see `pyvmm.uapi.tree`), or a file from `pyvmm.uapi.sets.path_of`.
+    `place` is a directory (see `pyvmm.uapi.header_tree`), or a file from `pyvmm.uapi.sets.path_of`.
     Raises `HeaderError` where there are no headers, they do not compile, or a struct that pyvmm's
     own code uses has another layout; nothing is loaded then. `LackingError`: see
     `pyvmm.uapi.sets.of`.

@@ -13,9 +13,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cache import root
+from pyvmm.cache_dir import root
 from pyvmm.errors import LackingError
-from pyvmm.uapi import fds, model, tree
+from pyvmm.uapi import fds, header_tree, model
 from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
 
 # Module → header. One with an architecture's own part has a module for each (kvm_arm64).
@@ -47,7 +47,7 @@ class HeaderSet:
 
 
 def of(place: Path, architecture: str) -> HeaderSet:
-    """Return the header set in a directory (see `pyvmm.uapi.tree`), or in a file from `path_of`.
+    """Return the header set of a directory, or of a file that `path_of` named.
 
     Raises `HeaderError` where there is none or it does not compile, and `LackingError` where it
     was never read before and libclang is missing.
@@ -67,7 +67,7 @@ def path_of(directory: Path, architecture: str) -> Path:
 
     The file does for the directory where that, or libclang, is out of reach: in an emulated host.
     """
-    found = tree.find(directory, architecture)
+    found = header_tree.find(directory, architecture)
     texts = found.closure([*MODULES.values(), "linux/bits.h"])
     digest = hashlib.blake2b(digest_size=16)
     for part in (found.version, *(Path(each).read_text() for each in _READERS)):

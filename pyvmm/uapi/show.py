@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pyvmm.uapi import ioctl
+from pyvmm.uapi import ioctl_number
 from pyvmm.uapi.diff import Kind, kind_of
 from pyvmm.uapi.fds import fds_of
 from pyvmm.uapi.model import Header, Ioctl, Member, Struct, Thing
@@ -64,7 +64,7 @@ def describe(name: str, header: Header) -> Entry | None:
                 return Entry(kind, facts, list(_rows(member.type, header)))
             return Entry(kind, facts, [])
         case Ioctl():
-            number = ioctl.Ioctl(thing.number, name, fds_of(name))
+            number = ioctl_number.Ioctl(thing.number, name, fds_of(name))
             facts = {
                 "number": f"{thing.number:#x}",
                 "fd": ", ".join(number.fds) or "not known",

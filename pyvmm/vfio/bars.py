@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pyvmm.closing import Closing
 from pyvmm.memory import PAGE_SIZE, READ, WRITE, Mapping, round_up
-from pyvmm.vfio.capabilities import Area
+from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
 
 _WORDS: dict[int, type["ctypes._SimpleCData[int]"]] = {

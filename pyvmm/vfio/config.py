@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyvmm.vfio.capabilities import Area
+from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
 
 # linux/pci_regs.h

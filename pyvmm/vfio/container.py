@@ -38,8 +38,8 @@ from pyvmm.uapi.vfio import (
     vfio_iommu_type1_dma_unmap,
     vfio_iommu_type1_info,
 )
-from pyvmm.vfio import chains, nodes
-from pyvmm.vfio.chains import Link, MalformedChain
+from pyvmm.vfio import cap_chains, nodes
+from pyvmm.vfio.cap_chains import Link, MalformedChain
 from pyvmm.vfio.dma import DeviceFd, DmaSpace, IovaRange
 from pyvmm.vfio.dmabuf import export, map_file
 from pyvmm.vfio.regions import Region
@@ -145,7 +145,7 @@ class Container(DmaSpace):
 
     def _info(self) -> tuple[vfio_iommu_type1_info, list[Link]]:
         info = vfio_iommu_type1_info()
-        return chains.query(self, VFIO_IOMMU_GET_INFO, info, VFIO_IOMMU_INFO_CAPS)
+        return cap_chains.query(self, VFIO_IOMMU_GET_INFO, info, VFIO_IOMMU_INFO_CAPS)
 
     def _map(self, iova: int, hva: int, size: int, readable: bool, writable: bool) -> None:
         request = vfio_iommu_type1_dma_map(vaddr=hva, iova=iova, size=size)

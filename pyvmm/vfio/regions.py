@@ -9,9 +9,9 @@ from itertools import pairwise
 from pyvmm.errors import PyvmmError
 from pyvmm.ioctl import Fd
 from pyvmm.uapi import vfio
-from pyvmm.vfio import chains
-from pyvmm.vfio.capabilities import Area, Capability, MsixMappable, RegionType, SparseMmap, decode
-from pyvmm.vfio.chains import MalformedChain
+from pyvmm.vfio import cap_chains
+from pyvmm.vfio.cap_chains import MalformedChain
+from pyvmm.vfio.region_caps import Area, Capability, MsixMappable, RegionType, SparseMmap, decode
 
 _NAMES = {
     **{vfio.VFIO_PCI_BAR0_REGION_INDEX + bar: f"BAR{bar}" for bar in range(6)},
@@ -72,7 +72,7 @@ class Region:
     @classmethod
     def query(cls, device: Fd, index: int) -> "Region":
         """``VFIO_DEVICE_GET_REGION_INFO``. Raises `IoctlError` (EINVAL: no such index)."""
-        info, links = chains.query(
+        info, links = cap_chains.query(
             device,
             vfio.VFIO_DEVICE_GET_REGION_INFO,
             vfio.vfio_region_info(index=index),

@@ -4,7 +4,7 @@ import platform
 import pytest
 
 from pyvmm.arch.native import native
-from pyvmm.arch.translation import MemoryType
+from pyvmm.arch.page_tables import MemoryType
 from pyvmm.errors import LackingError
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pyvmm.arch.translation import identity
+from pyvmm.arch.page_tables import identity
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest import repeat
@@ -24,7 +24,7 @@ from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.provoke import raw
 from pyvmm.uapi.kvm import KVM_EXIT_MMIO, KVM_RUN
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 from tests.bench._rounds import medians
 
 FAULTS, ROUNDS = 5_000, 7

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyvmm.lab import build, host, initramfs, qemu
+from pyvmm.lab import host, initramfs, kernel_build, qemu
 from tests.bench._rounds import medians
 
 ROUNDS = 7
@@ -23,7 +23,7 @@ _POWER_OFF = "#!/bin/busybox sh\n/bin/busybox poweroff -f\n"
 def main() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = host.prepare(
-            qemu.find(_quiet), build.find("lab", _quiet), qemu.Machine(), _quiet
+            qemu.find(_quiet), kernel_build.find("lab", _quiet), qemu.Machine(), _quiet
         )
         boot = _boot(prepared, Path(scratch))
         took = medians(

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System

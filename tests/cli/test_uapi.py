@@ -14,7 +14,7 @@ from pyvmm.cli import main
 from pyvmm.errors import Status
 from pyvmm.kvm import System
 from pyvmm.uapi import sets
-from pyvmm.uapi.native import architecture, kvm_run
+from pyvmm.uapi.native_arch import architecture, kvm_run
 from tests.process import ends
 from tests.uapi.made import header, header_set, struct
 

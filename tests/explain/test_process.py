@@ -3,14 +3,14 @@ import os
 
 import pytest
 
-from pyvmm.assigned import AssignedDevice
 from pyvmm.errors import UsageError
 from pyvmm.explain.host import Host
 from pyvmm.explain.process import look
 from pyvmm.explain.slots import Slots, ToldSlot
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, RAM_BASE, Machine
-from pyvmm.machine.lingering import lingering
+from pyvmm.machine.spinning_guest import lingering
+from pyvmm.passthrough import AssignedDevice
 from pyvmm.testing.needs import devices
 from tests.process import as_nobody
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.arch.translation import identity
+from pyvmm.arch.page_tables import identity
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
 from pyvmm.faults.report import FaultReport

@@ -13,9 +13,9 @@ import pytest
 from pyvmm.errors import UsageError
 from pyvmm.faults import Policy
 from pyvmm.faults.policy import auto, parse
-from pyvmm.job import Plan, perform
-from pyvmm.job.probing import Write
-from pyvmm.job.report import to_json
+from pyvmm.passthrough import Plan, perform
+from pyvmm.passthrough.document import to_json
+from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.sysfs import PciFunction
 from tests.devices import Find
 

@@ -18,14 +18,14 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from pyvmm.arch.translation import identity
+from pyvmm.arch.page_tables import identity
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always, auto
 from pyvmm.guest import snippet
-from pyvmm.job.report import fault_to_json
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.memory import NONE, PAGE_SIZE, READ, RW, Mapping
+from pyvmm.passthrough.document import fault_to_json
 from pyvmm.provoke import raw
 
 pytestmark = pytest.mark.needs_arch("aarch64")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.faults import FaultRecord, Fix
 from pyvmm.faults.fault import Fault
 from pyvmm.faults.guard import ATTEMPTS

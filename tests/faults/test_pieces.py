@@ -9,15 +9,15 @@ from typing import TypeAlias
 
 import pytest
 
-from pyvmm.arch.translation import identity
-from pyvmm.assigned import AssignedDevice
+from pyvmm.arch.page_tables import identity
+from pyvmm.caps import negotiate
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest import snippet
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.negotiate import negotiate
+from pyvmm.passthrough import AssignedDevice
 from tests.devices import Find
 from tests.faults.tracing import traced
 

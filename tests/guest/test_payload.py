@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.errors import UsageError
 from pyvmm.guest import payload, repeat
 from pyvmm.guest.payload import Payload

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.arch.translation import MemoryType, Window
+from pyvmm.arch.page_tables import MemoryType, Window
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Answer, Op, Outcome, Probe

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pyvmm.arch.translation import MemoryType, identity
+from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Answer, Probe, answers, pack
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.run import Outcome
+from pyvmm.machine.run_loop import Outcome
 from tests.kvm.places import DEVICE_GPA, MEMORY_GPA, WINDOW
 
 Touch = Callable[..., tuple[Outcome, list[Answer]]]

@@ -17,7 +17,7 @@ from pyvmm.kvm import System, Vcpu, Vm
 from pyvmm.kvm.exits import Interrupted, Mmio, RunFailure
 from pyvmm.kvm.vcpu import register_size
 from pyvmm.machine import Machine
-from pyvmm.machine.run import Outcome
+from pyvmm.machine.run_loop import Outcome
 from pyvmm.uapi.kvm import KVM_CAP_ONE_REG, KVM_REG_SIZE_U64, KVM_REG_X86
 from pyvmm.uapi.kvm_x86_64 import KVM_X86_REG_TYPE_MSR
 from tests.kvm.conftest import Touch

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from pyvmm.errors import LackingError
-from pyvmm.lab import devices, host, kernel, qemu
+from pyvmm.lab import host, kernel, lab_devices, qemu
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -50,7 +50,7 @@ def run(emulated: host.Host) -> Run:
 
     def run(*command: str, timeout: float = 300, **machine: object) -> Ran:
         if "devices" in machine:
-            machine["devices"] = tuple(devices.lookup(machine["devices"]))  # type: ignore[arg-type]
+            machine["devices"] = tuple(lab_devices.lookup(machine["devices"]))  # type: ignore[arg-type]
         changed = replace(emulated, machine=replace(emulated.machine, **machine))  # type: ignore[arg-type]
         out, err = io.BytesIO(), io.BytesIO()
         status = changed.run(command, stdout=out, stderr=err, timeout=timeout)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from pyvmm.arch.translation import Window
+from pyvmm.arch.page_tables import Window
 from pyvmm.errors import PyvmmError
 from pyvmm.kvm import Vm
 from pyvmm.kvm.exits import Halt, Mmio, SystemEvent

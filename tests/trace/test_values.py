@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.trace.values import Names, is_union, plain, size_of
-from pyvmm.uapi import iommufd, kvm, native, vfio
+from pyvmm.uapi import iommufd, kvm, native_arch, vfio
 from pyvmm.uapi.layout import Struct
 
 STRUCTS = [
     value
-    for module in (kvm, native.module, vfio, iommufd)
+    for module in (kvm, native_arch.module, vfio, iommufd)
     for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, Struct) and value.members
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import headers as debian
+from pyvmm.lab import kernel_headers as debian
 from pyvmm.uapi import builtin
 
 

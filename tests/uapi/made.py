@@ -2,7 +2,7 @@
 """Headers made up by a test."""
 
 from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
-from pyvmm.uapi.native import architecture
+from pyvmm.uapi.native_arch import architecture
 from pyvmm.uapi.sets import HeaderSet
 
 # A member's C type and offset, for those that are no array: "u32@8".

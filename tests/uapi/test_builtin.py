@@ -8,8 +8,8 @@ import pytest
 from pyvmm.uapi import sets
 from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.diff import diff
+from pyvmm.uapi.header_tree import ARCHITECTURES
 from pyvmm.uapi.model import Ioctl, Member
-from pyvmm.uapi.tree import ARCHITECTURES
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

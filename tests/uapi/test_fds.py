@@ -6,10 +6,10 @@ import fcntl
 
 from pyvmm.ioctl import Fd
 from pyvmm.kvm import System, Vcpu, Vm
-from pyvmm.uapi import iommufd, kvm_arm64, kvm_x86_64, native, vfio
+from pyvmm.uapi import iommufd, kvm_arm64, kvm_x86_64, native_arch, vfio
 from pyvmm.uapi import kvm as uapi_kvm
 from pyvmm.uapi.fds import ANSWERS, ARGUMENTS, fds_of
-from pyvmm.uapi.ioctl import Ioctl
+from pyvmm.uapi.ioctl_number import Ioctl
 
 IOCTLS = {
     name: value
@@ -49,7 +49,7 @@ def test_every_fd_that_answers_is_listed(kvm: System, vm: Vm, vcpu: Vcpu) -> Non
 
 
 def native_ioctls() -> list[Ioctl]:
-    modules = (uapi_kvm, native.module)
+    modules = (uapi_kvm, native_arch.module)
     return [v for module in modules for v in vars(module).values() if isinstance(v, Ioctl)]
 
 

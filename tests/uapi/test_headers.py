@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm.uapi.header_tree import find
 from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
-from pyvmm.uapi.tree import find
 
 pytestmark = pytest.mark.usefixtures("libclang")
 

@@ -17,7 +17,7 @@ import pytest
 from pyvmm.uapi import overlay, sets
 from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.model import HeaderError, Ioctl, Struct
-from pyvmm.uapi.native import architecture
+from pyvmm.uapi.native_arch import architecture
 from pyvmm.uapi.sets import HeaderSet
 from tests.uapi.made import Members, header, header_set, struct
 
@@ -47,7 +47,7 @@ VFIO = header(
 FOO = HeaderSet("7.2.12", architecture, {"kvm": KVM, "vfio": VFIO})
 
 HOLDS = [
-    "kvm.KVM_CAP_FOO == native.module.KVM_CAP_FOO == 300",
+    "kvm.KVM_CAP_FOO == native_arch.module.KVM_CAP_FOO == 300",
     "names('KVM_CAP_')[300] == 'KVM_CAP_FOO'",
     "names('KVM_EXIT_')[77] == 'KVM_EXIT_FOO'",
     "kvm.KVM_SET_FOO == 0x4010AED9 and repr(kvm.KVM_SET_FOO) == 'KVM_SET_FOO'",
@@ -55,9 +55,9 @@ HOLDS = [
     "bytes(kvm.kvm_foo(_a=1, where=2)) == bytes([1] + [0] * 7 + [2] + [0] * 7)",
     "kvm.KVM_MEM_READONLY == 4",  # a number that changed
     "pyvmm.kvm.memslots.KVM_MEM_READONLY == 4",  # where it was imported to before
-    "native.kvm_run is native.module.kvm_run is pyvmm.kvm.vcpu.kvm_run is not old_run",
-    "native.kvm_run.foo.offset == native.kvm_run.mmio.offset == 32",  # nothing is lost
-    "native.kvm_run.members == once.members",  # loading twice is loading once
+    "native_arch.kvm_run is native_arch.module.kvm_run is pyvmm.kvm.vcpu.kvm_run is not old_run",
+    "native_arch.kvm_run.foo.offset == native_arch.kvm_run.mmio.offset == 32",  # nothing is lost
+    "native_arch.kvm_run.members == once.members",  # loading twice is loading once
     "kvm.KVM_CAP_IRQCHIP == 0",
     # Room that was padding, an older kernel's struct, and one that no code of pyvmm's uses.
     "kvm.kvm_irqfd(foo=1, resamplefd=2).foo == 1",
@@ -76,11 +76,11 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
 import ctypes
 from pathlib import Path
 import pyvmm.kvm.vcpu, pyvmm.kvm.memslots
-from pyvmm.uapi import kvm, native, overlay, vfio
+from pyvmm.uapi import kvm, native_arch, overlay, vfio
 from pyvmm.uapi.names import names
-old_run, old_exits = native.kvm_run, names("KVM_EXIT_")
+old_run, old_exits = native_arch.kvm_run, names("KVM_EXIT_")
 overlay.load(Path({str(file)!r}))
-once = native.kvm_run
+once = native_arch.kvm_run
 overlay.load(Path({str(file)!r}))
 print({{text: eval(text) for text in {HOLDS!r}}})
 """

@@ -10,9 +10,9 @@ import pytest
 
 from pyvmm.testing.needs import DEVICES
 from pyvmm.vfio import nodes
-from pyvmm.vfio.device import Device
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PCI, PciFunction
+from pyvmm.vfio.vfio_device import Device
 from tests.devices import Find
 from tests.vfio.edu import Edu
 from tests.vfio.events import EventFd

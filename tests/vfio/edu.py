@@ -4,8 +4,8 @@
 import time
 from dataclasses import dataclass
 
-from pyvmm.vfio.device import Device
 from pyvmm.vfio.regions import Region
+from pyvmm.vfio.vfio_device import Device
 
 
 @dataclass

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pyvmm.ioctl import Fd
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.vfio.bars import Division, block, divide, map_bar
-from pyvmm.vfio.capabilities import Area, Capability, MsixMappable, SparseMmap
-from pyvmm.vfio.chains import MalformedChain
+from pyvmm.vfio.cap_chains import MalformedChain
+from pyvmm.vfio.region_caps import Area, Capability, MsixMappable, SparseMmap
 from pyvmm.vfio.regions import Region, RegionError
 
 PAGE = 0x1000

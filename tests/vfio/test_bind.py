@@ -12,14 +12,14 @@ import pytest
 
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.vfio.bind import best_driver, best_module, lent
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction, functions
 
 # Lends a device, opens it, says so, and waits to be ended.
 CHILD = """
 import signal, sys
 from pyvmm.vfio.bind import lent
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
 
 def terminate(signum, frame):

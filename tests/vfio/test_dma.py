@@ -11,9 +11,9 @@ from pyvmm.errors import Status
 from pyvmm.ioctl import IoctlError
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.vfio.bars import map_bar
-from pyvmm.vfio.device import Device
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.vfio.vfio_device import Device
 from tests.vfio.edu import Edu
 
 IOVA = 0x100000

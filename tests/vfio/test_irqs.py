@@ -4,9 +4,9 @@
 import pytest
 
 from pyvmm.ioctl import IoctlError
-from pyvmm.vfio.device import Device
-from pyvmm.vfio.modes import open_device
+from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.vfio.vfio_device import Device
 from tests.vfio.edu import Edu
 from tests.vfio.events import EventFd
 

@@ -9,14 +9,14 @@ of them failed is for the host side to find out; nothing after it was touched an
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pyvmm.arch.architecture import Vcpu
 from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE
-from pyvmm.arch.arm64.suspended import Instruction, Registers, Suspended, Untold
+from pyvmm.arch.arm64.vcpu_state import Instruction, Registers, Suspended, Untold
 from pyvmm.arch.arm64.walk import Fault, WalkFailure
 from pyvmm.arch.faulting import AccessKind, Peek, Reconstruction, Touch
-from pyvmm.arch.protocols import Vcpu
 
 # The smallest granule: no two neighbouring pages of any larger one are told apart wrongly.
 _PAGE = 4096

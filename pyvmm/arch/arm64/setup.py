@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""arm64 as `pyvmm.arch.protocols.Architecture` wants it; guests start at EL1."""
+"""arm64 as `pyvmm.arch.architecture.Architecture` wants it; guests start at EL1."""
 
 from collections.abc import Hashable, Iterable, Mapping
 
-from pyvmm.arch.arm64.features import Features
+from pyvmm.arch.architecture import Fd, Vcpu
+from pyvmm.arch.arm64.cpu_features import Features
 from pyvmm.arch.arm64.registers import read, write
 from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
-from pyvmm.arch.protocols import Fd, Vcpu
-from pyvmm.arch.translation import MemoryType, Translation, Window
+from pyvmm.arch.page_tables import MemoryType, Translation, Window
 from pyvmm.uapi.kvm import KVM_CAP_ARM_INJECT_EXT_DABT
 from pyvmm.uapi.kvm_arm64 import (
     KVM_ARM_PREFERRED_TARGET,
@@ -103,9 +103,9 @@ def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
 
 def finish(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
     """Carry that instruction out and step past it; returns why it can't be done, or None."""
-    from pyvmm.arch.arm64 import finish
+    from pyvmm.arch.arm64 import emulate
 
-    return finish.finish(vcpu, memory)
+    return emulate.finish(vcpu, memory)
 
 
 def inject_abort(vcpu: Vcpu) -> None:

@@ -7,8 +7,8 @@ the Arm ARM (DDI 0487), chapter D8.
 
 from collections.abc import Iterable
 
-from pyvmm.arch.tables import PAGE_SHIFT, Tables
-from pyvmm.arch.translation import MemoryType, Translation, Window
+from pyvmm.arch.page_tables import MemoryType, Translation, Window
+from pyvmm.arch.radix_tables import PAGE_SHIFT, Tables
 
 # MAIR_EL1, one byte a type; AttrIndx in a descriptor is the place in this table.
 _ATTRIBUTES = {

@@ -7,8 +7,8 @@ Intel SDM volume 3, chapters 4.5 (four-level paging) and 12.12 (the page attribu
 import struct
 from collections.abc import Iterable
 
-from pyvmm.arch.tables import PAGE_SHIFT, Tables
-from pyvmm.arch.translation import MemoryType, Translation, Window
+from pyvmm.arch.page_tables import MemoryType, Translation, Window
+from pyvmm.arch.radix_tables import PAGE_SHIFT, Tables
 
 # IA32_PAT, one byte a type; the first four entries are chosen by the bits PWT and PCD alone.
 _PAT = {

@@ -7,7 +7,7 @@ MSRs by the names of the SDM in lower case, without ``IA32_``.
 
 from collections.abc import Mapping
 
-from pyvmm.arch.protocols import Fd
+from pyvmm.arch.architecture import Fd
 from pyvmm.uapi.kvm_x86_64 import (
     KVM_GET_MSRS,
     KVM_GET_REGS,

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""x86-64 as `pyvmm.arch.protocols.Architecture` wants it; guests start in long mode."""
+"""x86-64 as `pyvmm.arch.architecture.Architecture` wants it; guests start in long mode."""
 
 from collections.abc import Hashable, Mapping
 
+from pyvmm.arch.architecture import Fd
 from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
-from pyvmm.arch.protocols import Fd
-from pyvmm.arch.translation import MemoryType
-from pyvmm.arch.x86_64.modes import enter_long as enter
+from pyvmm.arch.page_tables import MemoryType
+from pyvmm.arch.x86_64.cpu_modes import enter_long as enter
 from pyvmm.arch.x86_64.paging import translation as translate
 from pyvmm.arch.x86_64.registers import get_regs, read, write
 from pyvmm.uapi.kvm_x86_64 import (

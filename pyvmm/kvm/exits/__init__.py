@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.exits import foreign
-from pyvmm.kvm.exits.access import ArmLdst64b, ArmNisv, Io, Mmio
 from pyvmm.kvm.exits.base import Exit, unpacker
 from pyvmm.kvm.exits.ending import (
     FailEntry,
@@ -44,10 +43,11 @@ from pyvmm.kvm.exits.event import (
     X86Wrmsr,
     Xen,
 )
-from pyvmm.kvm.exits.fault import ArmSea, MemoryFault, RunFailure
+from pyvmm.kvm.exits.memory_fault import ArmSea, MemoryFault, RunFailure
+from pyvmm.kvm.exits.mmio import ArmLdst64b, ArmNisv, Io, Mmio
 from pyvmm.kvm.exits.named import exit_of
 from pyvmm.uapi import kvm as uapi
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 
 __all__ = [
     "EXITS",

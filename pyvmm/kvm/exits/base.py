@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.names import names
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # the struct module's, by size in bytes
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pyvmm.kvm.exits.base import Exit
 from pyvmm.uapi import kvm as uapi
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 
 
 @dataclass(frozen=True)

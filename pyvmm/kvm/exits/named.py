@@ -8,7 +8,7 @@ from pyvmm.kvm.exits.base import Exit
 from pyvmm.kvm.exits.ending import Unknown
 from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.names import names
-from pyvmm.uapi.native import module
+from pyvmm.uapi.native_arch import module
 
 
 def exit_of(reason: int) -> type[Exit]:

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 
 from pyvmm.arch.arm64.registers import IDS
-from pyvmm.arch.arm64.suspended import Suspended
+from pyvmm.arch.arm64.vcpu_state import Suspended
 
 SIZE = 1 << 16  # of the memory, which lies at IPA 0
 

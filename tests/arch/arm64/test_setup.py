@@ -2,7 +2,7 @@
 import pytest
 
 from pyvmm.arch.arm64 import setup
-from pyvmm.arch.translation import identity
+from pyvmm.arch.page_tables import identity
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System, Vcpu, Vm
 from pyvmm.kvm.exits import Mmio, SystemEvent

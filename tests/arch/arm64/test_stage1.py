@@ -10,7 +10,7 @@ from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import Regime
 from pyvmm.arch.arm64.setup import MEMORY_TYPES
 from pyvmm.arch.arm64.stage1 import translation
-from pyvmm.arch.translation import MemoryType, Window
+from pyvmm.arch.page_tables import MemoryType, Window
 
 GPA = 0x4000_0000
 PAGE, BLOCK = 0b11, 0b01

@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from pyvmm.arch.translation import MemoryType, Window
+from pyvmm.arch.page_tables import MemoryType, Window
 from pyvmm.arch.x86_64.paging import GDT, translation
 
 GPA = 0x4000_0000

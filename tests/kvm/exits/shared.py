@@ -2,7 +2,7 @@
 """What a vCPU's fd maps, filled in by a test."""
 
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 
 
 def shared(reason: int, payload: str = "", page: bytes = b"", /, **members: object) -> memoryview:

@@ -6,7 +6,7 @@ import pytest
 from pyvmm.kvm import exits
 from pyvmm.kvm.exits import Exit, decode, foreign
 from pyvmm.uapi import kvm as uapi
-from pyvmm.uapi.native import kvm_run
+from pyvmm.uapi.native_arch import kvm_run
 from tests.kvm.exits.shared import shared
 
 ARGS = (1, 2, 3, 4, 5, 6)

@@ -11,7 +11,7 @@ from pyvmm.uapi.kvm import (
     KVM_GUESTDBG_ENABLE,
     KVM_GUESTDBG_SINGLESTEP,
 )
-from pyvmm.uapi.native import KVM_SET_GUEST_DEBUG, kvm_guest_debug
+from pyvmm.uapi.native_arch import KVM_SET_GUEST_DEBUG, kvm_guest_debug
 
 CODE = {
     "x86_64": bytes.fromhex("90 90 f4"),  # nop; nop; hlt

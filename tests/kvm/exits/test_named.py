@@ -12,7 +12,7 @@ import pytest
 
 from pyvmm.uapi import sets
 from pyvmm.uapi.builtin import builtin
-from pyvmm.uapi.native import architecture
+from pyvmm.uapi.native_arch import architecture
 from tests.uapi.made import header, header_set, struct
 
 RUN = builtin(architecture).all.structs["kvm_run"]

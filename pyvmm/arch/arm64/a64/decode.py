@@ -9,7 +9,7 @@ Any 32-bit word has an answer. The words that the architecture leaves UNDEFINED 
 UNPREDICTABLE, and the extensions that are not read, are `Undecodable` and say which it is.
 """
 
-from pyvmm.arch.arm64.a64 import atomics, loads, structures, system
+from pyvmm.arch.arm64.a64 import atomics, loads, structures, system_instructions
 from pyvmm.arch.arm64.a64.operation import Decoded, NoAccess, Operation, Undecodable
 from pyvmm.arch.arm64.bits import WORD, bit, bits
 
@@ -39,7 +39,7 @@ def _main_group(word: int) -> Operation | NoAccess | str:
         case 0b1000 | 0b1001:
             return NoAccess("data processing on an immediate")
         case 0b1010 | 0b1011:
-            return system.decode(word)
+            return system_instructions.decode(word)
         case 0b0100 | 0b0110 | 0b1100 | 0b1110:
             return _loads_and_stores(word) or _UNALLOCATED
         case _:

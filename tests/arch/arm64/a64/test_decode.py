@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.arch.arm64.a64.complete import complete
 from pyvmm.arch.arm64.a64.decode import decode
+from pyvmm.arch.arm64.a64.execute import complete
 from pyvmm.arch.arm64.a64.operation import (
     Atomic,
     CompareAndSwap,

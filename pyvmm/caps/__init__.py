@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What this kernel and this CPU offer a VMM, and why the rest is missing.
+
+::
+
+    with System.open() as system:
+        report = negotiate(system)
+    report.capability("KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED").value
+    report.verdict("cacheable-pfnmap").why
+"""
+
+from pyvmm.caps.report import Report, negotiate
+from pyvmm.caps.verdicts import Verdict
+
+__all__ = ["Report", "Verdict", "negotiate"]

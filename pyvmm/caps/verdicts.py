@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Verdicts: is a thing supported here, and in one sentence why or why not.
+
+No verdict looks at the kernel's version. A kernel that knows a capability but withholds it
+answers otherwise than one that has never heard of it, and that is what is looked at.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.kvm.capabilities import Capability
+
+Capabilities = Mapping[str, Capability]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`name` is for scripts, `why` a sentence for a person."""
+
+    name: str
+    supported: bool
+    why: str
+
+
+def judge(capabilities: Capabilities, features: Features | None) -> list[Verdict]:
+    """Every verdict, in the order in which a VMM meets the questions."""
+    return [
+        _cacheable_pfnmap(capabilities, features),
+        _offered(
+            "memory-fault-info",
+            capabilities["KVM_CAP_MEMORY_FAULT_INFO"],
+            yes="an access that KVM cannot resolve exits with its address (KVM_EXIT_MEMORY_FAULT)",
+            no="an access that KVM cannot resolve ends KVM_RUN with a bare EFAULT and no address",
+        ),
+        _offered(
+            "user-memory-2",
+            capabilities["KVM_CAP_USER_MEMORY2"],
+            yes="a memslot can name a guest_memfd (KVM_SET_USER_MEMORY_REGION2)",
+            no="memslots are host memory only",
+        ),
+        _offered(
+            "guest-memfd",
+            capabilities["KVM_CAP_GUEST_MEMFD"],
+            yes="guest memory can come from a file that belongs to the VM",
+            no="this kernel has none for a VM of this type",
+        ),
+        _arm64_only(
+            "nisv-to-user",
+            features,
+            capabilities["KVM_CAP_ARM_NISV_TO_USER"],
+            yes="an MMIO access that KVM cannot decode exits once enabled (KVM_EXIT_ARM_NISV)",
+            no="an MMIO access that KVM cannot decode ends KVM_RUN with ENOSYS",
+        ),
+        _arm64_only(
+            "sea-to-user",
+            features,
+            capabilities["KVM_CAP_ARM_SEA_TO_USER"],
+            yes="an external abort of the guest exits once enabled (KVM_EXIT_ARM_SEA)",
+            no="an external abort that the host cannot handle goes to the guest as an SError",
+        ),
+        _device_node("vfio", Path("/dev/vfio/vfio"), "vfio"),
+        _device_node("iommufd", Path("/dev/iommu"), "iommufd"),
+    ]
+
+
+def _cacheable_pfnmap(capabilities: Capabilities, features: Features | None) -> Verdict:
+    name = "cacheable-pfnmap"
+    if features is None:
+        return Verdict(
+            name,
+            False,
+            "does not apply: only arm64 has the capability; here device memory (PFNMAP) is "
+            "registered whatever its memory type",
+        )
+    capability = capabilities["KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"]
+    obstacle = features.why_no_cacheable_pfnmap()
+    if capability.value:
+        return Verdict(name, True, "the CPU has both FWB and DIC, and KVM answers 1")
+    if obstacle:
+        return Verdict(name, False, obstacle)
+    # A kernel that knows this capability answers EINVAL on /dev/kvm: it is a VM's only.
+    if capability.system.errno is None:
+        return Verdict(
+            name,
+            False,
+            "this kernel is too old to tell: it does not know "
+            "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED (Linux 6.17 does); the CPU has FWB and DIC",
+        )
+    return Verdict(name, False, "the CPU has FWB and DIC, and KVM answers 0 all the same")
+
+
+def _offered(name: str, capability: Capability, *, yes: str, no: str) -> Verdict:
+    value = capability.value
+    return Verdict(name, bool(value), f"{capability.name} is {value}: {yes if value else no}")
+
+
+def _arm64_only(
+    name: str, features: Features | None, capability: Capability, *, yes: str, no: str
+) -> Verdict:
+    if features is None:
+        return Verdict(name, False, f"does not apply: only arm64 has {capability.name}")
+    return _offered(name, capability, yes=yes, no=no)
+
+
+def _device_node(name: str, path: Path, module: str) -> Verdict:
+    if not path.exists():
+        return Verdict(name, False, f"{path} does not exist: is the module {module} loaded?")
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Verdict(name, False, f"{path} is there, and not ours to open: check its owner")
+    return Verdict(name, True, f"{path} can be opened")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A small board: RAM, a console, one vCPU, and whatever is attached to its buses.
+
+The same map on both architectures, so that a payload and its argument block lie at the same
+GPAs everywhere::
+
+    0x4000_0000  page tables of the guest, made by the VMM
+    0x4010_0000  the payload's argument block
+    0x4020_0000  the payload, and RAM to the end
+"""
+
+import sys
+from contextlib import ExitStack
+from functools import cached_property
+from typing import BinaryIO
+
+from pyvmm.arch.native import native
+from pyvmm.arch.page_tables import MemoryType, Translation, Window, identity
+from pyvmm.bus import Bus
+from pyvmm.closing import Closing
+from pyvmm.errors import UsageError
+from pyvmm.faults import FaultHandler, ask_for_syndromes, poison
+from pyvmm.faults.board import Board
+from pyvmm.guest.payload import Payload
+from pyvmm.kvm.exits import Io, Mmio
+from pyvmm.kvm.system import System
+from pyvmm.kvm.vfio_files import VfioFiles
+from pyvmm.machine.console import Console
+from pyvmm.machine.run_loop import Handlers, Outcome, answer_mmio, answer_ports, run
+from pyvmm.memory.mapping import Mapping
+
+RAM_BASE = 0x4000_0000
+ARGUMENT_BLOCK = 0x4010_0000
+ENTRY = 0x4020_0000
+MINIMUM_RAM = 4 << 20
+
+
+class Machine(Closing):
+    """One virtual machine with one vCPU. Everything it opened goes when it is closed.
+
+    Attributes:
+        windows: what the guest's page tables will map; add to it before `load`.
+        mmio, ports: the buses that exits are answered from.
+        faults: what becomes of accesses that KVM can't resolve; its `policy` decides.
+        handlers: who answers which exit; replace or add before `run`.
+    """
+
+    def __init__(
+        self, system: System, *, ram_size: int = MINIMUM_RAM, console: BinaryIO | None = None
+    ) -> None:
+        """Build a board with `ram_size` bytes of RAM; the console prints to stdout by default.
+
+        Raises `IoctlError`, or `LackingError` on an architecture that pyvmm can't drive.
+        """
+        self.arch = native()
+        self._system = system
+        self._translation: Translation | None = None
+        with ExitStack() as stack:
+            self.vm = stack.enter_context(system.create_vm())
+            ask_for_syndromes(self.vm)
+            self.ram = stack.enter_context(Mapping.anonymous(ram_size, align=2 << 20))
+            self.vm.memslots.add(RAM_BASE, self.ram)
+            self.vcpu = self.vm.create_vcpu()
+            self._owned = stack.pop_all()
+        self.mmio, self.ports = Bus(), Bus()
+        self.windows: list[Window] = [identity(RAM_BASE, ram_size, executable=True)]
+        self.faults = FaultHandler(Board(self.vm, self.vcpu, self.arch, self.mmio))
+        self.handlers: Handlers = {
+            **self.faults.handlers(),
+            Mmio: self.faults.unless(answer_mmio(self.vcpu, self.mmio)),
+            Io: answer_ports(self.vcpu, self.ports),
+        }
+        self._attach(Console(console or sys.stdout.buffer))
+
+    def _attach(self, console: Console) -> None:
+        if self.arch.CONSOLE_IS_PORT:
+            self.ports.attach(self.arch.CONSOLE, Console.PORTS, console)
+        else:
+            self.mmio.attach(self.arch.CONSOLE, Console.SIZE, console)
+            self.windows.append(identity(self.arch.CONSOLE, Console.SIZE, MemoryType.DEVICE))
+
+    @cached_property
+    def vfio_files(self) -> VfioFiles:
+        """Where KVM is told of the vfio files that this VM uses."""
+        return VfioFiles(self.vm)
+
+    def load(self, payload: Payload) -> None:
+        """Put `payload` and the page tables for `windows` into RAM.
+
+        Raises `UsageError` where they do not fit.
+        """
+        self.write(ENTRY, payload.code)
+        self._translation = self.arch.translate(RAM_BASE, self.windows)
+        self.write(self._translation.gpa, self._translation.image)
+
+    def enter(self, block: bytes = b"") -> None:
+        """Set the vCPU to enter the loaded payload afresh, with `block` as its argument block.
+
+        The vCPU is brought up from scratch: on arm64 a guest that has powered off stays off
+        otherwise (kvm_prepare_system_event in arch/arm64/kvm/psci.c).
+        """
+        self.write(ARGUMENT_BLOCK, block)
+        self.vcpu.settle()
+        self.arch.prepare(self._system, self.vm, self.vcpu)
+        self.arch.enter(self.vcpu, ENTRY, (self.arch.CONSOLE, ARGUMENT_BLOCK), self._translation)
+
+    def run(self) -> Outcome:
+        """Run the vCPU until an exit that no handler answers, or a fault that stops it."""
+        with poison.told(self.vcpu):
+            return run(self.vcpu, self.handlers)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Put `data` into RAM at a GPA. Raises `UsageError` where it does not fit."""
+        try:
+            self.ram.write(gpa - RAM_BASE, data)
+        except ValueError:
+            raise UsageError(
+                f"{len(data):#x} bytes at GPA {gpa:#x} do not fit into "
+                f"{self.ram.size:#x} bytes of RAM"
+            ) from None
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """A copy of `size` bytes of RAM from a GPA."""
+        return self.ram.read(gpa - RAM_BASE, size)
+
+    def close(self) -> None:
+        """Close the VM and unmap its RAM."""
+        self._owned.close()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Provoke faults one after the other, each on a machine of its own, and tell what came of each."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from pyvmm.errors import SkippedError
+from pyvmm.faults import FaultRecord
+from pyvmm.faults.poison import Poisoned
+from pyvmm.kvm.exits import MemoryFault, RunFailure
+from pyvmm.kvm.system import System
+from pyvmm.passthrough import SlotOutcome
+from pyvmm.provoke import bar_faults, instruction_faults, memory_faults
+from pyvmm.provoke.scene import Provocation, Scene
+from pyvmm.uapi.names import names
+
+PROVOCATIONS = (
+    *memory_faults.PROVOCATIONS,
+    *instruction_faults.PROVOCATIONS,
+    *bar_faults.PROVOCATIONS,
+)
+
+
+@dataclass(frozen=True)
+class Provoked:
+    """What came of a provocation.
+
+    Attributes:
+        record: the fault and its fix; None where there was no fault.
+        rejected: the memslot that was not registered, where it came to no fault for that.
+        guest: what the guest noticed.
+        skipped: why it could not be done here; then there is nothing else.
+    """
+
+    provocation: Provocation
+    record: FaultRecord | None = None
+    rejected: SlotOutcome | None = None
+    guest: str = ""
+    skipped: str | None = None
+
+    @property
+    def as_expected(self) -> bool:
+        """Is the cause, if there was a fault, the one that this provocation has?"""
+        named = self.record.fault if self.record else self.rejected
+        return named is None or named.cause == self.provocation.cause
+
+    @property
+    def kernel(self) -> str:
+        """What the kernel gave, in its own words."""
+        if self.rejected:
+            return f"{self.rejected.errno} at registration"
+        if self.record is None:
+            return "no fault"
+        report = self.record.fault.report
+        match report.exit:
+            case RunFailure():
+                return f"bare {report.errno}"
+            case Poisoned():
+                return "SIGBUS"
+            case MemoryFault() if report.errno:
+                return f"KVM_EXIT_MEMORY_FAULT, {report.errno}"
+            case exit:
+                return names("KVM_EXIT_")[exit.reason]
+
+
+def provoke(provocations: Iterable[Provocation]) -> Iterator[Provoked]:
+    """Do each, one after the other."""
+    with System.open() as system:
+        for provocation in provocations:
+            yield _provoke(system, provocation)
+
+
+def _provoke(system: System, provocation: Provocation) -> Provoked:
+    with ExitStack() as stack:
+        scene = Scene(system, stack)
+        try:
+            provocation.act(scene)
+        except SkippedError as error:
+            return Provoked(provocation, skipped=str(error))
+        records = scene.machine.faults.records
+        record = records[0] if records else None
+        return Provoked(provocation, record, scene.rejected, scene.guest)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Verdicts over every combination of what a CPU has and a kernel answers."""
+
+import pytest
+
+from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.caps.verdicts import Verdict, judge
+from pyvmm.kvm.capabilities import Answer, Capability
+from pyvmm.uapi.names import names
+
+CACHEABLE = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
+UNKNOWN = Answer(0, None)  # what a kernel says on /dev/kvm to a number that it does not know
+VM_ONLY = Answer(None, "EINVAL")
+
+
+def features(*, fwb: bool, dic: bool) -> Features:
+    return Features(fwb=fwb, dic=dic, idc=True, pa_bits=48, granules=(4096,))
+
+
+def verdict(name: str, features: Features | None, **answers: tuple[Answer, Answer]) -> Verdict:
+    """The verdict where the kernel answers 0 to all but `answers`, (system, VM) by capability."""
+    capabilities = {
+        cap: Capability(cap, number, *answers.get(cap, (UNKNOWN, Answer(0, None))))
+        for number, cap in names("KVM_CAP_").items()
+    }
+    [found] = [verdict for verdict in judge(capabilities, features) if verdict.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fwb", "dic", "system", "vm", "supported", "why"),
+    [
+        (True, True, VM_ONLY, 1, True, "the CPU has both FWB and DIC"),
+        (True, True, VM_ONLY, 0, False, "KVM answers 0 all the same"),
+        (True, True, UNKNOWN, 0, False, "this kernel is too old to tell"),
+        (True, False, VM_ONLY, 0, False, "no DIC"),
+        (True, False, UNKNOWN, 0, False, "no DIC"),
+        (False, True, VM_ONLY, 0, False, "no FWB"),
+        (False, True, UNKNOWN, 0, False, "no FWB"),
+        (False, False, VM_ONLY, 0, False, "no FWB"),
+        (False, False, UNKNOWN, 0, False, "no DIC"),
+    ],
+)
+def test_cacheable_pfnmap(
+    fwb: bool, dic: bool, system: Answer, vm: int, supported: bool, why: str
+) -> None:
+    cpu = features(fwb=fwb, dic=dic)
+    found = verdict("cacheable-pfnmap", cpu, **{CACHEABLE: (system, Answer(vm, None))})
+    assert found.supported == supported
+    assert why in found.why
+
+
+def test_only_what_is_missing_is_said_to_be() -> None:
+    no_fwb = verdict("cacheable-pfnmap", features(fwb=False, dic=True)).why
+    no_dic = verdict("cacheable-pfnmap", features(fwb=True, dic=False)).why
+    assert "no DIC" not in no_fwb
+    assert "no FWB" not in no_dic
+
+
+def test_cacheable_pfnmap_does_not_apply_elsewhere() -> None:
+    found = verdict("cacheable-pfnmap", None)
+    assert not found.supported
+    assert found.why.startswith("does not apply")
+
+
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [
+        ("memory-fault-info", "KVM_CAP_MEMORY_FAULT_INFO"),
+        ("user-memory-2", "KVM_CAP_USER_MEMORY2"),
+        ("guest-memfd", "KVM_CAP_GUEST_MEMFD"),
+        ("nisv-to-user", "KVM_CAP_ARM_NISV_TO_USER"),
+        ("sea-to-user", "KVM_CAP_ARM_SEA_TO_USER"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 1])
+def test_offered(name: str, capability: str, value: int) -> None:
+    answer = Answer(value, None)
+    found = verdict(name, features(fwb=True, dic=True), **{capability: (answer, answer)})
+    assert found.supported == bool(value)
+    assert found.why.startswith(f"{capability} is {value}: ")
+
+
+@pytest.mark.parametrize("name", ["nisv-to-user", "sea-to-user"])
+def test_arm64s_own(name: str) -> None:
+    found = verdict(name, None)
+    assert not found.supported
+    assert "only arm64" in found.why
+
+
+def test_each_reason_is_one_line() -> None:
+    for cpu in (None, features(fwb=False, dic=False)):
+        capabilities = {
+            cap: Capability(cap, number, UNKNOWN, UNKNOWN)
+            for number, cap in names("KVM_CAP_").items()
+        }
+        for found in judge(capabilities, cpu):
+            assert found.why
+            assert "\n" not in found.why

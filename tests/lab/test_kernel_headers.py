@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A Debian release's kernel headers are found in the cache, or at the mirror."""
+
+from pathlib import Path
+
+import pytest
+
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab import kernel_headers
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("6.1", "6.1.176-1"), ("6.12", "6.12.5-1"), ("7.2.12", "7.2.12-1~bpo13+1")],
+)
+def test_what_is_unpacked_will_do(
+    version: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # no apt to ask
+    store = tmp_path / "pyvmm/headers"
+    for name in ("6.1.176-1", "6.12.5-1", "7.2.12-1~bpo13+1"):
+        (store / name).mkdir(parents=True)
+    assert kernel_headers.fetch(version).name == found
+
+
+@pytest.mark.parametrize("version", ["7.0", "6", "7.2.1"])
+def test_nothing_else_will_do(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "pyvmm/headers/7.2.12-1").mkdir(parents=True)
+    (tmp_path / "pyvmm/headers/.lock-7.0-1").mkdir()
+    with pytest.raises(LackingError, match="apt-get is not on PATH"):
+        kernel_headers.fetch(version)
+
+
+def test_a_version_that_the_mirror_has_not() -> None:
+    try:
+        with pytest.raises(UsageError, match=r"no linux-libc-dev 2\.6: it has .*6\.12"):
+            kernel_headers.fetch("2.6")
+    except LackingError as error:
+        pytest.skip(f"needs Debian's mirror: {error}")

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from pyvmm.arch.page_tables import MemoryType, identity
+from pyvmm.bus import Bus
+from pyvmm.guest.payload import Payload
+from pyvmm.guest.probe import Op, Probe, pack
+from pyvmm.kvm import System
+from pyvmm.kvm.exits import Halt, Interrupted, Io, Mmio
+from pyvmm.machine import Machine
+from pyvmm.machine.run_loop import answer_mmio, run
+
+NOBODY = 0x0A00_0000
+PORT = 0x80
+
+
+class Recorder:
+    """Notes every access, and reads as a count of the reads."""
+
+    def __init__(self) -> None:
+        self.accesses: list[tuple[object, ...]] = []
+
+    def read(self, offset: int, size: int) -> int:
+        self.accesses.append(("read", offset, size))
+        return len(self.accesses)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.accesses.append(("write", offset, size, value))
+
+
+@pytest.fixture
+def machine(kvm: System) -> Iterator[Machine]:
+    with Machine(kvm, console=io.BytesIO()) as machine:
+        yield machine
+
+
+def enter(machine: Machine, code: str) -> None:
+    """Set the guest to machine code, given in hex."""
+    machine.load(Payload("test", machine.arch.NAME, bytes.fromhex(code)))
+    machine.enter()
+
+
+def hello(machine: Machine) -> None:
+    machine.load(Payload.builtin("hello", machine.arch.NAME))
+    machine.enter()
+
+
+def test_a_run_ends_at_the_first_exit_that_nobody_answers(machine: Machine) -> None:
+    hello(machine)
+    outcome = run(machine.vcpu, {})
+    assert isinstance(outcome.ending, (Io, Mmio))
+    assert outcome.exits == {outcome.ending.kind: 1}
+
+
+def test_a_handler_may_end_it(machine: Machine) -> None:
+    hello(machine)
+    seen = []
+
+    def third(exit: object) -> bool:
+        seen.append(exit)
+        return len(seen) < 3
+
+    outcome = run(machine.vcpu, {Io: third, Mmio: third})
+    assert outcome.ending is seen[2]
+    assert sum(outcome.exits.values()) == 3
+
+
+def test_exits_are_counted_by_kind(machine: Machine) -> None:
+    hello(machine)
+    outcome = machine.run()
+    printed = "io" if machine.arch.CONSOLE_IS_PORT else "mmio"
+    ended = "hlt" if machine.arch.CONSOLE_IS_PORT else "system_event"
+    assert outcome.exits == {printed: len(f"Hello from {machine.arch.NAME}\n"), ended: 1}
+
+
+def test_a_handler_of_interruptions_decides(machine: Machine) -> None:
+    hello(machine)
+    machine.vcpu.stop()
+
+    def go_on(exit: Interrupted) -> bool:
+        machine.vcpu.resume()
+        return True
+
+    outcome = run(machine.vcpu, {**machine.handlers, Interrupted: go_on})
+    assert outcome.exits["intr"] == 1
+    assert not isinstance(outcome.ending, Interrupted)
+
+
+def test_an_mmio_access_goes_to_its_device(machine: Machine) -> None:
+    bus, device = Bus(), Recorder()
+    bus.attach(NOBODY, 0x1000, device)
+    answer = answer_mmio(machine.vcpu, bus)
+    assert answer(Mmio(NOBODY + 4, 2, True, 7))
+    assert device.accesses == [("write", 4, 2, 7)]
+
+
+def test_an_mmio_access_to_nobody_ends_the_run(machine: Machine) -> None:
+    answer = answer_mmio(machine.vcpu, Bus())
+    assert not answer(Mmio(0, 4, True, 7))
+    assert not answer(Mmio(0, 4, False, 0))
+
+
+@pytest.mark.needs_arch("x86_64")
+@pytest.mark.parametrize(
+    ("code", "accesses", "rax"),
+    [
+        ("ee f4", [("write", 0, 1, 0)], 0),
+        ("ef f4", [("write", 0, 4, 0)], 0),
+        ("ec f4", [("read", 0, 1)], 1),
+        ("66ed f4", [("read", 0, 2)], 1),
+        ("ed ed f4", [("read", 0, 4)] * 2, 2),
+    ],
+    ids=["out al", "out eax", "in al", "in ax", "in eax, twice"],
+)
+def test_port_instructions(
+    machine: Machine, code: str, accesses: list[tuple[object, ...]], rax: int
+) -> None:
+    device = Recorder()
+    machine.ports.attach(PORT, 4, device)
+    enter(machine, code)
+    machine.arch.write(machine.vcpu, {"rax": 0, "rdx": PORT})
+    assert machine.run().ending == Halt()
+    assert device.accesses == accesses
+    assert machine.arch.read(machine.vcpu, "rax") == rax
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_string_instructions_go_item_by_item(machine: Machine) -> None:
+    device = Recorder()
+    machine.ports.attach(PORT, 4, device)
+    text = 0x4030_0000
+    machine.write(text, b"\1\0\2\0\3\0")
+    enter(machine, "66f36f 48c7c103000000 f3666d f4")  # rep outsw; mov $3,%rcx; rep insw; hlt
+    machine.arch.write(machine.vcpu, {"rcx": 3, "rsi": text, "rdi": text + 0x100, "rdx": PORT})
+    assert machine.run().ending == Halt()
+    assert device.accesses == [("write", 0, 2, n) for n in (1, 2, 3)] + [("read", 0, 2)] * 3
+    assert machine.read(text + 0x100, 6) == b"\4\0\5\0\6\0"
+
+
+@pytest.mark.needs_arch("x86_64")
+@pytest.mark.parametrize(("code", "write"), [("ee", True), ("ec", False)])
+def test_a_port_of_nobody_ends_the_run(machine: Machine, code: str, write: bool) -> None:
+    enter(machine, code)
+    machine.arch.write(machine.vcpu, {"rax": 5, "rdx": PORT})
+    assert machine.run().ending == Io(PORT, 1, 1, write, b"\5" if write else b"")
+
+
+def test_the_ending_can_be_answered_and_the_run_go_on(machine: Machine) -> None:
+    machine.windows.append(identity(NOBODY, 0x1000, MemoryType.DEVICE))
+    probes = [Probe(NOBODY, 4), Probe(NOBODY + 4, 4, Op.WRITE, 1)]
+    machine.load(Payload.builtin("probe", machine.arch.NAME))
+    machine.enter(pack(probes))
+    outcome = run(machine.vcpu, {})
+    assert outcome.ending == Mmio(NOBODY, 4, False, 0)
+    machine.vcpu.answer(b"\1\0\0\0")
+    assert run(machine.vcpu, {}).ending == Mmio(NOBODY + 4, 4, True, 1)

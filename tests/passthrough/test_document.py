@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The shape that others script against; the values come from made-up outcomes, all pure data."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pyvmm.caps.report import Report
+from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
+from pyvmm.machine.run_loop import Outcome
+from pyvmm.passthrough import DeviceOutcome, JobOutcome
+from pyvmm.passthrough.bar_slots import Part, SlotOutcome
+from pyvmm.passthrough.document import result_of, to_json
+from pyvmm.passthrough.probe_bars import Probed
+from pyvmm.vfio.vfio_device import DeviceReport
+
+CAPS = Report("7.2", "aarch64", 12, [], None, [])
+DEVICE = DeviceReport("0000:01:00.0", "0x1234", "0x1111", "vfio-pci", "iommufd", 3, (), (), ())
+SLOT = SlotOutcome(Part("BAR4", 0, 1 << 29, 1 << 32), "registered", "it fits", slot=2)
+PROBED = Probed(
+    bdf="0000:01:00.0",
+    region="BAR4",
+    offset=0,
+    width=4,
+    attribute="normal-wb",
+    access="read",
+    result="ok",
+    value=7,
+    syndrome=0,
+    exits={"mmio": 1},
+    ending=None,
+)
+OUTCOME = JobOutcome(CAPS, (DeviceOutcome(DEVICE, (SLOT,)),), (PROBED,), exits={"mmio": 1})
+
+# The keys of schema pyvmm.run/1: more may come, none may go.
+MEMSLOT = "slot gpa size region outcome errno cause why cacheability fallback"
+KEYS = {
+    "device": "bdf vendor device driver iommu_mode regions",
+    "caps": "schema host kvm capabilities features verdicts",
+    "exits": "mmio",
+}
+
+
+@pytest.mark.parametrize(("part", "keys"), KEYS.items())
+def test_no_key_has_gone(part: str, keys: str) -> None:
+    assert set(keys.split()) <= to_json(OUTCOME)[part].keys()
+
+
+def test_a_memslot_has_its_keys() -> None:
+    [slot] = to_json(OUTCOME)["memslots"]
+    assert set(MEMSLOT.split()) <= slot.keys()
+    assert (slot["gpa"], slot["slot"], slot["outcome"]) == (1 << 32, 2, "registered")
+
+
+def test_a_probe_has_its_keys() -> None:
+    [probe] = to_json(OUTCOME)["probes"]
+    expected: dict[str, Any] = {"region": "BAR4", "attribute": "normal-wb", "access": "read"}
+    expected |= {"result": "ok", "value": 7, "exits": 1}
+    assert expected.items() <= probe.items()
+
+
+def test_it_is_json() -> None:
+    document = to_json(OUTCOME)
+    assert json.loads(json.dumps(document))["schema"] == "pyvmm.run/1"
+
+
+@pytest.mark.parametrize(
+    ("ending", "result"),
+    [
+        (SystemEvent(1, ()), "ok"),
+        (Halt(), "ok"),
+        (Shutdown(), "error"),
+        (RunFailure(14), "error"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_how_the_users_payload_ended(ending: Exit, result: str) -> None:
+    assert result_of(replace(OUTCOME, guest=Outcome(ending, {}))) == result
+
+
+@pytest.mark.parametrize("result", ["ok", "abort", "skipped", "fault"])
+def test_only_a_fault_is_a_fault(result: Any) -> None:
+    outcome = replace(OUTCOME, probes=(PROBED, replace(PROBED, result=result)))
+    assert result_of(outcome) == ("fault" if result == "fault" else "ok")

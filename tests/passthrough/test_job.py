@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The main job on the emulated arm64 host's devices; what is right depends on the CPU it has."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyvmm.passthrough import Plan, perform
+from pyvmm.passthrough.document import to_json
+from pyvmm.passthrough.probe_bars import Write
+from pyvmm.vfio.iommu_modes import AUTO, MODES
+from pyvmm.vfio.sysfs import PciFunction
+from tests.devices import Find
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+TYPES = ["device-nGnRE", "normal-nc", "normal-wb"]
+
+
+def run(
+    function: PciFunction,
+    *others: PciFunction,
+    mode: str = AUTO,
+    writes: Sequence[Write] = (),
+    guest: Path | None = None,
+) -> dict[str, Any]:
+    """Do the job, and give the report as a script would read it."""
+    devices = [str(each) for each in (function, *others)]
+    outcome = perform(Plan(devices, iommu_mode=mode, writes=writes, guest=guest))
+    document: dict[str, Any] = json.loads(json.dumps(to_json(outcome)))
+    return document
+
+
+def supported(document: dict[str, Any]) -> bool:
+    """Does this CPU take cacheable PFNMAP memslots?"""
+    [verdict] = [v for v in document["caps"]["verdicts"] if v["name"] == "cacheable-pfnmap"]
+    return bool(verdict["supported"])
+
+
+def probes(document: dict[str, Any], region: str) -> list[dict[str, Any]]:
+    return [probe for probe in document["probes"] if probe["region"] == region]
+
+
+def memslot(document: dict[str, Any], region: str) -> dict[str, Any]:
+    [slot] = [slot for slot in document["memslots"] if slot["region"] == region]
+    found: dict[str, Any] = slot
+    return found
+
+
+@pytest.fixture(scope="module")
+def grace(find: Find) -> dict[str, Any]:
+    """One run on the Grace-style GPU."""
+    return run(find("grace"))
+
+
+def test_cacheable_memory_is_a_memslot_or_is_explained(grace: dict[str, Any]) -> None:
+    slot = memslot(grace, "BAR4")
+    if supported(grace):
+        assert (slot["outcome"], slot["errno"], slot["cause"]) == ("registered", None, None)
+    else:
+        assert (slot["outcome"], slot["errno"]) == ("rejected", "EINVAL")
+        assert (slot["cause"], slot["fallback"]) == ("cacheable-pfnmap-unsupported", "emulate")
+        assert slot["cacheability"] == "cacheable"
+
+
+def test_what_the_cpu_lacks_is_named(grace: dict[str, Any]) -> None:
+    features, why = grace["caps"]["features"], memslot(grace, "BAR4")["why"]
+    for name in ("fwb", "dic"):
+        assert (f"no {name.upper()}" in why) == (not features[name])
+
+
+def test_cacheable_memory_is_read_with_every_memory_type(grace: dict[str, Any]) -> None:
+    found = probes(grace, "BAR4")
+    assert [probe["attribute"] for probe in found[:3]] == TYPES
+    assert {probe["result"] for probe in found} == {"ok"}
+    assert {probe["exits"] for probe in found} == {0 if supported(grace) else 1}
+
+
+def test_normal_nc_memory_is_a_memslot_everywhere(grace: dict[str, Any]) -> None:
+    assert memslot(grace, "BAR2")["outcome"] == "registered"
+    assert {probe["exits"] for probe in probes(grace, "BAR2")} == {0}
+
+
+def test_an_emulated_bar_is_no_failure(grace: dict[str, Any]) -> None:
+    assert grace["result"] == "ok"
+
+
+def test_the_guest_reads_what_the_device_holds(find: Find) -> None:
+    document = run(find("grace"), writes=[Write("BAR4", 0x1000, 0xFEEDFACE)])
+    written = [p for p in probes(document, "BAR4") if p["offset"] == 0x1000]
+    values = {probe["value"] for probe in written if probe["access"] == "read"}
+    assert values == {0xFEEDFACE}
+
+
+def test_a_write_is_undone(find: Find) -> None:
+    run(find("grace"), writes=[Write("BAR4", 0, 0xFEEDFACE)])
+    again = run(find("grace"))
+    assert {p["value"] for p in probes(again, "BAR4") if p["offset"] == 0} == {0}
+
+
+@pytest.mark.parametrize("name", ["bochs", "edu", "nvme", "grace"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_device_in_every_mode(find: Find, name: str, mode: str) -> None:
+    function = find(name)
+    document = run(function, mode=mode)
+    assert document["result"] == "ok"
+    assert document["device"]["iommu_mode"] == mode
+    assert {probe["result"] for probe in document["probes"]} == {"ok"}
+
+
+def test_two_devices_share_a_machine(find: Find) -> None:
+    one, other = find("edu"), find("nvme")
+    document = run(one, other)
+    assert [device["bdf"] for device in document["devices"]] == [str(one), str(other)]
+    assert document["result"] == "ok"
+
+
+def test_the_command_prints_and_keeps_the_report(find: Find, tmp_path: Path) -> None:
+    kept = tmp_path / "report.json"
+    argv = [sys.executable, "-m", "pyvmm", "--vfio", str(find("edu")), "--json"]
+    done = subprocess.run([*argv, "--report", str(kept)], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(kept.read_text()) == json.loads(done.stdout)
+
+
+def test_a_guest_of_the_users_own(find: Find, tmp_path: Path) -> None:
+    source = tmp_path / "end.s"
+    source.write_text("ldr x2, [x1]\n movz w0, #8\n movk w0, #0x8400, lsl #16\n hvc #0\n")
+    document = run(find("edu"), guest=source)
+    assert (document["result"], document["probes"]) == ("ok", [])
+
+
+@pytest.mark.parametrize("name", ["edu", "grace"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_device_where_it_was(
+    find: Find, tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    function = find(name)
+    before = function.driver
+    spin = tmp_path / "spin.s"
+    spin.write_text("b .\n")
+    argv = [sys.executable, "-m", "pyvmm", "--vfio", str(function), "--guest", str(spin)]
+    child = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    _wait_for_vcpu(child.pid)
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode == (130 if number == signal.SIGINT else 128 + number)
+    assert "Traceback" not in errors
+    assert function.driver == before
+    assert run(function)["result"] == "ok"
+
+
+def _wait_for_vcpu(pid: int) -> None:
+    """Until the process has a vCPU, and so its guest is about to run."""
+    for _ in range(600):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed while we looked
+                if "kvm-vcpu" in str(fd.readlink()):
+                    time.sleep(0.2)
+                    return
+        time.sleep(0.1)
+    raise AssertionError("no vCPU came up")

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The lab's devices: what they have, what their regions hold, and their way through reset."""
+
+import dataclasses
+import errno
+import json
+import threading
+
+import pytest
+
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.ioctl import IoctlError
+from pyvmm.kvm import Vm
+from pyvmm.kvm.vfio_files import VfioFiles
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.vfio.bars import map_bar
+from pyvmm.vfio.iommu_modes import open_device
+from pyvmm.vfio.region_caps import Area, SparseMmap
+from pyvmm.vfio.regions import Region, RegionError
+from pyvmm.vfio.sysfs import PCI, PciFunction
+from pyvmm.vfio.vfio_device import Device
+from tests.vfio.edu import Edu
+from tests.vfio.events import EventFd
+
+MIB = 1 << 20
+
+BARS = {
+    "0x1111 vfio-pci": {"BAR0": 16 * MIB, "BAR2": 4096},
+    "0x1111 nvgrace_gpu_vfio_pci": {"BAR0": 16 * MIB, "BAR2": 1024 * MIB, "BAR4": 512 * MIB},
+    "0x11e8 vfio-pci": {"BAR0": 1 * MIB},
+    "0x0010 vfio-pci": {"BAR0": 16384},
+}
+
+
+def test_the_regions_are_those_that_it_has(function: PciFunction, iommu_mode: str) -> None:
+    with open_device(function.bdf, iommu_mode) as device:
+        report = device.report()
+        bars = {r.name: r.size for r in report.regions if r.name.startswith("BAR")}
+        assert bars == BARS[f"{report.device} {report.driver}"]
+        express = (function.path / "max_link_speed").exists()
+        assert device.regions["CONFIG"].size == (4096 if express else 256)
+
+
+def test_the_report_is_json(function: PciFunction) -> None:
+    with open_device(function.bdf) as device:
+        report = json.loads(json.dumps(dataclasses.asdict(device.report())))
+    assert report["bdf"] == str(function)
+    assert report["iommu_mode"] == "iommufd"
+    [bar0] = [region for region in report["regions"] if region["name"] == "BAR0"]
+    assert bar0["flags"] == ["read", "write", "mmap"]
+    assert bar0["areas"] == [{"offset": 0, "size": bar0["size"]}]
+
+
+def test_a_bar_mapped_and_read_is_the_same(bochs: Device) -> None:
+    bar = bochs.regions["BAR0"]
+    with map_bar(bar, bochs.divide(bar)) as mapped:
+        assert mapped.slots() == [Area(0, 16 * MIB)]
+        assert mapped.memory.hva % mapped.alignment == 0
+        assert mapped.alignment == 2 * MIB
+        last = bar.size - 8
+        for offset in (0, PAGE_SIZE, last):
+            bar.write(offset, b"\x11\x22\x33\x44")
+            assert mapped.memory.read(offset, 4) == b"\x11\x22\x33\x44"
+        mapped.memory.write(last, b"\xaa\xbb")
+        assert bar.read(last, 2) == b"\xaa\xbb"
+
+
+def test_several_vmas_in_one_range(bochs: Device) -> None:
+    bar = bochs.regions["BAR0"]
+    halves = [Area(0, 8 * MIB), Area(8 * MIB, 8 * MIB)]
+    with map_bar(bar, bochs.divide(bar), halves) as mapped:
+        bar.write(8 * MIB - 2, b"\x01\x02\x03\x04")
+        assert mapped.memory.read(8 * MIB - 2, 4) == b"\x01\x02\x03\x04"
+        assert mapped.slots() == halves
+        assert mapped.slots(joined=True) == [Area(0, 16 * MIB)]
+
+
+def test_the_registers_of_edu(edu: Edu) -> None:
+    assert edu.read(edu.IDENTITY) & 0xFF == 0xED
+    with map_bar(edu.bar, edu.device.divide(edu.bar)) as mapped:
+        assert mapped.load(edu.IDENTITY, 4) == edu.read(edu.IDENTITY)
+        mapped.store(edu.LIVENESS, 4, 0x12345678)
+        assert mapped.load(edu.LIVENESS, 4) == 0x12345678 ^ 0xFFFFFFFF
+
+
+def test_the_msix_table_of_nvme(nvme: Device) -> None:
+    assert nvme.msix
+    bar = nvme.regions[f"BAR{nvme.msix.table_bar}"]
+    assert nvme.msix.vectors == nvme.irqs["MSI-X"].count
+    # Since v4.16 the kernel lets user space map it, and the VMM decides.
+    assert bar.msix_mappable
+    assert nvme.divide(bar).mapped == (Area(0, bar.size),)
+    [trapped] = nvme.divide(bar, trap=[nvme.msix.table]).emulated
+    assert trapped.area.offset == nvme.msix.table.offset // PAGE_SIZE * PAGE_SIZE
+
+
+def test_the_memory_of_grace_is_sparse(grace: Device) -> None:
+    usemem, resmem = grace.regions["BAR4"], grace.regions["BAR2"]
+    assert usemem.capabilities == (SparseMmap((Area(0, 512 * MIB),)),)
+    assert resmem.capabilities == (SparseMmap((Area(0, 1024 * MIB),)),)
+    for region, alignment in ((usemem, 2 * MIB), (resmem, 1024 * MIB)):
+        with map_bar(region, grace.divide(region)) as mapped:
+            assert mapped.alignment == alignment
+            mapped.memory.write(region.size - 8, b"pyvmm")
+            assert mapped.memory.read(region.size - 8, 5) == b"pyvmm"
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "number"),
+    [
+        pytest.param(16 * MIB, 4, errno.EINVAL, id="at the end"),
+        pytest.param(1 << 39, 4, errno.EINVAL, id="far beyond"),
+        pytest.param(16 * MIB - 2, 4, errno.EIO, id="across the end"),
+    ],
+)
+def test_outside_of_a_region(bochs: Device, offset: int, size: int, number: int) -> None:
+    bar = bochs.regions["BAR0"]
+    with pytest.raises(RegionError, match="BAR0") as caught:
+        bar.read(offset, size)
+    assert caught.value.errno == number
+
+
+def test_while_its_memory_space_is_off(bochs: Device) -> None:
+    bar: Region = bochs.regions["BAR0"]
+    assert bochs.config.memory_enabled
+    bochs.config.enable_memory(False)
+    for access in (lambda: bar.read(0, 4), lambda: bar.write(0, bytes(4))):
+        with pytest.raises(RegionError, match="Input/output error"):
+            access()
+    bochs.config.enable_memory()
+    assert len(bar.read(0, 4)) == 4
+
+
+def test_reset_forgets_what_was_written(nvme: Device) -> None:
+    interrupt_mask = 0x0C  # INTMS: reads back what is masked
+    bar = nvme.regions["BAR0"]
+    bar.write(interrupt_mask, b"\x01\x00\x00\x00")
+    assert bar.read(interrupt_mask, 4) == b"\x01\x00\x00\x00"
+    nvme.reset()
+    assert bar.read(interrupt_mask, 4) == bytes(4)
+
+
+def test_the_features_are_named(function: PciFunction) -> None:
+    with open_device(function.bdf) as device:
+        features = {feature.name: feature for feature in device.report().features}
+    assert features["dma-buf"].get
+    assert not features["dma-buf"].set
+    assert "migration" not in features
+
+
+def test_kvm_takes_the_file_and_lets_go_of_it(vm: Vm, edu_in_mode: Edu) -> None:
+    device, files = edu_in_mode.device, VfioFiles(vm)
+    files.add(device.kvm_file)
+    files.remove(device.kvm_file)
+    with pytest.raises(IoctlError, match="ENOENT"):
+        files.remove(device.kvm_file)
+
+
+def test_a_device_that_is_pulled_out(edu_function: PciFunction, eventfd: EventFd) -> None:
+    driver = edu_function.driver
+    assert driver
+    port = edu_function.path.resolve().parent
+    remover = threading.Thread(target=(edu_function.path / "remove").write_text, args=("1",))
+    with open_device(edu_function.bdf) as device:
+        device.irqs["REQ"].enable([eventfd.number])
+        remover.start()
+        assert eventfd.count(), "the kernel did not ask for the device back"
+        # It stays usable until it is closed, and nobody else gets it.
+        assert Edu(device).read(Edu.IDENTITY) & 0xFF == 0xED
+        with pytest.raises(LackingError, match="no driver holds it"):
+            open_device(edu_function.bdf)
+    remover.join(60)
+    with pytest.raises(UsageError, match="there is no PCI device"):
+        open_device(edu_function.bdf)
+    (port / "rescan").write_text("1")
+    (edu_function.path / "driver_override").write_text(driver)
+    (PCI / "drivers_probe").write_text(str(edu_function))
+    assert edu_function.driver == driver
