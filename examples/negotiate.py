@@ -11,8 +11,9 @@ that answers it, and shows where the CPU's part of the answer comes from.
 """
 
 from pyvmm.arch.native import native
+from pyvmm.errno_names import errno_name
 from pyvmm.errors import as_command
-from pyvmm.ioctl import IoctlError, errno_name
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import System
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_CAP_MEMORY_FAULT_INFO
 

@@ -7,6 +7,7 @@ import os
 import warnings
 
 from pyvmm.closing import Closing
+from pyvmm.errno_names import errno_name
 from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi.ioctl_number import Ioctl
 from pyvmm.uapi.layout import Struct
@@ -17,13 +18,6 @@ _NO_SUCH_IOCTL = (
     "this kernel does not know it here: try a newer one, or python -m pyvmm lab run --kernel NAME"
 )
 _LONGEST = 400  # characters of an argument's text in an error; a CPUID table has 30,000
-
-EHWPOISON = 133  # asm-generic/errno.h; Python's errno module does not know it
-
-
-def errno_name(number: int) -> str:
-    """``EFAULT`` for 14; the number itself where it has no name."""
-    return "EHWPOISON" if number == EHWPOISON else errnos.errorcode.get(number, str(number))
 
 
 class IoctlError(PyvmmError, OSError):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import Status
-from pyvmm.ioctl import Fd, IoctlError, errno_name
+from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.kvm import System, Vm
 from pyvmm.uapi.kvm import (
     KVM_CHECK_EXTENSION,
@@ -21,13 +21,6 @@ from tests.process import open_fds
 
 def null() -> Fd:
     return Fd(os.open("/dev/null", os.O_RDWR))
-
-
-@pytest.mark.parametrize(
-    ("number", "name"), [(errno.EFAULT, "EFAULT"), (133, "EHWPOISON"), (9999, "9999")]
-)
-def test_errno_name(number: int, name: str) -> None:
-    assert errno_name(number) == name
 
 
 def test_the_result_is_the_kernels(kvm: System) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.cli import output
+from pyvmm.errno_names import errno_name
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.explain import memslots, question, running, slots
 from pyvmm.explain.backing import Piece
@@ -16,7 +17,6 @@ from pyvmm.explain.finding import Finding
 from pyvmm.explain.host import Host, this_host
 from pyvmm.explain.process import Process, look
 from pyvmm.explain.question import Question
-from pyvmm.ioctl import errno_name
 from pyvmm.uapi.kvm import KVM_RUN
 from pyvmm.units import size
 

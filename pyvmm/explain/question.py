@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A failed ioctl as a person writes it down: its name, ``errno=NAME``, and its arguments."""
 
-import errno as errnos
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyvmm.errno_names import errno_number
 from pyvmm.errors import UsageError
 from pyvmm.explain.slots import ToldSlot, UnseenMemfd
-from pyvmm.ioctl import EHWPOISON
 from pyvmm.uapi import kvm
 from pyvmm.uapi.kvm import (
     KVM_MEM_GUEST_MEMFD,
@@ -70,9 +69,8 @@ def parse(words: Sequence[str]) -> Question:
 
 
 def _errno(text: str) -> int:
-    known = {name: number for number, name in errnos.errorcode.items()} | {"EHWPOISON": EHWPOISON}
-    number = known.get(text.upper()) or (abs(int(text)) if text.lstrip("-").isdecimal() else 0)
-    if not number:
+    number = errno_number(text)
+    if number is None:
         raise UsageError(f"there is no errno {text!r}: write EINVAL, or 22")
     return number
 

@@ -10,10 +10,10 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyvmm.errno_names import EHWPOISON
 from pyvmm.explain.backing import Piece
 from pyvmm.explain.finding import Finding, in_order
 from pyvmm.explain.host import Host
-from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.uapi.kvm import KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_GUEST_MEMFD
 

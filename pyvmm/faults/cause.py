@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from pyvmm.errno_names import EHWPOISON, errno_name
 from pyvmm.faults.board import Board
 from pyvmm.faults.evidence import Evidence
 from pyvmm.faults.poison import Poisoned
 from pyvmm.faults.report import FaultReport
-from pyvmm.ioctl import EHWPOISON, errno_name
 from pyvmm.kvm.exits import ArmLdst64b, ArmNisv, ArmSea, MemoryFault
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import READ, WRITE

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pyvmm import libc
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm import KVM_SET_SIGNAL_MASK, kvm_signal_mask
 
 BUS_MCEERR_AR = 4  # asm-generic/siginfo.h: the access cannot go on without that memory
 
 _MASK_SIZE = 8  # bytes of the kernel's sigset_t
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Siginfo(ctypes.Structure):
@@ -61,7 +60,9 @@ def taken() -> Poisoned | None:
     """The poisoned memory that the last run of this thread's vCPU met, if it did."""
     wanted = (ctypes.c_uint64 * 16)(1 << signal.SIGBUS - 1)  # the C library's sigset_t
     info, no_time = _Siginfo(), (ctypes.c_long * 2)()
-    if _libc.sigtimedwait(wanted, ctypes.byref(info), no_time) != signal.SIGBUS:
+    try:
+        libc.sigtimedwait(wanted, ctypes.byref(info), no_time)
+    except OSError:  # EAGAIN: none is pending
         return None
     if info.code != BUS_MCEERR_AR:
         return None

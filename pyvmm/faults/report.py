@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Literal
 
 from pyvmm.arch.faulting import AccessKind, Reconstruction, Touch
+from pyvmm.errno_names import errno_name
 from pyvmm.faults.board import Board, gpa_of
 from pyvmm.faults.evidence import Evidence
 from pyvmm.faults.poison import Poisoned
-from pyvmm.ioctl import errno_name
 from pyvmm.kvm.exits import ArmLdst64b, ArmNisv, ArmSea, Exit, MemoryFault, Mmio, RunFailure
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.kvm import KVM_EXIT_ARM_SEA_FLAG_GPA_VALID

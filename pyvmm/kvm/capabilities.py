@@ -7,7 +7,8 @@ EINVAL on ``/dev/kvm``.
 
 from dataclasses import dataclass
 
-from pyvmm.ioctl import IoctlError, errno_name
+from pyvmm.errno_names import errno_name
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
 from pyvmm.uapi.names import names

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """guest_memfd: a file of guest memory that belongs to one VM."""
 
-import ctypes
 import os
 
+from pyvmm import libc
 from pyvmm.ioctl import Fd
 
 _FALLOC_FL_KEEP_SIZE = 0x01  # linux/falloc.h
 _FALLOC_FL_PUNCH_HOLE = 0x02
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 
 
 class GuestMemfd(Fd):
@@ -41,6 +38,4 @@ class GuestMemfd(Fd):
         self._fallocate(_FALLOC_FL_KEEP_SIZE, offset, size)
 
     def _fallocate(self, mode: int, offset: int, size: int) -> None:
-        if _libc.fallocate(self.fileno(), mode, offset, size):
-            number = ctypes.get_errno()
-            raise OSError(number, f"fallocate of guest_memfd: {os.strerror(number)}")
+        libc.fallocate(self.fileno(), mode, offset, size)

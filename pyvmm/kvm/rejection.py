@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from pyvmm.ioctl import IoctlError, errno_name
+from pyvmm.errno_names import errno_name
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.gpa_width import gpa_bits
 from pyvmm.kvm.registry import Registry, Slot
 from pyvmm.memory import PAGE_SIZE, can_hold

@@ -7,22 +7,18 @@ is what makes ``KVM_RUN`` return EINTR; ``immediate_exit`` in ``struct kvm_run``
 before the thread is in the kernel (Documentation/virt/kvm/api.rst, immediate_exit).
 """
 
-import ctypes
+import contextlib
 import os
 import signal
 
-STOP_SIGNAL = signal.SIGRTMIN
+from pyvmm import libc
 
-_libc = ctypes.CDLL(None)
-_libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
-_libc.signal.restype = ctypes.c_void_p
-_libc.tgkill.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
+STOP_SIGNAL = signal.SIGRTMIN
 
 
 def handle() -> None:
     """Let `STOP_SIGNAL` interrupt ``KVM_RUN`` and do nothing else; from any thread."""
-    # abs() takes an int, as a handler does, and touches nothing.
-    _libc.signal(STOP_SIGNAL, ctypes.cast(_libc.abs, ctypes.c_void_p))
+    libc.handle_signal(STOP_SIGNAL)
 
 
 def send(thread: int) -> None:
@@ -30,4 +26,5 @@ def send(thread: int) -> None:
 
     Nothing happens if it has ended meanwhile, where pthread_kill(3) would be undefined.
     """
-    _libc.tgkill(os.getpid(), thread, STOP_SIGNAL)
+    with contextlib.suppress(ProcessLookupError):
+        libc.tgkill(os.getpid(), thread, STOP_SIGNAL)

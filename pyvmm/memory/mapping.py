@@ -8,9 +8,9 @@ tell the address of one, and memslots need both; so this calls mmap(2) itself.
 import ctypes
 import errno
 import mmap
-import os
 from typing import Protocol, Self
 
+from pyvmm import libc
 from pyvmm.closing import Closing
 from pyvmm.memory.placements import Placement, Placements
 
@@ -25,33 +25,6 @@ NONE = 0
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
 _MAP_NORESERVE = 0x4000
-_MAP_FAILED = ctypes.c_void_p(-1).value
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-
-
-def _mmap(address: int, size: int, prot: int, flags: int, fd: int, offset: int) -> int:
-    hva = _libc.mmap(address, size, prot, flags, fd, offset)
-    if hva == _MAP_FAILED:
-        raise _failure(f"mmap of {size:#x} bytes (fd {fd}, offset {offset:#x})")
-    return hva or 0  # ctypes has None for address 0
-
-
-def _failure(what: str) -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def round_up(value: int, to: int = PAGE_SIZE) -> int:
@@ -67,7 +40,7 @@ def can_hold(hva: int, size: int) -> bool:
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
     try:
-        _libc.munmap(_mmap(hva, size, NONE, flags, -1, 0), size)
+        libc.munmap(libc.mmap(hva, size, NONE, flags, -1, 0), size)
     except OSError as error:
         return error.errno != errno.ENOMEM
     return True
@@ -112,16 +85,16 @@ class Mapping(Closing):
             raise ValueError(f"a mapping of {size:#x} bytes is not a whole number of pages")
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         slack = align - PAGE_SIZE
-        start = _mmap(0, size + slack, NONE, flags, -1, 0)
+        start = libc.mmap(0, size + slack, NONE, flags, -1, 0)
         self.hva = round_up(start, align)
         self.size = size
         self.placements = Placements()
         self.placements.add(Placement(0, size, NONE))
         self.backing: Backing | None = None
         if self.hva > start:
-            _libc.munmap(start, self.hva - start)
+            libc.munmap(start, self.hva - start)
         if tail := start + slack - self.hva:
-            _libc.munmap(self.hva + size, tail)
+            libc.munmap(self.hva + size, tail)
 
     @classmethod
     def anonymous(cls, size: int, *, align: int = PAGE_SIZE) -> Self:
@@ -184,21 +157,18 @@ class Mapping(Closing):
     def protect(self, prot: int, *, at: int = 0, size: int | None = None) -> None:
         """mprotect(2) a part of the range."""
         hva, size = self._span(at, size)
-        if _libc.mprotect(hva, size, prot):
-            raise _failure(f"mprotect of {size:#x} bytes at HVA {hva:#x}")
+        libc.mprotect(hva, size, prot)
         self.placements.protect(at, at + size, prot)
 
     def advise(self, advice: int, *, at: int = 0, size: int | None = None) -> None:
         """madvise(2) a part of the range; `advice` is one of ``mmap.MADV_*``."""
         hva, size = self._span(at, size)
-        if _libc.madvise(hva, size, advice):
-            raise _failure(f"madvise({advice}) of {size:#x} bytes at HVA {hva:#x}")
+        libc.madvise(hva, size, advice)
 
     def unmap(self, *, at: int = 0, size: int | None = None) -> None:
         """Punch a hole: nothing is mapped there until something is placed."""
         hva, size = self._span(at, size)
-        if _libc.munmap(hva, size):
-            raise _failure(f"munmap of {size:#x} bytes at HVA {hva:#x}")
+        libc.munmap(hva, size)
         self.placements.remove(at, at + size)
 
     def view(self, *, at: int = 0, size: int | None = None) -> memoryview:
@@ -221,7 +191,7 @@ class Mapping(Closing):
     def close(self) -> None:
         """Unmap what is placed or reserved; a second call does nothing."""
         for placement in self.placements.within(0, self.size):
-            _libc.munmap(self.hva + placement.start, placement.size)
+            libc.munmap(self.hva + placement.start, placement.size)
         self.size = 0
 
     def _put(self, placement: Placement) -> None:
@@ -234,7 +204,7 @@ class Mapping(Closing):
         if placement.fd is not None:
             flags = mmap.MAP_SHARED
         fd = -1 if placement.fd is None else placement.fd
-        _mmap(hva, size, placement.prot, flags | fixed, fd, placement.offset)
+        libc.mmap(hva, size, placement.prot, flags | fixed, fd, placement.offset)
 
     def _span(self, at: int, size: int | None) -> tuple[int, int]:
         size = self.size - at if size is None else size

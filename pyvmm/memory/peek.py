@@ -9,27 +9,10 @@ mapped, not permitted, beyond the end of its file or poisoned is an error. So is
 import ctypes
 import os
 
+from pyvmm import libc
+from pyvmm.libc import Iovec
 from pyvmm.memory.mapping import PAGE_SIZE
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Iovec(ctypes.Structure):
-    """``struct iovec``."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
-
-
-for _name in ("process_vm_readv", "process_vm_writev"):
-    getattr(_libc, _name).restype = ctypes.c_ssize_t
-    getattr(_libc, _name).argtypes = (
-        ctypes.c_int,
-        ctypes.POINTER(_Iovec),
-        ctypes.c_ulong,
-        ctypes.POINTER(_Iovec),
-        ctypes.c_ulong,
-        ctypes.c_ulong,
-    )
 _MOST = 64  # pages that `peek_some` takes; the longest struct of the kernel's headers has two
 
 
@@ -38,7 +21,7 @@ def peek(hva: int, size: int, pid: int | None = None) -> bytes | None:
 
     Of this process, or of process `pid`.
     """
-    data = _read(pid, [_Iovec(hva, size)], size)
+    data = _read(pid, [Iovec(hva, size)], size)
     return data if len(data) == size else None
 
 
@@ -52,7 +35,7 @@ def peek_some(hva: int, size: int, pid: int | None = None) -> bytes:
     at = hva
     while at < end:
         after = min(at // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE, end)
-        pages.append(_Iovec(at, after - at))
+        pages.append(Iovec(at, after - at))
         at = after
     return _read(pid, pages, at - hva)
 
@@ -60,16 +43,21 @@ def peek_some(hva: int, size: int, pid: int | None = None) -> bytes:
 def poke(hva: int, data: bytes) -> bool:
     """Write `data` to `hva`; False where not all of it can be written, though some may be."""
     copy = ctypes.create_string_buffer(data, len(data))
-    local = _Iovec(ctypes.addressof(copy), len(data))
-    there = _Iovec(hva, len(data))
-    written: int = _libc.process_vm_writev(os.getpid(), local, 1, there, 1, 0)
-    return written == len(data)
+    local = Iovec(ctypes.addressof(copy), len(data))
+    there = Iovec(hva, len(data))
+    try:
+        return libc.process_vm_writev(os.getpid(), local, 1, there, 1, 0) == len(data)
+    except OSError:
+        return False
 
 
-def _read(pid: int | None, there: list[_Iovec], size: int) -> bytes:
+def _read(pid: int | None, there: list[Iovec], size: int) -> bytes:
     """What can be had of the `size` bytes that `there` names, from its start."""
     data = (ctypes.c_char * size)()
-    local = _Iovec(ctypes.addressof(data), size)
-    vector = (_Iovec * len(there))(*there)
-    count = _libc.process_vm_readv(pid or os.getpid(), local, 1, vector, len(there), 0)
-    return data.raw[: max(count, 0)]
+    local = Iovec(ctypes.addressof(data), size)
+    vector = (Iovec * len(there))(*there)
+    try:
+        count = libc.process_vm_readv(pid or os.getpid(), local, 1, vector, len(there), 0)
+    except OSError:
+        return b""
+    return data.raw[:count]

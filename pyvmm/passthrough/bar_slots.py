@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyvmm.caps import Report
-from pyvmm.ioctl import errno_name
+from pyvmm.errno_names import errno_name
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.kvm.vm import Vm

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What can happen to ordinary memory behind a memslot."""
 
-import ctypes
 import errno
 import os
 import signal
 
+from pyvmm import libc
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
@@ -50,11 +50,12 @@ def _replaced_by_memory(scene: Scene) -> None:
 
 
 def _replaced_by_secret(scene: Scene) -> None:
-    fd = ctypes.CDLL(None, use_errno=True).syscall(_MEMFD_SECRET, os.O_CLOEXEC)
-    if fd < 0:
+    try:
+        fd = libc.syscall(_MEMFD_SECRET, os.O_CLOEXEC)
+    except OSError:
         raise SkippedError(
             "this kernel has no memfd_secret: it needs CONFIG_SECRETMEM, and secretmem.enable=1"
-        )
+        ) from None
     scene.own(fd)
     os.ftruncate(fd, SIZE)
     raw.map_file(scene.anonymous(), SIZE, fd)

@@ -4,35 +4,26 @@
 Each takes an HVA and a size in bytes, and raises `OSError`.
 """
 
-import ctypes
 import mmap
-import os
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
-    ctypes.c_long,
-)
-for _name in ("munmap", "mprotect", "madvise"):
-    getattr(_libc, _name).argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+from pyvmm import libc
 
 _MAP_FIXED = 0x10
 
 
 def unmap(hva: int, size: int) -> None:
     """munmap(2)."""
-    _check(_libc.munmap(hva, size, 0) == 0, "munmap")
+    libc.munmap(hva, size)
 
 
 def protect(hva: int, size: int, prot: int) -> None:
     """mprotect(2)."""
-    _check(_libc.mprotect(hva, size, prot) == 0, "mprotect")
+    libc.mprotect(hva, size, prot)
 
 
 def advise(hva: int, size: int, advice: int) -> None:
     """madvise(2)."""
-    _check(_libc.madvise(hva, size, advice) == 0, "madvise")
+    libc.madvise(hva, size, advice)
 
 
 def map_file(hva: int, size: int, fd: int, *, private: bool = False) -> None:
@@ -47,10 +38,4 @@ def map_anonymous(hva: int, size: int) -> None:
 
 def _map(hva: int, size: int, flags: int, fd: int) -> None:
     prot = mmap.PROT_READ | mmap.PROT_WRITE
-    _check(_libc.mmap(hva, size, prot, flags | _MAP_FIXED, fd, 0) == hva, "mmap")
-
-
-def _check(done: bool, call: str) -> None:
-    if not done:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{call}: {os.strerror(number)}")
+    libc.mmap(hva, size, prot, flags | _MAP_FIXED, fd, 0)

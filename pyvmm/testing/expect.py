@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any
 
-from pyvmm.ioctl import errno_name
+from pyvmm.errno_names import errno_name
 from pyvmm.kvm import exits
 from pyvmm.kvm.exits import Exit
 from pyvmm.uapi.kvm import KVM_SYSTEM_EVENT_SHUTDOWN

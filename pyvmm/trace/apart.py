@@ -8,13 +8,14 @@ not the child ends too.
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+
+from pyvmm import libc
 
 _PR_SET_PDEATHSIG = 1
 _PATIENCE = 200  # milliseconds between two signals: one may come just before a wait
@@ -47,7 +48,7 @@ def part() -> Release:
         os.close(tells)
         sys.exit(_wait(child, told))
     os.close(told)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _nothing)  # the command passes it on, as SIGTERM
     return Release(tells)

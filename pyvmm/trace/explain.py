@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from pyvmm.errno_names import errno_name
 from pyvmm.errors import PyvmmError
 from pyvmm.faults.board import Board
 from pyvmm.faults.cause import Case, Cause, explain
 from pyvmm.faults.report import FaultReport
-from pyvmm.ioctl import errno_name
 from pyvmm.kvm import rejection
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.kvm.system import System

@@ -20,8 +20,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pyvmm.errno_names import errno_number
 from pyvmm.errors import UsageError
-from pyvmm.ioctl import EHWPOISON
 from pyvmm.trace.decode import NAMES
 from pyvmm.trace.values import Names, Value, Values
 from pyvmm.uapi.names import names
@@ -178,8 +178,8 @@ def _is(value: Value | None, name: str | None, text: str) -> bool:
 
 
 def _errno(name: str, rule: str) -> int:
-    number = EHWPOISON if name == "EHWPOISON" else getattr(errnos, name, None)
-    if not isinstance(number, int):
+    number = errno_number(name)
+    if number is None:
         raise UsageError(f"in {rule!r}: there is no error {name}")
     return number
 

@@ -4,7 +4,7 @@
 import time
 from dataclasses import dataclass
 
-from pyvmm.ioctl import errno_name
+from pyvmm.errno_names import errno_name
 from pyvmm.memory.peek import peek_some
 from pyvmm.trace.decode import Argument, Decoded, find, name_of
 from pyvmm.trace.events import Ioctl

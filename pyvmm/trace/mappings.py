@@ -5,7 +5,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyvmm.ioctl import errno_name
+from pyvmm.errno_names import errno_name
 from pyvmm.memory.vma import vmas
 from pyvmm.trace.events import Mapping
 from pyvmm.trace.known import Known

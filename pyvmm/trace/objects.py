@@ -6,13 +6,14 @@ so a VM is known again however it came there, by dup(2), fork(2), exec(2) or a s
 these calls need stop the tracee. What was found is kept until the descriptor is closed.
 """
 
-import ctypes
+import contextlib
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pyvmm import libc
 from pyvmm.trace.ptrace import NUMBERS
 from pyvmm.trace.runs import RunPage
 
@@ -36,7 +37,6 @@ _OF_A_VM = {"vcpu", "device", "guest-memfd", "stats"}
 _REMEMBERED = 16  # objects that have no descriptor that we know of: one may be on its way
 
 _KCMP_FILE = 0
-_kcmp = ctypes.CDLL(None).syscall
 
 
 @dataclass(eq=False)
@@ -205,7 +205,8 @@ def _same(known: Object, pid: int, fd: int) -> bool:
     """Is the descriptor of this object's open file? All of /dev/kvm's are as good as one."""
     if known.kind == "system":
         return True
-    return any(
-        _kcmp(NUMBERS["kcmp"], pid, owner, _KCMP_FILE, fd, other) == 0
-        for owner, other in known.held
-    )
+    for owner, other in known.held:
+        with contextlib.suppress(OSError):
+            if libc.syscall(NUMBERS["kcmp"], pid, owner, _KCMP_FILE, fd, other) == 0:
+                return True
+    return False

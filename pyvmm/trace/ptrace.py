@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pyvmm import libc
 from pyvmm.errors import LackingError
 
 try:
@@ -113,10 +114,9 @@ NUMBERS: dict[str, int] = {
     name: number for number, name in sorted(SYSCALL_NAMES.items(), reverse=True)
 }
 
-# ptrace(2) for the loop that a traced VMM's every exit goes through. Without a prototype, and
-# with None for 0, ctypes takes half the time. It reports no errno: the only one there is to
-# expect, a tracee that has just been killed (ESRCH), waitpid tells of anyway.
-quick = ctypes.CDLL(None).ptrace
+# ptrace(2) for the loop that a traced VMM's every exit goes through. It reports no errno: the only
+# one there is to expect, a tracee that has just been killed (ESRCH), waitpid tells of anyway.
+quick = libc.ptrace
 
 # struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, then a union.
 _INFO = ctypes.create_string_buffer(88)

@@ -5,7 +5,7 @@ import errno as errnos
 import time
 from dataclasses import dataclass
 
-from pyvmm.ioctl import errno_name
+from pyvmm.errno_names import errno_name
 from pyvmm.kvm.exits import Exit, MemoryFault, RunFailure
 from pyvmm.trace.events import Run
 from pyvmm.trace.known import Known

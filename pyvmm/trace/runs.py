@@ -7,7 +7,6 @@ a look at memory, where process_vm_readv(2) would be a system call for each of a
 exits. The mapping holds the VM, so it goes when the tracee's last descriptor of the vCPU does.
 """
 
-import ctypes
 import errno as errnos
 import mmap
 import os
@@ -15,7 +14,8 @@ import struct
 from dataclasses import fields
 from typing import Any
 
-from pyvmm.ioctl import EHWPOISON
+from pyvmm import libc
+from pyvmm.errno_names import EHWPOISON
 from pyvmm.kvm import exits
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.trace.ptrace import NUMBERS
@@ -27,7 +27,6 @@ from pyvmm.uapi.native_arch import kvm_run
 _SIZE = 2 * PAGE_SIZE  # struct kvm_run, and the data of port I/O
 _REASON = struct.Struct("=8xI").unpack_from
 _KINDS = {reason: kind.kind for reason, kind in exits.EXITS.items() if hasattr(kind, "kind")}
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
 class RunPage:
@@ -37,9 +36,7 @@ class RunPage:
         """Map it. Raises `OSError` where the process is gone, or the kernel older than 5.6."""
         pidfd = os.pidfd_open(pid)
         try:
-            number = _syscall(NUMBERS["pidfd_getfd"], pidfd, fd, 0)
-            if number < 0:
-                raise OSError(ctypes.get_errno(), "pidfd_getfd")
+            number = libc.syscall(NUMBERS["pidfd_getfd"], pidfd, fd, 0)
         finally:
             os.close(pidfd)
         try:

@@ -13,6 +13,7 @@ import ctypes
 import struct
 from collections.abc import Iterable
 
+from pyvmm import libc
 from pyvmm.trace.ptrace import CPU_X86_64, NUMBERS
 
 _ARCH = 0xC000_003E if CPU_X86_64 else 0xC000_00B7  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
@@ -25,8 +26,6 @@ _ALLOW, _TRACE = 0x7FFF_0000, 0x7FF0_0000  # SECCOMP_RET_*
 IOCTL_TYPES = (0xAE, ord(";"))  # KVMIO; VFIO_TYPE, which iommufd shares
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def program(calls: Iterable[str]) -> bytes:
@@ -59,8 +58,9 @@ def install(code: bytes) -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: a u16 count, and a pointer
     fprog = (ctypes.c_uint64 * 2)(len(code) // 8, ctypes.addressof(buffer))
-    arguments = [ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(fprog)]
-    if _libc.prctl(_PR_SET_SECCOMP, *arguments):
-        _libc.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
-        if _libc.prctl(_PR_SET_SECCOMP, *arguments):
-            raise OSError(ctypes.get_errno(), "no seccomp filter")
+    arguments = (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0)
+    try:
+        libc.prctl(*arguments)
+    except OSError:
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(*arguments)

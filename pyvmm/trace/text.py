@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """An event as a line for a person."""
 
-import errno as errnos
 import os
 from typing import assert_never
 
-from pyvmm.ioctl import EHWPOISON
+from pyvmm.errno_names import errno_number
 from pyvmm.trace.events import Event, Ioctl, Mapping, Process, Run
 from pyvmm.trace.values import Names, Value, Values, number_of
 from pyvmm.units import size
@@ -81,7 +80,7 @@ def members(values: Values, names: Names, at: str) -> str:
 
 def meaning(errno: str) -> str:
     """What an error's name means, in the C library's words."""
-    number = EHWPOISON if errno == "EHWPOISON" else getattr(errnos, errno, None)
+    number = errno_number(errno)
     return os.strerror(number) if number else "unknown error"
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyvmm.errno_names import EHWPOISON
 from pyvmm.errors import UsageError
 from pyvmm.explain.question import parse
-from pyvmm.ioctl import EHWPOISON
 
 REGION = ["slot=1", "guest_phys_addr=0x1000", "memory_size=4096", "userspace_addr=0x7f0000000000"]
 

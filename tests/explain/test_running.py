@@ -3,12 +3,12 @@ import errno
 
 import pytest
 
+from pyvmm.errno_names import EHWPOISON
 from pyvmm.explain.backing import pieces
 from pyvmm.explain.finding import Mark
 from pyvmm.explain.host import Host
 from pyvmm.explain.running import could_be
 from pyvmm.explain.slots import ToldSlot
-from pyvmm.ioctl import EHWPOISON
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.memory import PAGE_SIZE, Mapping
 

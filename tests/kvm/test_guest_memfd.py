@@ -70,7 +70,7 @@ def test_populate_takes_any_whole_pages(vm: Vm) -> None:
 @pytest.mark.parametrize(("offset", "size"), [(1, PAGE_SIZE), (0, SIZE + PAGE_SIZE)])
 def test_what_cannot_be_populated(vm: Vm, offset: int, size: int) -> None:
     memfd = create(vm)
-    with pytest.raises(OSError, match="fallocate of guest_memfd") as failure:
+    with pytest.raises(OSError, match=r"fallocate\(") as failure:
         memfd.populate(offset, size)
     assert failure.value.errno == errno.EINVAL
 

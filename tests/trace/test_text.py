@@ -72,4 +72,4 @@ def test_members(values: Values, text: str) -> None:
 def test_every_error_has_a_meaning() -> None:
     assert meaning("EFAULT") == "Bad address"
     assert meaning("EHWPOISON") == "Memory page has hardware error"
-    assert meaning("999") == "unknown error"
+    assert meaning("999") == "Unknown error 999"

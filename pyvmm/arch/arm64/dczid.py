@@ -5,6 +5,8 @@ import ctypes
 import mmap
 from functools import cache
 
+from pyvmm import libc
+
 _MRS_X0_DCZID_EL0 = 0xD53B00E0
 _RET = 0xD65F03C0
 
@@ -19,10 +21,8 @@ def dczid_el0() -> int:
     with mmap.mmap(-1, mmap.PAGESIZE) as code:
         code.write(b"".join(word.to_bytes(4, "little") for word in (_MRS_X0_DCZID_EL0, _RET)))
         start = ctypes.addressof(ctypes.c_char.from_buffer(code))
-        libc = ctypes.CDLL(None, use_errno=True)
         executable = mmap.PROT_READ | mmap.PROT_EXEC
         # The kernel makes the instructions visible to fetches when it makes the page executable.
-        if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(mmap.PAGESIZE), executable):
-            raise OSError(ctypes.get_errno(), "this process may not run code of its own")
+        libc.mprotect(start, mmap.PAGESIZE, executable)
         value: int = ctypes.CFUNCTYPE(ctypes.c_uint64)(start)()
         return value

@@ -10,7 +10,7 @@ bytes of the union, so a newer kernel never stops an older pyvmm.
 import errno as errnos
 from collections.abc import Callable
 
-from pyvmm.ioctl import EHWPOISON
+from pyvmm.errno_names import EHWPOISON
 from pyvmm.kvm.exits import foreign
 from pyvmm.kvm.exits.base import Exit, unpacker
 from pyvmm.kvm.exits.ending import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.ioctl import EHWPOISON
+from pyvmm.errno_names import EHWPOISON
 from pyvmm.kvm.exits import (
     EXITS,
     Exit,

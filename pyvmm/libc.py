@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""C library functions that Python's standard library lacks.
+
+Each is called as its manual page says, with integers for addresses. A failing call raises
+`OSError` with the errno, the name of the function and its arguments. `ptrace` alone reports
+nothing.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_void_p
+from typing import Any
+
+_FAILED = (-1, c_void_p(-1).value)  # the second is MAP_FAILED and SIG_ERR
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Iovec(ctypes.Structure):
+    """``struct iovec``: `size` bytes at `base`."""
+
+    _fields_ = (("base", c_void_p), ("size", c_size_t))
+
+
+def _check(result: int | None, function: Any, arguments: tuple[Any, ...]) -> int:
+    """Return the result of a call, or raise the `OSError` of its errno."""
+    if result not in _FAILED:
+        return result or 0  # ctypes returns None for the address 0
+    number = ctypes.get_errno()
+    shown = ", ".join(_text(argument) for argument in arguments)
+    raise OSError(number, f"{function.__name__}({shown}): {os.strerror(number)}")
+
+
+def _text(argument: object) -> str:
+    if isinstance(argument, int):
+        return hex(argument) if argument > 9 else str(argument)
+    return type(argument).__name__
+
+
+def _function(name: str, *argtypes: Any, restype: Any = c_int) -> Any:
+    """Return the C library's function `name`, with a prototype and `_check`."""
+    function: Any = _libc[name]
+    function.argtypes, function.restype, function.errcheck = argtypes, restype, _check
+    return function
+
+
+fallocate: Callable[[int, int, int, int], int]
+fallocate = _function("fallocate", c_int, c_int, c_long, c_long)
+
+mmap: Callable[[int, int, int, int, int, int], int]
+mmap = _function("mmap", c_void_p, c_size_t, c_int, c_int, c_int, c_long, restype=c_void_p)
+munmap: Callable[[int, int], int] = _function("munmap", c_void_p, c_size_t)
+mprotect: Callable[[int, int, int], int] = _function("mprotect", c_void_p, c_size_t, c_int)
+madvise: Callable[[int, int, int], int] = _function("madvise", c_void_p, c_size_t, c_int)
+
+prctl: Callable[[int, int, int, int, int], int]
+prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+
+_VM = (c_int, ctypes.POINTER(Iovec), c_ulong, ctypes.POINTER(Iovec), c_ulong, c_ulong)
+process_vm_readv: Callable[[int, Any, int, Any, int, int], int]
+process_vm_readv = _function("process_vm_readv", *_VM, restype=c_ssize_t)
+process_vm_writev: Callable[[int, Any, int, Any, int, int], int]
+process_vm_writev = _function("process_vm_writev", *_VM, restype=c_ssize_t)
+
+sigtimedwait: Callable[[Any, Any, Any], int]
+sigtimedwait = _function("sigtimedwait", c_void_p, c_void_p, c_void_p)
+tgkill: Callable[[int, int, int], int] = _function("tgkill", c_int, c_int, c_int)
+
+# ptrace(2) for a tracer's loop: it reports no errors. Without a prototype and without errno, and
+# with None for 0, a call takes half the time.
+ptrace = ctypes.CDLL(None).ptrace
+
+_signal = _function("signal", c_int, c_void_p, restype=c_void_p)
+_syscall = _function("syscall", c_long, restype=c_long)
+
+
+def handle_signal(number: int) -> None:
+    """Handle signal `number` with a C function that does nothing. Callable from any thread."""
+    _signal(number, _libc.abs)  # abs() takes an int, as a handler does, and touches nothing
+
+
+def syscall(number: int, *arguments: int) -> int:
+    """Make the system call `number` of this architecture and return its result."""
+    result: int = _syscall(number, *map(c_long, arguments))
+    return result
