@@ -1,81 +1,139 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: one module a command, which parses, calls and prints.
+"""The command line: one argparse tree, one module per command.
 
-A command's module is imported only when that command runs, so that ``pyvmm caps`` never
-pays for the lab and the lab never pays for KVM.
+A command's module offers ``add_arguments(parser)``, which also sets the default ``run``: a
+function that takes the parsed options and returns the exit status. The module is imported when
+its command is parsed, so ``caps`` never pays for the lab and the lab never pays for KVM.
 """
 
+import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from pyvmm.errors import Status, UsageError, as_command
 
 COMMANDS = {
-    "run": "the main job, named: run --vfio BDF is --vfio BDF",
-    "caps": "what this kernel and CPU offer a VMM, and why the rest is missing",
-    "explain": "why an ioctl of another VMM failed, and what KVM makes of its memory",
-    "trace": "see and bend what any VMM says to KVM, vfio and iommufd",
-    "lab": "an emulated arm64 host with real KVM, vfio and SMMU: set it up, run commands in it",
-    "provoke": "every fault that pyvmm can name: what this kernel tells of it, and what helps",
-    "uapi": "how two kernels' headers differ, and what they say about one name",
+    "run": "probe a vfio device's BARs from a guest; the default where --vfio is given",
+    "caps": "show what this kernel and CPU offer a VMM, and why the rest is missing",
+    "explain": "explain why another VMM's ioctl failed, and how KVM treats its memory",
+    "trace": "show and change what any VMM says to KVM, vfio and iommufd",
+    "lab": "set up an emulated arm64 host with real KVM, vfio and SMMU, and run commands in it",
+    "provoke": "provoke every known fault, and show what this kernel reports and what fixes it",
+    "uapi": "compare two kernels' headers, or look up one name",
 }
 
-HEADERS_OPTION = "--kvm-headers"
+INTRODUCTION = """\
+pyvmm drives KVM, vfio and iommufd. Try:
 
-USAGE = """\
-usage: python -m pyvmm [--kvm-headers DIR] --vfio BDF [OPTIONS]
-       python -m pyvmm [--kvm-headers DIR] COMMAND [ARGS…]
-       python -m pyvmm COMMAND --help
-
-With --vfio, the main job: take a PCI device, register its BARs as memslots, let a guest touch
-them, and say what happened and why (python -m pyvmm run --help).
-
-With --kvm-headers, what a kernel's own headers have new or otherwise is known by name: new
-capabilities, ioctls, exits. DIR is a kernel tree, an unpacked linux-libc-dev, or what `make
-headers_install` made.
-
-commands:
-{commands}
-
-exit status: 0 done, 1 the guest or the check failed, 2 wrong usage, 3 the machine lacks
-something, 4 this kernel or CPU does not offer it, 130 interrupted
+  python -m pyvmm caps
+      what this kernel and CPU offer, and why the rest is missing
+  python -m pyvmm lab run --device bochs -- --vfio 0000:01:00.0
+      probe a device in an emulated arm64 host; needs no hardware
+  python -m pyvmm --vfio 0000:01:00.0 --bind
+      probe a PCI device of this machine
+  python -m pyvmm --help
+      all commands
 """
+
+USAGE = """python -m pyvmm [--kvm-headers DIR] --vfio BDF [OPTIONS]
+       python -m pyvmm [--kvm-headers DIR] COMMAND [ARGS…]
+       python -m pyvmm COMMAND --help"""
+
+EXIT_STATUSES = (
+    "exit status: 0 done, 1 the guest or the check failed, 2 wrong usage, 3 the machine lacks "
+    "something, 4 this kernel or CPU does not offer it, 130 interrupted"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports errors as every ``pyvmm`` command does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and one line on stderr, and exit with status 2."""
+        self.print_usage(sys.stderr)
+        self.exit(Status.USAGE, f"pyvmm: error: {message}\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help text. Raises `OSError` where argparse would ignore a full disk."""
+        print(self.format_help(), end="", file=file, flush=True)
+
+
+class CommandParser(Parser):
+    """The parser of a command or subcommand, which imports the command's module when it parses."""
+
+    def __init__(self, *args: Any, command: str | None = None, **kwargs: Any) -> None:
+        """Create the parser; `command` names the module in `pyvmm.cli` to import, if any."""
+        super().__init__(*args, **kwargs)
+        self._command = command
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse `args`; reject unknown ones unless the command sets ``takes_unknown``."""
+        if self._command:
+            importlib.import_module(f"pyvmm.cli.{self._command}").add_arguments(self)
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown and not getattr(options, "takes_unknown", False):
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
 
 @as_command()
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status, or raises `SystemExit` with that of an error."""
-    arguments = _with_headers(sys.argv[1:] if argv is None else argv)
-    command = arguments[0] if arguments else "--help"
-    if command.startswith("--vfio"):
-        arguments, command = ["run", *arguments], "run"
-    if command in COMMANDS:
-        module = importlib.import_module(f"pyvmm.cli.{command}")
-        status: int = module.main(arguments[1:])
-        return status
-    usage = USAGE.format(commands="\n".join(f"  {n:<8} {what}" for n, what in COMMANDS.items()))
-    if command in ("-h", "--help", "help"):
-        print(usage, end="")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Without arguments, print what to try first and return 0. Raises `SystemExit` for an error,
+    with the status that `pyvmm.errors` gives it.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments:
+        print(INTRODUCTION, end="")
         return Status.DONE
-    print(usage, end="", file=sys.stderr)
-    print(f"pyvmm: error: there is no command {command!r}", file=sys.stderr)
-    return Status.USAGE
+    # What follows the first "--" is another program's command line, which argparse must not see.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    global_options = _global_options()
+    options, rest = global_options.parse_known_args(arguments[:end])
+    if rest == ["help"]:
+        rest = ["--help"]
+    elif rest and rest[0].startswith("-") and rest[0] not in ("-h", "--help"):
+        rest.insert(0, "run")
+    if options.kvm_headers and rest[:1] != ["lab"]:  # lab hands them to the emulated host
+        from pyvmm.uapi import overlay
+
+        overlay.load(options.kvm_headers)
+    options, unknown = _parser(global_options).parse_known_args(rest, options)
+    options.rest = unknown + arguments[end + 1 :]
+    if arguments[end + 1 :] and not getattr(options, "takes_command", False):
+        raise UsageError(f"this takes no command: {' '.join(options.rest)}")
+    status: int = options.run(options)
+    return status
 
 
-def _with_headers(arguments: list[str]) -> list[str]:
-    """Load what ``--kvm-headers`` names, before any command does; return the other arguments."""
-    option, given, place = (arguments[0] if arguments else "").partition("=")
-    if option != HEADERS_OPTION:
-        return arguments
-    if not given and len(arguments) > 1:
-        place, arguments = arguments[1], arguments[1:]
-    if not place:
-        raise UsageError(f"{HEADERS_OPTION} needs a directory of kernel headers")
-    arguments = arguments[1:]
-    if arguments[:1] == ["lab"]:  # it is the command in the emulated host that is to know them
-        return [*arguments[:2], f"{HEADERS_OPTION}={place}", *arguments[2:]]
-    from pyvmm.uapi import overlay
+def _global_options() -> argparse.ArgumentParser:
+    """Return the parser of the options that are accepted before and after any command."""
+    parser = Parser(usage=USAGE, add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--kvm-headers",
+        type=Path,
+        metavar="DIR",
+        help="know the capabilities, ioctls and exits of these kernel headers by name: a kernel "
+        "tree, an unpacked linux-libc-dev, or the result of make headers_install",
+    )
+    return parser
 
-    overlay.load(Path(place))
-    return arguments
+
+def _parser(global_options: argparse.ArgumentParser) -> CommandParser:
+    parser = CommandParser(
+        usage=USAGE,
+        parents=[global_options],
+        description="With --vfio, register a PCI device's BARs as memslots, let a guest access "
+        "them, and report what happened and why (python -m pyvmm run --help).",
+        epilog=EXIT_STATUSES,
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog="python -m pyvmm"
+    )
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary, command=name)
+    return parser

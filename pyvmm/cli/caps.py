@@ -15,9 +15,8 @@ from pyvmm.errors import Status, UsageError
 from pyvmm.kvm.system import System
 
 
-def main(argv: list[str]) -> int:
-    """Print the report, or how it differs from an earlier one."""
-    args = _parser().parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Print the report, or how it differs from an earlier one; return the exit status."""
     earlier = _read(args.diff) if args.diff else None
     with System.open() as system:
         report = negotiate(system)
@@ -30,21 +29,23 @@ def main(argv: list[str]) -> int:
     return Status.DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm caps",
-        description="Ask /dev/kvm and a VM about every capability that the kernel's headers name, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm caps``."""
+    parser.set_defaults(run=run)
+    parser.description = (
+        "Ask /dev/kvm and a VM about every capability that the kernel's headers name, "
         "read the CPU's features from a vCPU, and say for what matters whether it is supported "
-        "and why. Nothing is changed.",
-        epilog="Keep a report with 'pyvmm caps --json > before.json', boot another kernel, and "
-        "see what it brought with 'pyvmm caps --diff before.json'.",
+        "and why. Nothing is changed."
+    )
+    parser.epilog = (
+        "Keep a report with 'pyvmm caps --json > before.json', boot another kernel, and "
+        "see what it brought with 'pyvmm caps --diff before.json'."
     )
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.caps/1)")
     parser.add_argument("--all", action="store_true", help="list absent capabilities as well")
     parser.add_argument(
         "--diff", type=Path, metavar="FILE", help="what appeared, went, changed since this --json"
     )
-    return parser
 
 
 def _read(path: Path) -> dict[str, Any]:

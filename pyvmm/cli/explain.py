@@ -24,9 +24,8 @@ SCHEMA = "pyvmm.explain/1"
 _COLOURS = {"known": "red", "inferred": "yellow", "impossible": "dim"}
 
 
-def main(argv: list[str]) -> int:
-    """Print what could be, each with how that is known."""
-    options = _parser().parse_args(argv)
+def run(options: argparse.Namespace) -> int:
+    """Print the conditions that could be the reason; return the exit status."""
     if not options.failure and options.pid is None:
         raise UsageError("give a failed ioctl, or --pid PID of a running VMM: see explain --help")
     asked = question.parse(options.failure) if options.failure else None
@@ -136,16 +135,19 @@ def _piece(piece: Piece) -> dict[str, Any]:
     return {**place, "vma": vma, "findings": findings}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm explain",
-        description="Say which conditions could have made an ioctl fail on this kernel and CPU, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm explain``."""
+    parser.set_defaults(run=run)
+    parser.description = (
+        "Say which conditions could have made an ioctl fail on this kernel and CPU, "
         "and what KVM makes of a running VMM's memory. Each answer is known (seen to be so), "
-        "inferred (could be so; what decides cannot be seen) or impossible.",
-        epilog="KVM gives no memslots back. FILE is a JSON list of objects with the members slot, "
+        "inferred (could be so; what decides cannot be seen) or impossible."
+    )
+    parser.epilog = (
+        "KVM gives no memslots back. FILE is a JSON list of objects with the members slot, "
         "guest_phys_addr, memory_size, userspace_addr and flags. Example: pyvmm explain "
         "KVM_SET_USER_MEMORY_REGION errno=EINVAL slot=1 guest_phys_addr=0x100000000 "
-        "memory_size=0x1000 userspace_addr=0x7f0000000000",
+        "memory_size=0x1000 userspace_addr=0x7f0000000000"
     )
     parser.add_argument(
         "failure",
@@ -158,4 +160,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=Path, metavar="FILE", help="its memslots")
     parser.add_argument("--all", action="store_true", help="list what is impossible as well")
     parser.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
-    return parser

@@ -19,18 +19,10 @@ from pyvmm.uapi import sets
 _PYVMM = ("python3", "-m", "pyvmm")
 
 
-def main(argv: list[str]) -> int:
-    """Run ``pyvmm lab ARGV``; returns the exit status."""
-    at = argv.index("--") if "--" in argv else len(argv)
-    parser = _parser()
-    options, unknown = parser.parse_known_args(argv[:at])
-    rest = [*unknown, *argv[at + 1 :]]
-    if unknown and options.run is not _test:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if rest and options.run in (_setup, _status, _clean):
-        parser.error(f"this takes no command: {' '.join(rest)}")
+def run(options: argparse.Namespace) -> int:
+    """Run the chosen subcommand and return the exit status."""
     with cache.explained():
-        status: int = options.run(options, rest)
+        status: int = options.subcommand(options, options.rest)
     return status
 
 
@@ -162,13 +154,15 @@ def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pyvmm lab", description=__doc__, allow_abbrev=False)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm lab``."""
+    parser.set_defaults(run=run)
+    parser.description = "Set up the emulated arm64 host, run commands in it, show its cache."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, about: str, function: object) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-        added.set_defaults(run=function)
+        added.set_defaults(subcommand=function)
         added.add_argument("--qemu", metavar="PROGRAM", help="a QEMU of yours")
         return added
 
@@ -176,17 +170,18 @@ def _parser() -> argparse.ArgumentParser:
     setup.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
     setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT of this tree")
     setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with this patch")
-    run = command("run", "run a command of pyvmm's: lab run -- caps", _run)
+    run_parser = command("run", "run a command of pyvmm's: lab run -- caps", _run)
     test = command(
         "test", "pytest --lab: run tests there, reported here; takes pytest's arguments", _test
     )
     shell = command("shell", "a terminal there, or any command after --", _shell)
-    for each in (run, test, shell):
+    for each in (run_parser, test, shell):
         each.add_argument(
             "--cpu", default="max", metavar="NAME", help="QEMU's CPU, its options too"
         )
         each.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
         _machine_options(each)
+    test.set_defaults(takes_unknown=True)
     table = command("matrix", "run a command of pyvmm's on CPUs and kernels, as a table", _matrix)
     table.add_argument("--cpus", type=_names, default=["max"], metavar="NAMES", help="with commas")
     table.add_argument("--kernels", type=_names, metavar="NAMES", help="with commas")
@@ -196,16 +191,15 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", "what is cached, its size and age", _status)
     status.add_argument("--json", action="store_true", help="JSON on stdout")
     command("clean", "remove what is cached", _clean)
-    return parser
 
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(takes_command=True)
     add = parser.add_argument
     names = ", ".join(lab_devices.DEVICES)
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
     add("--append", default="", metavar="TEXT", help="more for the kernel's command line")
-    add("--kvm-headers", type=Path, metavar="DIR", help="headers whose names the command knows")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="the kernel's RAM: 2G")
     add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on; of tests, for each")
 

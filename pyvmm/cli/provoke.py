@@ -17,9 +17,8 @@ SCHEMA = "pyvmm.provoke/1"
 HEADINGS = ("provoked by", "the kernel gave", "told by", "cause", "fix", "outcome", "the guest")
 
 
-def main(argv: list[str]) -> int:
-    """Provoke, and print a table; status 1 where a cause was not the expected one."""
-    args = _parser().parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Provoke faults and print a table; return 1 if a cause was not the expected one."""
     if args.list:
         for each in PROVOCATIONS:
             print(f"{each.name:<26} {each.how}{f' ({each.harm})' if each.harm else ''}")
@@ -43,20 +42,20 @@ def main(argv: list[str]) -> int:
     return Status.DONE if all(each.as_expected for each in done) else Status.FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm provoke",
-        description="Provoke every fault that pyvmm can name, each on a virtual machine of its "
-        "own, and say what this kernel tells of it, what pyvmm makes of that, and what helps.",
-        epilog="With a device that vfio has: python -m pyvmm lab run --device bochs -- provoke",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm provoke``."""
+    parser.set_defaults(run=run)
+    parser.description = (
+        "Provoke every fault that pyvmm can name, each on a virtual machine of its own. Show what "
+        "this kernel reports, the cause that pyvmm finds, and what fixes it."
     )
+    parser.epilog = "With a vfio device: python -m pyvmm lab run --device bochs -- provoke"
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (see --list)")
     parser.add_argument("--all", action="store_true", help="those too that leave harm to the host")
     parser.add_argument("--list", action="store_true", help="list them, do nothing")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
-    return parser
 
 
 def _chosen(names: Sequence[str], everything: bool) -> list[Provocation]:

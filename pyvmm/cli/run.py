@@ -21,9 +21,8 @@ from pyvmm.vfio.iommu_modes import AUTO, MODES
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
 
 
-def main(argv: list[str]) -> int:
-    """Do the job and print what happened."""
-    args = _parser().parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Probe the devices, print what happened, and return the exit status."""
     if args.write and len(args.vfio) > 1:
         raise UsageError("--write needs to know the device: give one --vfio")
     if args.report:
@@ -49,15 +48,18 @@ def main(argv: list[str]) -> int:
     return Status.DONE if document["result"] == "ok" else Status.FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm",
-        description="Take a PCI device through vfio, map its BARs, register them as memslots, and "
-        "let a guest read their first and last words with each memory type that it may pick. "
-        "A memslot that KVM rejects is explained and emulated. Nothing is written to the device "
-        "unless --write says so.",
-        epilog="Try it with no arm64 hardware: python -m pyvmm lab run --device grace -- "
-        "--vfio 0000:01:00.0. Other commands: python -m pyvmm --help.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm run``."""
+    parser.set_defaults(run=run)
+    parser.description = (
+        "Open a PCI device through vfio, map its BARs, register them as memslots, and let a guest "
+        "read their first and last words with each memory type that its page tables can choose. "
+        "If KVM rejects a memslot, the reason is printed and the BAR is emulated. Nothing is "
+        "written to the device without --write."
+    )
+    parser.epilog = (
+        "Try it without arm64 hardware: python -m pyvmm lab run --device grace -- "
+        "--vfio 0000:01:00.0. Other commands: python -m pyvmm --help."
     )
     parser.add_argument(
         "--vfio",
@@ -111,8 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         "to see what its faults are like",
     )
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="keep the JSON in a file, too")
-    return parser
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the JSON to this file as well"
+    )
 
 
 def _write(text: str) -> Write:

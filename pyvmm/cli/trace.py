@@ -23,21 +23,11 @@ from pyvmm.trace.views import Views, Wanted
 from pyvmm.trace.watch import Watch
 
 
-def main(argv: list[str]) -> int:
-    """Trace, or show or compare what was traced before."""
-    if argv[:1] == ["show"]:
-        return _show(argv[1:])
-    if argv[:1] == ["diff"]:
-        return _diff(argv[1:])
-    at = argv.index("--") if "--" in argv else len(argv)
-    args = _trace_parser().parse_args(argv[:at])
-    command = argv[at + 1 :]
+def run(args: argparse.Namespace) -> int:
+    """Trace a command or a process, and return the exit status."""
+    command: list[str] = args.rest
     if (args.pid is None) == (not command):
         raise UsageError("give either a command after --, or -p PID")
-    return _trace(args, command)
-
-
-def _trace(args: argparse.Namespace, command: list[str]) -> int:
     rules = Rules([parse(text) for text in [*args.inject, *read_scenario(args.scenario)]])
     wanted = _wanted(args)
     quiet = args.record and not (args.summary or args.slots or args.json or args.output)
@@ -84,13 +74,7 @@ def _trace(args: argparse.Namespace, command: list[str]) -> int:
     return _exit_status(tracer.status)
 
 
-def _show(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm trace show", description="Show a recorded trace in any of trace's views."
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="what trace --record wrote")
-    _add_views(parser)
-    args = parser.parse_args(argv)
+def _show(args: argparse.Namespace) -> int:
     recording = Recording.open(args.file)
     with ExitStack() as stack:
         out = stack.enter_context(_create(args.output)) if args.output else sys.stdout
@@ -101,16 +85,7 @@ def _show(argv: list[str]) -> int:
     return Status.DONE
 
 
-def _diff(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm trace diff",
-        description="Show where two recorded traces part. What differs in every run (host "
-        "addresses, descriptors, times) is left out. Exit status 0: they say the same.",
-    )
-    parser.add_argument("first", type=Path, metavar="A")
-    parser.add_argument("second", type=Path, metavar="B")
-    parser.add_argument("--json", action="store_true", help="print JSON (pyvmm.trace-diff/1)")
-    args = parser.parse_args(argv)
+def _diff(args: argparse.Namespace) -> int:
     found = diff.diff(Recording.open(args.first), Recording.open(args.second))
     if args.json:
         print(json.dumps(diff.to_json(found), indent=1))
@@ -120,19 +95,24 @@ def _diff(argv: list[str]) -> int:
     return Status.FAILED if found else Status.DONE
 
 
-def _trace_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyvmm trace",
-        usage="python -m pyvmm trace [OPTIONS] (-p PID | -- COMMAND…)\n"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm trace``."""
+    parser.set_defaults(run=run, takes_command=True)
+    parser.usage = (
+        "python -m pyvmm trace [OPTIONS] (-p PID | -- COMMAND…)\n"
         "       python -m pyvmm trace show FILE [VIEWS]\n"
-        "       python -m pyvmm trace diff A B",
-        description="Follow a VMM, its threads and its children, and show every KVM, vfio and "
+        "       python -m pyvmm trace diff A B"
+    )
+    parser.description = (
+        "Follow a VMM, its threads and its children, and show every KVM, vfio and "
         "iommufd ioctl with its argument decoded, and every exit with its payload. The command's "
-        "own input and output are its own; the trace goes to stderr.",
-        epilog="The command's exit status is passed on. Ctrl-C ends the trace and leaves what is "
+        "own input and output are its own; the trace goes to stderr."
+    )
+    parser.epilog = (
+        "The command's exit status is passed on. Ctrl-C ends the trace and leaves what is "
         "traced running. A rule for --inject: cap:KVM_CAP_NAME=0, "
         "ioctl:NAME where MEMBER=VALUE:errno=NAME, run:memory_fault gpa=…, "
-        "run:errno=EFAULT after=100, ioctl:NAME:delay=10ms.",
+        "run:errno=EFAULT after=100, ioctl:NAME:delay=10ms."
     )
     parser.add_argument("-p", "--pid", type=int, metavar="PID", help="trace what runs already")
     _add_views(parser)
@@ -145,7 +125,21 @@ def _trace_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario", type=Path, metavar="FILE", help='a TOML file of rules: inject = ["…", …]'
     )
-    return parser
+    commands = parser.add_subparsers(metavar="COMMAND", prog=parser.prog)
+    about = "show a recorded trace in any of trace's views"
+    show = commands.add_parser("show", help=about, description=about)
+    show.set_defaults(run=_show, takes_command=False)
+    show.add_argument("file", type=Path, metavar="FILE", help="what trace --record wrote")
+    _add_views(show)
+    about = (
+        "show where two recorded traces part. What differs in every run (host addresses, "
+        "descriptors, times) is left out. Exit status 0: they say the same."
+    )
+    difference = commands.add_parser("diff", help="show where two traces part", description=about)
+    difference.set_defaults(run=_diff, takes_command=False)
+    difference.add_argument("first", type=Path, metavar="A")
+    difference.add_argument("second", type=Path, metavar="B")
+    difference.add_argument("--json", action="store_true", help="print JSON (pyvmm.trace-diff/1)")
 
 
 def _add_views(parser: argparse.ArgumentParser) -> None:

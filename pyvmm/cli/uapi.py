@@ -31,15 +31,9 @@ _SOURCES = (
 )
 
 
-def main(argv: list[str]) -> int:
-    """Run ``pyvmm uapi ARGV``; returns the exit status."""
-    options = _parser().parse_args(argv)
-    status: int = options.run(options)
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pyvmm uapi", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm uapi``."""
+    parser.description = "Compare two kernels' headers, or look up one name."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     about = "what appeared, went or changed between two kernels' headers"
     different = commands.add_parser("diff", help=about, description=about)
@@ -56,7 +50,6 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--arch", choices=[*header_tree.ARCHITECTURES], help="of one architecture"
         )
-    return parser
 
 
 def _diff(options: argparse.Namespace) -> int:

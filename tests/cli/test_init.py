@@ -18,7 +18,7 @@ def pyvmm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PYVMM, *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("help",)])
 def test_help(arguments: tuple[str, ...]) -> None:
     done = pyvmm(*arguments)
     assert done.returncode == Status.DONE
@@ -27,13 +27,60 @@ def test_help(arguments: tuple[str, ...]) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [("no-such",), ("caps", "--no-such"), ("caps", "extra")])
+def test_no_arguments_print_what_to_try() -> None:
+    done = pyvmm()
+    assert (done.returncode, done.stderr) == (Status.DONE, "")
+    assert "python -m pyvmm caps" in done.stdout
+    assert "python -m pyvmm --help" in done.stdout
+
+
+def test_help_imports_no_command() -> None:
+    program = (
+        "import sys; from pyvmm.cli import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*[name for name in sys.modules if name.startswith('pyvmm.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert set(done.stdout.splitlines()[-1].split()) == {"pyvmm.cli", "pyvmm.errors"}
+
+
+@pytest.mark.parametrize("arguments", [("--json", "--vfio"), ("--vfio", "1:2", "--kvm-headers")])
+def test_options_without_a_command_are_those_of_run(arguments: tuple[str, ...]) -> None:
+    done = pyvmm(*arguments)
+    assert done.returncode == Status.USAGE
+    assert done.stderr.splitlines()[-1].endswith("expected one argument")
+
+
+def test_the_order_of_options_does_not_matter() -> None:
+    absent = ("--vfio", "ffff:ff:1f.7")
+    first, second = pyvmm("--json", *absent), pyvmm(*absent, "--json")
+    assert first.stderr == second.stderr
+    assert "no PCI device" in first.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such",),
+        ("caps", "--no-such"),
+        ("caps", "extra"),
+        ("trace", "diff", "one"),
+        ("lab", "run", "--no-such", "--", "caps"),
+    ],
+)
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     done = pyvmm(*arguments)
     assert done.returncode == Status.USAGE
     assert done.stdout == ""
     assert "usage: " in done.stderr
     assert "error: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [("caps",), ("lab", "setup"), ("trace", "show", "x")])
+def test_a_command_line_after_a_command_that_takes_none(command: tuple[str, ...]) -> None:
+    done = pyvmm(*command, "--", "caps")
+    assert done.returncode == Status.USAGE
+    assert done.stderr == "pyvmm: error: this takes no command: caps\n"
 
 
 def test_importing_the_package_costs_nothing() -> None:
@@ -84,14 +131,14 @@ from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System
 from pyvmm.machine import Machine
 
-def main(argv):
+def run(options):
     with System.open() as system, Machine(system) as machine:
         machine.load(Payload.builtin("spin", machine.arch.NAME))
         machine.enter()
         print("running", flush=True)
         machine.run()
 
-pyvmm.cli.caps.main = main  # any command that a guest keeps busy
+pyvmm.cli.caps.run = run  # any command that a guest keeps busy
 sys.exit(cli.main(["caps"]))
 """
 

@@ -3,24 +3,26 @@ import json
 
 import pytest
 
-from pyvmm.cli.provoke import main
-from pyvmm.errors import Status, UsageError
+from pyvmm.cli import main
+from pyvmm.errors import Status
 from pyvmm.kvm import System
+from tests.process import ends
 
 
 def test_the_list_names_what_does_harm(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list"]) == Status.DONE
+    assert main(["provoke", "--list"]) == Status.DONE
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("poisoned")]
     assert "out of use" in line
 
 
-def test_an_unknown_name_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="no 'earthquake'"):
-        main(["earthquake"])
+def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with ends(Status.USAGE):
+        main(["provoke", "earthquake"])
+    assert "no 'earthquake'" in capsys.readouterr().err
 
 
 def test_json_is_alone_on_stdout(kvm: System, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["outside", "--json"]) == Status.DONE
+    assert main(["provoke", "outside", "--json"]) == Status.DONE
     document = json.loads(capsys.readouterr().out)
     [provoked] = document["provoked"]
     assert document["schema"] == "pyvmm.provoke/1"
@@ -32,7 +34,7 @@ def test_json_is_alone_on_stdout(kvm: System, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_table_in_markdown(kvm: System, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["outside", "read-only-slot", "--markdown"]) == Status.DONE
+    assert main(["provoke", "outside", "read-only-slot", "--markdown"]) == Status.DONE
     head, rule, *rows = capsys.readouterr().out.splitlines()
     assert {line.count("|") for line in (head, rule, *rows)} == {8}
     assert len(rows) == 2
