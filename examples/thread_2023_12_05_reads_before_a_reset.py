@@ -27,7 +27,7 @@ from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
 from pyvmm.kvm import System
-from pyvmm.lab.stage2_client import tell_stage2
+from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
@@ -71,21 +71,21 @@ def main(bdf: str = "0000:01:00.0") -> None:
         machine.run()
         print(f"1. the guest has written {WORD:#x} through its write-combining mapping")
         with lingering(machine, combining):
-            print(f"   stage 2 of the BAR: {tell_stage2(bar.gpa)}")
+            print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
 
         with lingering(machine, ENTRY):  # the guest runs, and leaves the BAR alone
             word = bar.mapping.load(OFFSET, 4)
             print(f"2. the VMM reads the device: {word:#x}, so what was written before is there")
             device.device.reset()
             print("3. the VMM resets the device")
-            print(f"   stage 2 of the BAR: {tell_stage2(bar.gpa)}")
+            print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
         with lingering(machine, combining):
             print("4. the guest reads the BAR again")
-            print(f"   stage 2 of the BAR: {tell_stage2(bar.gpa)}")
+            print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
 
         with lingering(machine, RTC_GPA):
             print("5. no PCI device: the guest reads the host's real-time clock")
-            print(f"   stage 2 of the RTC: {tell_stage2(RTC_GPA)}")
+            print(f"   stage 2 of the RTC: {describe_stage2(RTC_GPA)}")
         bar.region.write(OFFSET, before)
 
 

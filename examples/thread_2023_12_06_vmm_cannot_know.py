@@ -23,7 +23,7 @@ from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Probe
 from pyvmm.kvm import System
-from pyvmm.lab.stage2_client import tell_stage2
+from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE
@@ -66,7 +66,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             for page, kind in enumerate(choice):
                 gpa = bar.gpa + page * PAGE_SIZE
                 with lingering(machine, VIEWS[kind] + gpa):
-                    told = tell_stage2(gpa)
+                    told = describe_stage2(gpa)
                 print(f"{bar.region.name}+{page * PAGE_SIZE:#06x}: stage 2 is {told}")
         same = tuple(machine.vm.memslots) == slots
         print(f"the host's memslots are {'the same as before' if same else 'others now'}")

@@ -23,7 +23,7 @@ from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.kvm import System
-from pyvmm.lab.stage2_client import tell_stage2
+from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, READ, Mapping
@@ -62,7 +62,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             [vma] = vmas(memory.hva, PAGE_SIZE)
             flags = " ".join(sorted(vma.flags & {"pf", "io", "??"})) or "-"
             with lingering(machine, gpa):
-                print(f"{name:<18} VmFlags {flags:<9} stage 2: {tell_stage2(gpa)}")
+                print(f"{name:<18} VmFlags {flags:<9} stage 2: {describe_stage2(gpa)}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Outcome, Probe
 from pyvmm.kvm import System
-from pyvmm.lab.stage2_client import tell_stage2
+from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, Mapping
@@ -75,7 +75,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
         page = bar.region.read(0, PAGE_SIZE)
         for name, gpa in gpas.items():
             with lingering(machine, VIEWS[MemoryType.DEVICE] + gpa):
-                print(f"the BAR through {name}: stage 2 is {tell_stage2(gpa)}")
+                print(f"the BAR through {name}: stage 2 is {describe_stage2(gpa)}")
             machine.load(Payload.builtin("probe", machine.arch.NAME))
             for kind, base in VIEWS.items():
                 for what, (offset, width) in STORES.items():

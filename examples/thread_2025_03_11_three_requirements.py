@@ -24,7 +24,7 @@ from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.kvm import System
-from pyvmm.lab.stage2_client import tell_stage2
+from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.passthrough import AssignedDevice
@@ -44,7 +44,7 @@ def registered(system: System, caps: Report, bdf: str) -> None:
                 print(f"   {bar.region.name} {slot.outcome}: {slot.why}")
                 if slot.outcome == "registered":
                     with lingering(machine, VIEW + bar.gpa):
-                        print(f"   {bar.region.name} stage 2: {tell_stage2(bar.gpa)}")
+                        print(f"   {bar.region.name} stage 2: {describe_stage2(bar.gpa)}")
 
 
 def flipped(system: System, caps: Report, bdf: str, fix: Fix) -> None:
@@ -57,7 +57,7 @@ def flipped(system: System, caps: Report, bdf: str, fix: Fix) -> None:
         machine.windows += windows(device.bars, writable=False)
         [gpa] = (bar.gpa for bar in device.bars if bar.region.name == USEMEM)
         with lingering(machine, VIEW + gpa):
-            told = tell_stage2(gpa)
+            told = describe_stage2(gpa)
         for record in machine.faults.records:
             report = record.fault.report
             print(f"   {report.errno}, told by {report.source}: {report.access} at GPA {gpa:#x}")

@@ -30,13 +30,16 @@ def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
     name = options.kernel
     if options.patch and name in (None, "lab"):
         name = f"lab:{options.patch.stem}"  # what is patched does not take the place of what is not
-    with progress() as tell:
+    with progress() as report:
         if name is not None and name.partition(":")[0] == "lab":
-            kernel_build.build(name, tell, source=options.source, patch=options.patch)
+            kernel_build.build(name, report, source=options.source, patch=options.patch)
         elif options.source or options.patch:
             raise UsageError("--source and --patch make a kernel of the lab's: --kernel lab:NAME")
         host.prepare(
-            qemu.find(tell, options.qemu), kernel_build.find(name, tell), qemu.Machine(), tell
+            qemu.find(report, options.qemu),
+            kernel_build.find_or_build(name, report),
+            qemu.EmulatedMachine(),
+            report,
         )
     return Status.DONE
 
@@ -79,15 +82,15 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
 def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("give a command of pyvmm's after --: lab matrix -- caps --json")
-    with progress() as tell:
-        program = qemu.find(tell, options.qemu)
+    with progress() as report:
+        program = qemu.find(report, options.qemu)
         made = [
-            host.choose(program, name, _machine(options, cpu), tell, _files(options))
+            host.prepare_by_name(program, name, _machine(options, cpu), report, _files(options))
             for cpu in options.cpus
             for name in options.kernels or [None]
         ]
         hosts = {(each.machine.cpu, each.kernel.name): each for each in made}
-        cells = matrix.run(hosts, [*_PYVMM, *_known(options), *command], options.timeout, tell)
+        cells = matrix.run(hosts, [*_PYVMM, *_known(options), *command], options.timeout, report)
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -128,9 +131,9 @@ def _passed_through(options: argparse.Namespace, command: Sequence[str]) -> int:
 
 def _host(options: argparse.Namespace) -> host.Host:
     machine = _machine(options, options.cpu)
-    with progress() as tell:
-        program = qemu.find(tell, options.qemu)
-        return host.choose(program, options.kernel, machine, tell, _files(options))
+    with progress() as report:
+        program = qemu.find(report, options.qemu)
+        return host.prepare_by_name(program, options.kernel, machine, report, _files(options))
 
 
 def _files(options: argparse.Namespace) -> list[Path]:
@@ -144,8 +147,8 @@ def _known(options: argparse.Namespace) -> list[str]:
     return [f"--kvm-headers={host.FILES / each.name}" for each in _files(options)]
 
 
-def _machine(options: argparse.Namespace, cpu: str) -> qemu.Machine:
-    return qemu.Machine(
+def _machine(options: argparse.Namespace, cpu: str) -> qemu.EmulatedMachine:
+    return qemu.EmulatedMachine(
         cpu=cpu,
         memory=options.memory,
         devices=tuple(lab_devices.lookup(options.device)),
@@ -217,7 +220,7 @@ def _seconds(text: str) -> float:
 
 def _size(text: str) -> int:
     try:
-        return qemu.size(text)
+        return qemu.parse_size(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

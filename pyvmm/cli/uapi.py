@@ -13,7 +13,7 @@ from pyvmm.cli import output
 from pyvmm.cli.progress import progress
 from pyvmm.errors import Status, UsageError
 from pyvmm.lab import kernel_headers
-from pyvmm.lab.apt import Tell
+from pyvmm.lab.apt import Progress
 from pyvmm.uapi import header_tree, native_arch, sets
 from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.diff import Change, across
@@ -79,7 +79,7 @@ def _diff(options: argparse.Namespace) -> int:
     return Status.DONE
 
 
-def _read(source: str, architecture: str | None, tell: Tell) -> dict[str, HeaderSet]:
+def _read(source: str, architecture: str | None, tell: Progress) -> dict[str, HeaderSet]:
     """The header sets that a source has, by architecture, or the one that is wanted."""
     if source == BUILTIN:
         wanted = [architecture] if architecture else [*header_tree.ARCHITECTURES]

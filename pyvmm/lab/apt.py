@@ -21,7 +21,7 @@ from pyvmm.errors import LackingError
 from pyvmm.lab import cache
 
 # What is happening, and how much of it is done (0 to 1) where that is known.
-Tell = Callable[[str, float | None], None]
+Progress = Callable[[str, float | None], None]
 
 RELEASE = "trixie"  # what the userland and the tools are made of
 # Of arm64, whatever may hold a kernel; of the machine's own, the tools and the kernel's source.
@@ -74,7 +74,7 @@ class Apt:
     the network is missing.
     """
 
-    def __init__(self, architecture: str, tell: Tell = lambda what, done: None) -> None:
+    def __init__(self, architecture: str, progress: Progress = lambda what, done: None) -> None:
         for program in ("apt-get", "dpkg-deb"):
             if shutil.which(program) is None:
                 raise LackingError(
@@ -85,7 +85,7 @@ class Apt:
             raise LackingError(f"{KEYRING} is missing: install debian-archive-keyring")
         self.architecture = architecture
         self.releases = GUEST_RELEASES if architecture == "arm64" else RELEASES
-        self._tell = tell
+        self._progress = progress
         self._home = cache.root() / "apt" / architecture
 
     def versions(self, package: str) -> list[Version]:
@@ -136,7 +136,7 @@ class Apt:
         return [store / name for name in archives]
 
     def _fetch(self, command: Sequence[str], what: str) -> None:
-        """Run a fetching apt-get, and tell how far it is from its status lines."""
+        """Run a fetching apt-get, and progress how far it is from its status lines."""
         read, write = os.pipe()
         argv = [command[0], *self._options(), "-o", f"APT::Status-Fd={write}", *command[1:]]
         with subprocess.Popen(
@@ -155,7 +155,7 @@ class Apt:
                     # dlstatus:SERIAL:PERCENT:TEXT
                     fields = line.split(":", 3)
                     if fields[0] == "dlstatus":
-                        self._tell(f"fetching {what}", float(fields[2]) / 100)
+                        self._progress(f"fetching {what}", float(fields[2]) / 100)
             assert process.stderr is not None
             complaint = process.stderr.read()
         if process.returncode:
@@ -183,7 +183,7 @@ class Apt:
                 (self._home / name).mkdir(parents=True, exist_ok=True)
             (self._home / "sources.list").write_text(sources)
             (self._home / "apt.conf").write_text(configuration)
-            self._tell(f"reading Debian's package lists for {self.architecture}", None)
+            self._progress(f"reading Debian's package lists for {self.architecture}", None)
             self._run("apt-get", "update", "-o", "APT::Update::Error-Mode=any")
             stamp.write_text(sources + configuration)
 
@@ -204,7 +204,9 @@ class Apt:
         return done
 
 
-def unpack(archives: Sequence[Path], into: Path, *, tell: Tell = lambda what, done: None) -> None:
+def unpack(
+    archives: Sequence[Path], into: Path, *, progress: Progress = lambda what, done: None
+) -> None:
     """Unpack archives into one directory; no script of theirs runs."""
     into.mkdir(parents=True, exist_ok=True)
     # Programs and libraries go to /usr/bin and /usr/lib alone, as on an installed Debian,
@@ -213,7 +215,7 @@ def unpack(archives: Sequence[Path], into: Path, *, tell: Tell = lambda what, do
         (into / "usr" / name).mkdir(parents=True, exist_ok=True)
         (into / name).symlink_to(f"usr/{name}")
     for index, archive in enumerate(archives):
-        tell(f"unpacking Debian packages ({len(archives)})", index / len(archives))
+        progress(f"unpacking Debian packages ({len(archives)})", index / len(archives))
         # dpkg-deb -x would replace the links just made with directories; tar keeps them.
         with subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE, stderr=subprocess.PIPE

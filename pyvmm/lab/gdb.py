@@ -17,11 +17,11 @@ _CHUNK = 0x800  # bytes asked for at once; QEMU's packets hold 4096 characters
 _PATIENCE = 30.0  # seconds for an answer, on a busy machine
 
 
-class StubError(OSError):
+class GdbError(OSError):
     """The stub refused, or said what cannot be."""
 
 
-class Stub(Closing):
+class GdbClient(Closing):
     """A connection to the stub at a socket's path; the machine stands still meanwhile."""
 
     def __init__(self, path: Path) -> None:
@@ -53,12 +53,12 @@ class Stub(Closing):
         return self._register(_CPSR) >> 2 & 0b11
 
     def system_register(self, name: str) -> int:
-        """A system register by the Arm ARM's name. Raises `StubError` where there is none."""
+        """A system register by the Arm ARM's name. Raises `GdbError` where there is none."""
         if not self._numbers:
             text = self._features("system-registers.xml")
             self._numbers = {name: int(number) for name, number in _REGISTER.findall(text)}
         if name not in self._numbers:
-            raise StubError(f"QEMU shows no register {name}")
+            raise GdbError(f"QEMU shows no register {name}")
         return self._register(self._numbers[name])
 
     def physical(self, pa: int, size: int) -> bytes:
@@ -66,7 +66,7 @@ class Stub(Closing):
         self._expect_ok("Qqemu.PhyMemMode:1")
         answer = self._ask(f"m{pa:x},{size:x}")
         if len(answer) != 2 * size:
-            raise StubError(f"QEMU does not read {size} bytes at {pa:#x}: {answer!r}")
+            raise GdbError(f"QEMU does not read {size} bytes at {pa:#x}: {answer!r}")
         return bytes.fromhex(answer.decode())
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Stub(Closing):
     def _register(self, number: int) -> int:
         answer = self._ask(f"p{number:x}")
         if answer[:1] in (b"", b"E", b"x"):
-            raise StubError(f"register {number} cannot be read: {answer!r}")
+            raise GdbError(f"register {number} cannot be read: {answer!r}")
         return int.from_bytes(bytes.fromhex(answer.decode()), "little")
 
     def _features(self, name: str) -> str:
@@ -86,14 +86,14 @@ class Stub(Closing):
         while True:
             answer = self._ask(f"qXfer:features:read:{name}:{len(text):x},{_CHUNK:x}")
             if answer[:1] not in (b"l", b"m"):
-                raise StubError(f"QEMU describes no {name}")
+                raise GdbError(f"QEMU describes no {name}")
             text += re.sub(rb"}(.)", lambda m: bytes([m[1][0] ^ 0x20]), answer[1:], flags=re.DOTALL)
             if answer.startswith(b"l"):
                 return text.decode()
 
     def _expect_ok(self, packet: str) -> None:
         if (answer := self._ask(packet)) != b"OK":
-            raise StubError(f"QEMU's answer to {packet} is {answer!r}")
+            raise GdbError(f"QEMU's answer to {packet} is {answer!r}")
 
     def _ask(self, packet: str) -> bytes:
         data = packet.encode()
@@ -103,7 +103,7 @@ class Stub(Closing):
             if 0 <= begin < end and len(self._buffer) >= end + 3:
                 break
             if not (more := self._socket.recv(0x10000)):
-                raise StubError("QEMU has gone")
+                raise GdbError("QEMU has gone")
             self._buffer += more
         answer, self._buffer = self._buffer[begin + 1 : end], self._buffer[end + 3 :]
         self._socket.sendall(b"+")

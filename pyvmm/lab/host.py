@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One emulated host, from power-on to power-off, and the one command that runs in it.
 
-The command's streams come over virtio ports whose other ends are sockets held here, so they
+The command's ports come over virtio ports whose other ends are sockets held here, so they
 arrive unchanged; the console goes to a log. QEMU is told by the kernel to die with its parent,
 however that ends.
 """
@@ -22,13 +22,13 @@ from typing import BinaryIO
 
 import pyvmm
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, initramfs, kernel_build, lab_devices, pycache, tree, userland
-from pyvmm.lab.apt import Tell
+from pyvmm.lab import cache, initramfs, kernel_build, lab_devices, package_tree, pycache, userland
+from pyvmm.lab.apt import Progress
 from pyvmm.lab.kernel import Kernel
-from pyvmm.lab.qemu import Machine, Qemu, dump_device_tree
-from pyvmm.lab.stage2_server import Outside
-from pyvmm.lab.streams import Streams
+from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree
+from pyvmm.lab.stage2_server import Stage2Server
 from pyvmm.lab.terminal import Terminal
+from pyvmm.lab.virtio_ports import VirtioPorts
 
 # What Python there finds pyvmm in: all of the checkout that it is run from, or where it was
 # installed, the package alone, since what lies beside that is for this machine.
@@ -51,7 +51,7 @@ class Host:
 
     qemu: Qemu
     kernel: Kernel
-    machine: Machine
+    machine: EmulatedMachine
     image: Path
     busybox: Path
     fdtput: tuple[str, ...]
@@ -85,21 +85,21 @@ class Host:
         variables: Mapping[str, str] = {},
         directory: Path | None = None,
         terminal: Terminal | None = None,
-    ) -> Iterator["Running"]:
+    ) -> Iterator["RunningHost"]:
         """Power a host on to run a command there; it is off when the block has ended.
 
         The command's directory is `directory`, shared read-only, by default the checkout.
         """
         with ExitStack() as stack:
             compiled = io.BytesIO()
-            streams = stack.enter_context(Streams(stdout, stderr, compiled))
+            ports = stack.enter_context(VirtioPorts(stdout, stderr, compiled))
             log = stack.enter_context(_log())
             argv, descriptors = self._arguments(stack, command, variables, log, directory)
-            argv += [*streams.arguments(), *(terminal.arguments() if terminal else ())]
-            argv += stack.enter_context(Outside()).arguments()
-            descriptors += [*streams.descriptors(), *(terminal.descriptors() if terminal else ())]
+            argv += [*ports.arguments(), *(terminal.arguments() if terminal else ())]
+            argv += stack.enter_context(Stage2Server()).arguments()
+            descriptors += [*ports.descriptors(), *(terminal.descriptors() if terminal else ())]
             process = stack.enter_context(_started(argv, descriptors))
-            yield Running(self, streams, process, log, compiled, directory)
+            yield RunningHost(self, ports, process, log, compiled, directory)
 
     def shell(self, command: Sequence[str]) -> int:
         """Run a command with this terminal as its own; returns its exit status."""
@@ -107,17 +107,17 @@ class Host:
         terminal = {"TERMINAL": "y", "ROWS": str(rows), "COLUMNS": str(columns)}
         terminal["TERM"] = os.environ.get("TERM", "linux")
         with ExitStack() as stack:
-            streams = stack.enter_context(Streams())
+            ports = stack.enter_context(VirtioPorts())
             log = stack.enter_context(_log())
             argv, descriptors = self._arguments(stack, command, terminal, log)
-            argv += streams.arguments()
-            argv += stack.enter_context(Outside()).arguments()
+            argv += ports.arguments()
+            argv += stack.enter_context(Stage2Server()).arguments()
             argv += ["-chardev", "stdio,id=terminal,signal=off"]
             argv += ["-device", "virtconsole,chardev=terminal,nr=0"]
-            descriptors += streams.descriptors()
+            descriptors += ports.descriptors()
             process = stack.enter_context(_started(argv, descriptors, terminal=True))
-            streams.relay()
-            return self.judge(streams, process, log)
+            ports.relay()
+            return self.judge(ports, process, log)
 
     def _arguments(
         self,
@@ -127,7 +127,7 @@ class Host:
         log: Path,
         directory: Path | None = None,
     ) -> tuple[list[str], list[int]]:
-        """QEMU's arguments but for the streams, and the files that they name by number.
+        """QEMU's arguments but for the ports, and the files that they name by number.
 
         Those are open as long as ``stack`` is.
         """
@@ -141,7 +141,7 @@ class Host:
             f"set -- {shlex.join(command)}\n"
         )
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
-        start = initramfs.start(self.busybox, _INIT, job, self.files)
+        start = initramfs.boot_archive(self.busybox, _INIT, job, self.files)
         parts = modules + pycache.archive(_by_path(shares)) + start
         initrd = stack.enter_context(_in_memory(parts))
         descriptors = [initrd]
@@ -169,24 +169,24 @@ class Host:
             lab_devices.describe(self.machine.devices, self.machine.memory, dtb, self.fdtput)
             return dtb.read_bytes()
 
-    def judge(self, streams: Streams, process: "subprocess.Popen[bytes]", log: Path) -> int:
+    def judge(self, ports: VirtioPorts, process: "subprocess.Popen[bytes]", log: Path) -> int:
         """The command's exit status, or an error that says why the host did not get to it."""
-        if streams.status is not None:
-            return streams.status
+        if ports.status is not None:
+            return ports.status
         process.kill()
         assert process.stderr is not None
         complaint = process.stderr.read().decode(errors="replace").strip()
         console = log.read_text(errors="replace")
-        if streams.failure:
-            reason = f"{streams.failure} ({self.kernel.name})"
-        elif streams.late:
-            what = "end" if streams.started else "start the command"
-            reason = f"the emulated host did not {what} within {streams.late:g} s"
+        if ports.failure:
+            reason = f"{ports.failure} ({self.kernel.name})"
+        elif ports.late:
+            what = "end" if ports.started else "start the command"
+            reason = f"the emulated host did not {what} within {ports.late:g} s"
         elif complaint and not console:
             raise self._refusal(complaint)
         elif panic := _PANIC.search(console):
             reason = f"the kernel {self.kernel.name} crashed: {panic[0].strip()}"
-        elif not streams.started:
+        elif not ports.started:
             reason = f"the kernel {self.kernel.name} never started the command"
         else:
             reason = "the emulated host ended before the command did"
@@ -205,11 +205,11 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningHost:
     """A host that runs its command."""
 
     host: Host
-    streams: Streams
+    ports: VirtioPorts
     _process: "subprocess.Popen[bytes]"
     _log: Path
     _compiled: io.BytesIO
@@ -220,14 +220,14 @@ class Running:
 
         Then the host ended, or `timeout` seconds went by; `end` says more.
         """
-        self.streams.relay(timeout, until)
+        self.ports.relay(timeout, until)
         return until()
 
     def end(self, timeout: float | None = None) -> int:
         """Wait for the command's end; returns its exit status. Raises what `Host.run` does."""
-        if not self.streams.late:
-            self.streams.relay(timeout)
-        status = self.host.judge(self.streams, self._process, self._log)
+        if not self.ports.late:
+            self.ports.relay(timeout)
+        status = self.host.judge(self.ports, self._process, self._log)
         pycache.keep(self._compiled.getvalue(), _by_path(_shares(self._directory)[0]))
         return status
 
@@ -237,27 +237,35 @@ class Running:
         return "\n".join(line.rstrip() for line in lines[-_LINES_SHOWN:])
 
 
-def choose(
-    qemu: Qemu, name: str | None, machine: Machine, tell: Tell, files: Sequence[Path] = ()
+def prepare_by_name(
+    qemu: Qemu,
+    name: str | None,
+    machine: EmulatedMachine,
+    progress: Progress,
+    files: Sequence[Path] = (),
 ) -> Host:
     """A host with the kernel of a name (see `build.find`), by default one that fits the devices."""
     # Only the lab's kernel has the driver of a device that needs one of its own.
     if name is None and any(device.driver != "vfio-pci" for device in machine.devices):
         name = "lab"
-    return prepare(qemu, kernel_build.find(name, tell), machine, tell, files)
+    return prepare(qemu, kernel_build.find_or_build(name, progress), machine, progress, files)
 
 
 def prepare(
-    qemu: Qemu, kernel: Kernel, machine: Machine, tell: Tell, files: Sequence[Path] = ()
+    qemu: Qemu,
+    kernel: Kernel,
+    machine: EmulatedMachine,
+    progress: Progress,
+    files: Sequence[Path] = (),
 ) -> Host:
     """Put a host together, and make what it needs of the rest where the cache has none."""
     return Host(
         qemu=qemu,
         kernel=kernel,
         machine=machine,
-        image=userland.image(tell),
-        busybox=userland.busybox(tell),
-        fdtput=tuple(tree.tools(tell).command("fdtput")),
+        image=userland.image(progress),
+        busybox=userland.busybox(progress),
+        fdtput=tuple(package_tree.tools(progress).command("fdtput")),
         files=tuple(files),
     )
 

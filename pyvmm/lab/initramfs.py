@@ -12,7 +12,7 @@ from pathlib import Path
 _ALIGNMENT = 4
 
 
-class Archive:
+class CpioArchive:
     """A cpio archive in the making; every file is root's."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Archive:
         self._add(name, stat.S_IFCHR | 0o600, b"", (major, minor))
 
     def to_bytes(self) -> bytes:
-        end = Archive()
+        end = CpioArchive()
         end._add("TRAILER!!!", 0, b"")
         return b"".join(self._parts + end._parts)
 
@@ -46,9 +46,9 @@ class Archive:
         self._parts.append(_padded(header + encoded) + _padded(content))
 
 
-def start(busybox: Path, init: Path, job: str, files: Sequence[Path] = ()) -> bytes:
+def boot_archive(busybox: Path, init: Path, job: str, files: Sequence[Path] = ()) -> bytes:
     """What starts every run: busybox, the init script, the run's job as shell text, its files."""
-    archive = Archive()
+    archive = CpioArchive()
     for name in ("bin", "dev", "proc", "sys", "host", "files"):
         archive.directory(name)
     archive.device("dev/console", 5, 1)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, modules
-from pyvmm.lab.apt import RELEASE, Apt, Tell, unpack
+from pyvmm.lab import cache, kernel_modules
+from pyvmm.lab.apt import RELEASE, Apt, Progress, unpack
 
 NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or a build tree"
 
@@ -31,17 +31,17 @@ def store() -> Path:
     return cache.root() / "kernels"
 
 
-def find(name: str | None, tell: Tell) -> Kernel | None:
+def find(name: str | None, progress: Progress) -> Kernel | None:
     """The kernel of a name, fetched if it is one of Debian's; None if it has yet to be built.
 
     Without a name: the lab's own if it has been built, else Debian's newest stable one.
     Raises `UsageError` on a name that means none, `LackingError` where it is not to be had.
     """
     if name is None:
-        return find("lab", tell) or _debian("", tell)
+        return find("lab", progress) or _debian("", progress)
     kind, _, version = name.partition(":")
     if kind == "debian":
-        return _debian(version, tell)
+        return _debian(version, progress)
     if kind == "lab":
         place = store() / directory(name)
         return _load(place.name) if place.exists() else None
@@ -62,11 +62,11 @@ def _of_path(path: Path) -> Kernel:
     return Kernel(str(path), image.resolve())
 
 
-def _debian(version: str, tell: Tell) -> Kernel:
+def _debian(version: str, progress: Progress) -> Kernel:
     here = [path.name[7:] for path in store().glob("debian-*")]
     if found := [release for release in here if _matches(release, version)]:
         return _load(f"debian-{max(found, key=_order)}")
-    apt = Apt("arm64", tell)
+    apt = Apt("arm64", progress)
     wanted = version or next(
         offer.version.split("-")[0]
         for offer in apt.versions("linux-image-arm64")
@@ -77,7 +77,7 @@ def _debian(version: str, tell: Tell) -> Kernel:
     found = [release for release in releases if _matches(release, wanted)]
     if not found:
         raise LackingError(f"Debian's mirror has no arm64 kernel {wanted}")
-    return _fetch(max(found, key=_order), apt, tell)
+    return _fetch(max(found, key=_order), apt, progress)
 
 
 def _matches(release: str, version: str) -> bool:
@@ -90,7 +90,7 @@ def _order(release: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", release)]
 
 
-def _fetch(version: str, apt: Apt, tell: Tell) -> Kernel:
+def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
     """Fetch and unpack one of Debian's kernels, and make its modules ready."""
     name, release = f"debian-{version}", f"{version}-arm64"
     with cache.making(store() / name) as partial:
@@ -99,12 +99,12 @@ def _fetch(version: str, apt: Apt, tell: Tell) -> Kernel:
             parts = apt.names(rf"^linux-(binary|modules)-{re.escape(release)}$")
             archives = apt.fetch(*(parts or [f"linux-image-{release}"]), dependencies=False)
             unpacked = partial / "unpacked"
-            unpack(archives, unpacked, tell=tell)
-            tell(f"preparing the kernel {version}", None)
+            unpack(archives, unpacked, progress=progress)
+            progress(f"preparing the kernel {version}", None)
             ours = unpacked / "usr/lib/modules" / release
             places = (ours / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
             next(place for place in places if place.exists()).rename(partial / "Image")
-            (partial / "modules.cpio").write_bytes(modules.archive(ours))
+            (partial / "modules.cpio").write_bytes(kernel_modules.archive(ours))
             cache.remove(unpacked)
             for archive in archives:
                 archive.unlink()

@@ -15,8 +15,8 @@ import subprocess
 from pathlib import Path
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.lab import cache, kernel, tree
-from pyvmm.lab.apt import Apt, Tell, unpack
+from pyvmm.lab import cache, kernel, package_tree
+from pyvmm.lab.apt import Apt, Progress, unpack
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
 # The newest that the project's tests have passed on; lab:7.2, say, is another.
@@ -41,7 +41,9 @@ exec setpriv --pdeathsig TERM nice chroot "$root" /usr/bin/env -i PATH=/usr/bin 
 """
 
 
-def build(name: str, tell: Tell, *, source: Path | None = None, patch: Path | None = None) -> None:
+def build(
+    name: str, progress: Progress, *, source: Path | None = None, patch: Path | None = None
+) -> None:
     """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
 
     Without ``source`` it is made of Debian's newest source of `SERIES`, or, where the variant is
@@ -57,35 +59,35 @@ def build(name: str, tell: Tell, *, source: Path | None = None, patch: Path | No
         return
     if source is not None and not (source / "arch/arm64/Kconfig").exists():
         raise UsageError(f"{source} is no kernel source: it has no arch/arm64/Kconfig")
-    root = tree.builder(tell)
+    root = package_tree.build_root(progress)
     with cache.locked(work):
         work.mkdir(exist_ok=True)
-        original = source or _debian_source(name, tell)
+        original = source or _debian_source(name, progress)
         if patch is not None:
             original = _patched(root, original, patch, work)
         _configure(root, original, work)
         minutes = -(-CPU_MINUTES // (os.cpu_count() or 1))
-        _make(root, original, work, "Image", tell, f"building {name} (about {minutes} minutes)")
+        _make(root, original, work, "Image", progress, f"building {name} (about {minutes} minutes)")
         _install(work / "arch/arm64/boot/Image", place)
 
 
-def find(name: str | None, tell: Tell) -> kernel.Kernel:
+def find_or_build(name: str | None, progress: Progress) -> kernel.Kernel:
     """The kernel of a name (see `kernel.find`), built if it is the lab's and not yet there."""
-    if (found := kernel.find(name, tell)) is None:
+    if (found := kernel.find(name, progress)) is None:
         assert name is not None
-        build(name, tell)
-        found = kernel.find(name, tell)
+        build(name, progress)
+        found = kernel.find(name, progress)
     assert found is not None
     return found
 
 
-def _debian_source(name: str, tell: Tell) -> Path:
+def _debian_source(name: str, progress: Progress) -> Path:
     """Debian's kernel source that a name means, unpacked."""
     chosen = _series(name)
     here = sorted((cache.root() / "build").glob(f"source-{chosen or SERIES}.*"))
     if here and not chosen:
         return here[-1]  # the one that the objects at hand were made of
-    apt = Apt(tree.native(), tell)
+    apt = Apt(package_tree.native(), progress)
     package, newest = _offered(apt, chosen)
     upstream = newest.split("-")[0]
     place = cache.root() / "build" / f"source-{upstream}"
@@ -96,7 +98,7 @@ def _debian_source(name: str, tell: Tell) -> Path:
             unpacked = partial.with_name(partial.name + ".unpacked")
             try:
                 unpack(archives, unpacked)
-                tell(f"unpacking the source of Linux {upstream}", None)
+                progress(f"unpacking the source of Linux {upstream}", None)
                 partial.mkdir()
                 _untar(next(unpacked.glob("usr/src/*.tar.xz")), partial)
             finally:
@@ -174,10 +176,10 @@ def _make(
     source: Path,
     work: Path,
     target: str,
-    tell: Tell = lambda what, done: None,
+    progress: Progress = lambda what, done: None,
     what: str = "",
 ) -> None:
-    cross = () if tree.native() == "arm64" else ("CROSS_COMPILE=aarch64-linux-gnu-",)
+    cross = () if package_tree.native() == "arm64" else ("CROSS_COMPILE=aarch64-linux-gnu-",)
     argv = ["make", "-C", "/source", "O=/build", "ARCH=arm64", *cross, f"-j{os.cpu_count()}"]
     argv += ["KCONFIG_ALLCONFIG=/build/lab.config", target]
     log = work / f"{target}.log"
@@ -185,7 +187,7 @@ def _make(
         assert process.stdout is not None
         for count, line in enumerate(process.stdout):
             output.write(line)
-            tell(what, min(count / _STEPS, 0.99))
+            progress(what, min(count / _STEPS, 0.99))
     if process.returncode:
         raise PyvmmError(f"make {target} failed: {_last(log.read_text())}; its output is {log}")
 

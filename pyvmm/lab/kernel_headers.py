@@ -9,7 +9,7 @@ from pyvmm.lab import apt, cache
 PACKAGE = "linux-libc-dev"
 
 
-def fetch(version: str, tell: apt.Tell = lambda what, done: None) -> Path:
+def fetch(version: str, progress: apt.Progress = lambda what, done: None) -> Path:
     """Return the directory of a kernel's headers, by its version: "6.1", "7.2.12".
 
     They are arm64's, and every other architecture's where Debian has all in one package (6.12
@@ -21,7 +21,7 @@ def fetch(version: str, tell: apt.Tell = lambda what, done: None) -> Path:
     have = [place for place in store.glob("[!.]*") if _is_of(place.name, version)]
     if have:
         return max(have, key=lambda place: place.stat().st_mtime)
-    debian = apt.Apt("arm64", tell)
+    debian = apt.Apt("arm64", progress)
     offered = [each.version for each in debian.versions(PACKAGE)]
     chosen = [each for each in offered if _is_of(each, version)]
     if not chosen:
@@ -31,7 +31,7 @@ def fetch(version: str, tell: apt.Tell = lambda what, done: None) -> Path:
     with cache.making(place) as partial:
         if partial:
             archives = debian.fetch(f"{PACKAGE}={chosen[0]}", dependencies=False)
-            apt.unpack(archives, partial, tell=tell)
+            apt.unpack(archives, partial, progress=progress)
     return place
 
 

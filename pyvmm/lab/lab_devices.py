@@ -21,7 +21,7 @@ _GRACE_MEMORY = 0x6000_0000
 
 
 @dataclass(frozen=True)
-class Device:
+class LabDevice:
     """A device by its name here, its QEMU ``-device``, and the vfio driver that gets it."""
 
     name: str
@@ -33,8 +33,8 @@ class Device:
 
 
 _ALL = (
-    Device("none", "no device"),
-    Device(
+    LabDevice("none", "no device"),
+    LabDevice(
         "grace",
         "a Grace-style GPU: BAR0 registers, BAR2 1 GiB Normal-NC, BAR4 512 MiB cacheable",
         # No GPU: a display whose BAR0 is memory, which the real nvgrace driver is told is one.
@@ -42,9 +42,11 @@ _ALL = (
         "nvgrace_gpu_vfio_pci",
         reserved=2 * _GIB,
     ),
-    Device("bochs", "a display: BAR0 16 MiB of memory, BAR2 registers", "bochs-display,romfile="),
-    Device("edu", "QEMU's teaching device: registers, DMA, INTx and MSI", "edu"),
-    Device(
+    LabDevice(
+        "bochs", "a display: BAR0 16 MiB of memory, BAR2 registers", "bochs-display,romfile="
+    ),
+    LabDevice("edu", "QEMU's teaching device: registers, DMA, INTx and MSI", "edu"),
+    LabDevice(
         "nvme",
         "a disk of 16 MiB zeroes: MSI-X and real bus-mastering",
         "nvme,serial=lab,drive={id}",
@@ -54,7 +56,7 @@ _ALL = (
 DEVICES = {device.name: device for device in _ALL}
 
 
-def lookup(names: Sequence[str]) -> list[Device]:
+def lookup(names: Sequence[str]) -> list[LabDevice]:
     """The devices of these names, without "none". Raises `UsageError` on an unknown one."""
     for name in names:
         if name not in DEVICES:
@@ -67,12 +69,12 @@ def address(slot: int) -> str:
     return f"0000:{slot:02x}:00.0"
 
 
-def bindings(devices: Sequence[Device]) -> str:
+def bindings(devices: Sequence[LabDevice]) -> str:
     """What init.sh is to bind: ``ADDRESS=DRIVER``, separated by blanks."""
     return " ".join(f"{address(slot)}={each.driver}" for slot, each in enumerate(devices, 1))
 
 
-def arguments(devices: Sequence[Device]) -> list[str]:
+def arguments(devices: Sequence[LabDevice]) -> list[str]:
     """QEMU's arguments for the devices."""
     argv = []
     for slot, device in enumerate(devices, 1):
@@ -84,7 +86,7 @@ def arguments(devices: Sequence[Device]) -> list[str]:
     return argv
 
 
-def describe(devices: Sequence[Device], memory: int, dtb: Path, fdtput: Sequence[str]) -> None:
+def describe(devices: Sequence[LabDevice], memory: int, dtb: Path, fdtput: Sequence[str]) -> None:
     """Write into a device tree where each grace device's memory is: past the kernel's own.
 
     The firmware of a real machine says so in ``nvidia,gpu-mem-base-pa`` and ``-size``, on the

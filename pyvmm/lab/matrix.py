@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyvmm.errors import PyvmmError
-from pyvmm.lab.apt import Tell
+from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import Host
 
 
@@ -38,7 +38,7 @@ def run(
     hosts: Mapping[tuple[str, str], Host],
     command: Sequence[str],
     timeout: float | None,
-    tell: Tell,
+    progress: Progress,
 ) -> list[Cell]:
     """Run a command on each host, known by (CPU, kernel); a host that fails is a cell too."""
 
@@ -57,7 +57,7 @@ def run(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {pool.submit(one, *place): place for place in hosts}
         for done, future in enumerate(as_completed(running), 1):
-            tell(f"{len(hosts)} runs", done / len(hosts))
+            progress(f"{len(hosts)} runs", done / len(hosts))
             future.result()
         return [future.result() for future in running]
 

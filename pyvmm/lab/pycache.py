@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pyvmm.lab import cache
-from pyvmm.lab.initramfs import Archive
+from pyvmm.lab.initramfs import CpioArchive
 
 _SUFFIXES = (".pyc", ".bin")
 
@@ -31,7 +31,7 @@ def store(shared: Path | None) -> Path:
 
 def archive(shares: Mapping[str, Path]) -> bytes:
     """What is kept, as an archive of ``/pycache``; `shares` are what is shared, by path there."""
-    made = Archive()
+    made = CpioArchive()
     made.directory("pycache")
     for kept in (store(None), *map(store, dict.fromkeys(shares.values()))):
         for path in sorted(kept.rglob("*")):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import tree
-from pyvmm.lab.apt import Tell
-from pyvmm.lab.lab_devices import Device, arguments
+from pyvmm.lab import package_tree
+from pyvmm.lab.apt import Progress
+from pyvmm.lab.lab_devices import LabDevice, arguments
 
 PROGRAM = "qemu-system-aarch64"
 # The oldest that was seen to work. 7.2 boots, but its "max" CPU lacks FWB and a vfio device
@@ -39,13 +39,13 @@ class Qemu:
 
 
 @dataclass(frozen=True)
-class Machine:
+class EmulatedMachine:
     """The emulated machine: the CPU model with QEMU's own options, and sizes in bytes."""
 
     cpu: str = "max"
     cpus: int = 2
     memory: int = 2 << 30
-    devices: tuple[Device, ...] = ()
+    devices: tuple[LabDevice, ...] = ()
     device_arguments: tuple[str, ...] = ()
     append: str = ""  # to the kernel's command line
 
@@ -62,7 +62,7 @@ class Machine:
         return argv
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Bytes of a size as QEMU writes it: 512M, 2G. Raises `UsageError`."""
     scale = {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper())
     if scale is None or not text[:-1].isdecimal() or not int(text[:-1]):
@@ -70,7 +70,7 @@ def size(text: str) -> int:
     return int(text[:-1]) * scale
 
 
-def find(tell: Tell, chosen: str | None = None) -> Qemu:
+def find(progress: Progress, chosen: str | None = None) -> Qemu:
     """The QEMU that was chosen, or the one on PATH if it is new enough, or the cache's own.
 
     Raises `LackingError` where the chosen one is too old, or there is none and none to be had.
@@ -90,7 +90,7 @@ def find(tell: Tell, chosen: str | None = None) -> Qemu:
         qemu = _probe([found])
         if qemu.version >= OLDEST:
             return qemu
-    tools = tree.tools(tell)
+    tools = package_tree.tools(progress)
     return _probe([*tools.command(PROGRAM), "-L", str(tools.path / "usr/share/qemu")])
 
 
@@ -110,7 +110,7 @@ def _dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
 
 
-def dump_device_tree(qemu: Qemu, machine: Machine, dtb: Path) -> None:
+def dump_device_tree(qemu: Qemu, machine: EmulatedMachine, dtb: Path) -> None:
     """Write the device tree that QEMU makes for a machine. Raises `LackingError`."""
     argv = machine.arguments()
     argv[argv.index("-machine") + 1] += f",dumpdtb={dtb}"

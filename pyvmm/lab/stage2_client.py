@@ -17,7 +17,7 @@ PORT = "pyvmm.questions"
 _PORTS = Path("/sys/class/virtio-ports")
 
 
-def stage2(ipa: int) -> Stage2:
+def query_stage2(ipa: int) -> Stage2:
     """What stage 2 makes of `ipa` (in bytes), for the vCPU that is in its guest at this moment.
 
     Let one thread run a guest that stays in it (`pyvmm.machine.spinning_guest`), ask from another.
@@ -29,10 +29,10 @@ def stage2(ipa: int) -> Stage2:
     return Stage2(**answer)
 
 
-def tell_stage2(ipa: int) -> str:
+def describe_stage2(ipa: int) -> str:
     """`stage2` for people to read: one line, and outside the lab that it can't be read."""
     try:
-        return str(stage2(ipa))
+        return str(query_stage2(ipa))
     except LackingError as error:
         return str(error)
 

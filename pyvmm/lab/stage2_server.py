@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from pyvmm.lab.gdb import Stub, StubError
+from pyvmm.lab.gdb import GdbClient, GdbError
 from pyvmm.lab.stage2 import HCR_VM, Registers, walk
 from pyvmm.lab.stage2_client import PORT
 
@@ -24,7 +24,7 @@ _PATIENCE = 20.0  # seconds until the guest must have run
 _PAUSE = 0.01  # seconds that the machine runs between two looks
 
 
-class Outside:
+class Stage2Server:
     """The other end of the questions' port and of QEMU's debug port, as long as it is entered."""
 
     def __enter__(self) -> Self:
@@ -71,14 +71,14 @@ class Outside:
     def _stage2(self, ipa: int) -> dict[str, object]:
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
-            with Stub(self._debug) as stub:
+            with GdbClient(self._debug) as stub:
                 if registers := _in_guest(stub):
                     return asdict(walk(registers, ipa, stub.physical))
             time.sleep(_PAUSE)
-        raise StubError(f"no vCPU was seen in its guest for {_PATIENCE:g} s")
+        raise GdbError(f"no vCPU was seen in its guest for {_PATIENCE:g} s")
 
 
-def _in_guest(stub: Stub) -> Registers | None:
+def _in_guest(stub: GdbClient) -> Registers | None:
     """The registers of a CPU that is in a guest, with stage 2 on."""
     for cpu in stub.cpus():
         stub.select(cpu)

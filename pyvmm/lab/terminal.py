@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from pyvmm.errors import UsageError
-from pyvmm.lab.streams import Streams
+from pyvmm.lab.virtio_ports import VirtioPorts
 
 
 class Terminal:
@@ -39,15 +39,15 @@ class Terminal:
         chardev = f"socket,id=terminal,fd={self._theirs.fileno()}"
         return ["-chardev", chardev, "-device", "virtconsole,chardev=terminal,nr=0"]
 
-    def attach(self, streams: Streams, until: Callable[[], bool]) -> None:
+    def attach(self, ports: VirtioPorts, until: Callable[[], bool]) -> None:
         """Give it this process's terminal until something is so, or the host ends."""
         keyboard, screen = 0, 1
         with (
             _raw(keyboard),
-            streams.beside(keyboard, self._ours.sendall),
-            streams.beside(self._ours.fileno(), lambda data: os.write(screen, data)),
+            ports.beside(keyboard, self._ours.sendall),
+            ports.beside(self._ours.fileno(), lambda data: os.write(screen, data)),
         ):
-            streams.relay(until=until)
+            ports.relay(until=until)
 
 
 @contextlib.contextmanager

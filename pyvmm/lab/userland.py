@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 
 from pyvmm.errors import LackingError
-from pyvmm.lab import cache, tree
-from pyvmm.lab.apt import Tell
+from pyvmm.lab import cache, package_tree
+from pyvmm.lab.apt import Progress
 
 PACKAGES = (
     "python3",
@@ -30,15 +30,20 @@ PYCACHE = "/pycache"
 _MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "run", "root", CHECKOUT[1:], PYCACHE[1:])
 
 
-def image(tell: Tell) -> Path:
+def image(progress: Progress) -> Path:
     """The image, made if it is not in the cache yet."""
-    root = tree.make("userland", "arm64", PACKAGES, tell, _finish)
+    root = package_tree.make("userland", "arm64", PACKAGES, progress, _finish)
     place = root.with_suffix(".erofs")
     with cache.making(place) as partial:
         if partial is not None:
-            tell("making the root file system", None)
+            progress("making the root file system", None)
             # All of root's, and no extended attributes: the image is the same, whoever makes it.
-            make = [*tree.tools(tell).command("mkfs.erofs"), "--all-root", "-x-1", "--quiet"]
+            make = [
+                *package_tree.tools(progress).command("mkfs.erofs"),
+                "--all-root",
+                "-x-1",
+                "--quiet",
+            ]
             done = subprocess.run(
                 [*make, partial, root], capture_output=True, text=True, check=False
             )
@@ -47,9 +52,9 @@ def image(tell: Tell) -> Path:
     return place
 
 
-def busybox(tell: Tell) -> Path:
+def busybox(progress: Progress) -> Path:
     """The static busybox that starts the emulated host, before it has a root file system."""
-    return tree.make("userland", "arm64", PACKAGES, tell, _finish) / "usr/bin/busybox"
+    return package_tree.make("userland", "arm64", PACKAGES, progress, _finish) / "usr/bin/busybox"
 
 
 def _finish(path: Path) -> None:

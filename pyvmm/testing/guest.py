@@ -45,10 +45,12 @@ class Guest:
         self.arch = native()
         self.vm, self.vcpu, self.ram = vm, vcpu, ram
         self.windows: list[Window] = []
-        self.run: Run | None = None
+        self.run: GuestRun | None = None
         self._system = system
 
-    def __call__(self, text: str | TextOf[str, str], *arguments: int, seconds: float = 30) -> "Run":
+    def __call__(
+        self, text: str | TextOf[str, str], *arguments: int, seconds: float = 30
+    ) -> "GuestRun":
         """Load a guest of this assembly text; it runs as its exits are asked for.
 
         `text` may be one for each architecture: ``{"arm64": …, "x86_64": …}``. `seconds` is how
@@ -64,7 +66,7 @@ class Guest:
         self.ram.write(0, tables.image)
         self.arch.prepare(self._system, self.vm, self.vcpu)
         self.arch.enter(self.vcpu, ENTRY, arguments, tables)
-        self.run = Run(self, seconds)
+        self.run = GuestRun(self, seconds)
         return self.run
 
     def _mapped(self) -> tuple[Window, ...]:
@@ -77,7 +79,7 @@ class Guest:
         return tuple(windows)
 
 
-class Run:
+class GuestRun:
     """A guest that runs: its exits one after the other, each entered when it is asked for.
 
     Attributes:
@@ -90,8 +92,8 @@ class Run:
         self._seconds = seconds
         self._count = 0
 
-    def expects(self, *expected: Expected) -> "Run":
-        """Run on, and compare the next exits with these; raises `Unexpected`.
+    def expects(self, *expected: Expected) -> "GuestRun":
+        """GuestRun on, and compare the next exits with these; raises `Unexpected`.
 
         A read gets what `Expected.gives` says. The guest is left at the last of them: mend what
         it stumbled over, and call this again.

@@ -18,23 +18,25 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("pyvmm").addoption("--errand", type=Path, help="what to run; used by --lab")
+    parser.getgroup("pyvmm").addoption(
+        "--guest-agent", type=Path, help="what to run; used by --lab"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    errand = json.loads(config.option.errand.read_text())
-    vars(config.option).update(errand["options"])
-    config.pluginmanager.register(Errand(config, errand), "pyvmm-errand")
+    job = json.loads(config.option.guest_agent.read_text())
+    vars(config.option).update(job["options"])
+    config.pluginmanager.register(GuestAgent(config, job), "pyvmm-guest-agent")
 
 
-class Errand:
-    """The plugin for one errand."""
+class GuestAgent:
+    """The plugin for one job."""
 
-    def __init__(self, config: pytest.Config, errand: Mapping[str, Any]) -> None:
+    def __init__(self, config: pytest.Config, job: Mapping[str, Any]) -> None:
         self._config = config
-        self._wanted: list[str] = errand["tests"]
-        self._shell: str | None = errand["shell"]
+        self._wanted: list[str] = job["tests"]
+        self._shell: str | None = job["shell"]
         # A test's own stdout, where pytest does not capture it, goes with its stderr.
         self._reports = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
@@ -46,22 +48,22 @@ class Errand:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.passed:
-            self._tell("uncollected", nodeid=report.nodeid, report=self._plain(report))
+            self._send("uncollected", nodeid=report.nodeid, report=self._plain(report))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         found = {item.nodeid: item for item in items}
         items[:] = [found[nodeid] for nodeid in self._wanted if nodeid in found]
-        self._tell("missing", nodeids=[each for each in self._wanted if each not in found])
+        self._send("missing", nodeids=[each for each in self._wanted if each not in found])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._tell("start", nodeid=nodeid)
+        self._send("start", nodeid=nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._tell("report", nodeid=report.nodeid, report=self._plain(report))
+        self._send("report", nodeid=report.nodeid, report=self._plain(report))
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self._tell("finish", nodeid=nodeid)
+        self._send("finish", nodeid=nodeid)
 
     def pytest_exception_interact(self, node: pytest.Item, report: pytest.TestReport) -> None:
         """``--lab-shell-on-failure``: the test's fixtures are as they were when it failed."""
@@ -70,9 +72,9 @@ class Errand:
         capture = node.config.pluginmanager.getplugin("capturemanager")
         if capture:
             capture.suspend_global_capture(in_=True)
-        self._tell("shell", nodeid=report.nodeid, text=report.longreprtext)
+        self._send("shell", nodeid=report.nodeid, text=report.longreprtext)
         _shell(self._shell)
-        self._tell("unshell")
+        self._send("unshell")
         if capture:
             capture.resume_global_capture()
 
@@ -86,7 +88,7 @@ class Errand:
             data["longrepr"] = (os.path.relpath(file, self._config.rootpath), *rest)
         return data
 
-    def _tell(self, event: str, **what: object) -> None:
+    def _send(self, event: str, **what: object) -> None:
         # What a test records of its own (user_properties) may be anything.
         self._reports.write(json.dumps({"event": event, **what}, default=str) + "\n")
         self._reports.flush()

@@ -15,7 +15,7 @@ _INDENT = "  "
 
 
 @dataclass
-class Result:
+class KtapResult:
     """How one test went.
 
     Attributes:
@@ -41,12 +41,12 @@ class Result:
         yield f"{verdict} {self.number} {_plain(self.name)}{because}".rstrip()
 
 
-class Ktap:
+class KtapWriter:
     """A plugin that writes the file when the session ends."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._place = config.option.ktap
-        self._modules: dict[str, dict[str, Result]] = {}
+        self._modules: dict[str, dict[str, KtapResult]] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -88,9 +88,9 @@ class Ktap:
         else:
             Path(self._place).write_text(text)
 
-    def _result(self, module: str, name: str) -> Result:
+    def _result(self, module: str, name: str) -> KtapResult:
         tests = self._modules.setdefault(module, {})
-        return tests.setdefault(name, Result(len(tests) + 1, name))
+        return tests.setdefault(name, KtapResult(len(tests) + 1, name))
 
     def _lines(self) -> Iterator[str]:
         yield "KTAP version 1"
@@ -107,7 +107,7 @@ class Ktap:
         yield _totals(result for tests in self._modules.values() for result in tests.values())
 
 
-def _totals(results: Iterable[Result]) -> str:
+def _totals(results: Iterable[KtapResult]) -> str:
     """kselftest's last line."""
     counts = dict.fromkeys(("pass", "fail", "xfail", "xpass", "skip", "error"), 0)
     for result in results:

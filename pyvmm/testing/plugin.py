@@ -63,15 +63,15 @@ def pytest_configure(config: pytest.Config) -> None:
         except PyvmmError as error:
             raise pytest.UsageError(f"--kvm-headers: {error}") from None
     if config.option.ktap:
-        from pyvmm.testing.ktap import Ktap
+        from pyvmm.testing.ktap import KtapWriter
 
-        config.pluginmanager.register(Ktap(config), "pyvmm-ktap")
+        config.pluginmanager.register(KtapWriter(config), "pyvmm-ktap")
     if config.option.lab:
-        from pyvmm.testing.lab_board import Lab
+        from pyvmm.testing.lab_plugin import LabPlugin
 
         if config.option.usepdb:
             raise pytest.UsageError("--pdb ends at this machine: --lab-shell-on-failure")
-        config.pluginmanager.register(Lab(config), "pyvmm-lab")
+        config.pluginmanager.register(LabPlugin(config), "pyvmm-lab")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -102,6 +102,6 @@ def pytest_runtest_makereport(
     report: pytest.TestReport = outcome.get_result()
     fixtures = getattr(item, "funcargs", {})
     if report.when == "call" and report.failed and "vm" in fixtures:
-        from pyvmm.testing.state import sections
+        from pyvmm.testing.vm_state import sections
 
         report.sections.extend(sections(fixtures))

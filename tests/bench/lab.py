@@ -23,7 +23,10 @@ _POWER_OFF = "#!/bin/busybox sh\n/bin/busybox poweroff -f\n"
 def main() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = host.prepare(
-            qemu.find(_quiet), kernel_build.find("lab", _quiet), qemu.Machine(), _quiet
+            qemu.find(_quiet),
+            kernel_build.find_or_build("lab", _quiet),
+            qemu.EmulatedMachine(),
+            _quiet,
         )
         boot = _boot(prepared, Path(scratch))
         took = medians(
@@ -48,7 +51,7 @@ def _boot(prepared: host.Host, scratch: Path) -> list[str]:
     init = scratch / "init"
     init.write_text(_POWER_OFF)
     initrd = scratch / "initrd"
-    initrd.write_bytes(initramfs.start(prepared.busybox, init, ""))
+    initrd.write_bytes(initramfs.boot_archive(prepared.busybox, init, ""))
     argv = [*prepared.qemu.command, *prepared.machine.arguments(), "-append", "quiet"]
     return [*argv, "-kernel", str(prepared.kernel.image), "-initrd", str(initrd)]
 

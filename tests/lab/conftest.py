@@ -27,7 +27,7 @@ def emulated() -> host.Host:
     try:
         found = kernel.find(None, quiet)
         assert found is not None
-        return host.prepare(qemu.find(quiet), found, qemu.Machine(), quiet)
+        return host.prepare(qemu.find(quiet), found, qemu.EmulatedMachine(), quiet)
     except LackingError as error:
         pytest.skip(f"the lab cannot be set up: {error}")
 

@@ -10,7 +10,7 @@ import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import qemu
-from pyvmm.lab.gdb import Stub, StubError
+from pyvmm.lab.gdb import GdbClient, GdbError
 from tests.lab.conftest import quiet
 
 RAM = 0x4000_0000
@@ -18,7 +18,7 @@ DEVICE_TREE = bytes.fromhex("d00dfeed")  # what the virt machine puts there, wit
 
 
 @pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Stub]:
+def gdb(tmp_path: Path) -> Iterator[GdbClient]:
     try:
         program = qemu.find(quiet).command
     except LackingError as error:
@@ -31,32 +31,32 @@ def stub(tmp_path: Path) -> Iterator[Stub]:
             while not path.exists():
                 assert process.poll() is None
                 time.sleep(0.02)
-            with Stub(path) as stub:
-                yield stub
+            with GdbClient(path) as gdb:
+                yield gdb
         finally:
             process.kill()
 
 
-def test_each_cpu_is_at_el2_with_its_registers(stub: Stub) -> None:
-    cpus = stub.cpus()
+def test_each_cpu_is_at_el2_with_its_registers(gdb: GdbClient) -> None:
+    cpus = gdb.cpus()
     assert len(cpus) == 2
     for cpu in cpus:
-        stub.select(cpu)
-        assert stub.exception_level() == 2
-        assert stub.system_register("VTTBR_EL2") == 0
+        gdb.select(cpu)
+        assert gdb.exception_level() == 2
+        assert gdb.system_register("VTTBR_EL2") == 0
 
 
-def test_physical_memory(stub: Stub) -> None:
-    assert stub.physical(RAM, 4) == DEVICE_TREE
+def test_physical_memory(gdb: GdbClient) -> None:
+    assert gdb.physical(RAM, 4) == DEVICE_TREE
 
 
-def test_what_is_not_there(stub: Stub) -> None:
-    with pytest.raises(StubError, match="QEMU does not read 65536 bytes"):
-        stub.physical(RAM, 1 << 16)
-    with pytest.raises(StubError, match="no register ODD_EL9"):
-        stub.system_register("ODD_EL9")
+def test_what_is_not_there(gdb: GdbClient) -> None:
+    with pytest.raises(GdbError, match="QEMU does not read 65536 bytes"):
+        gdb.physical(RAM, 1 << 16)
+    with pytest.raises(GdbError, match="no register ODD_EL9"):
+        gdb.system_register("ODD_EL9")
 
 
 def test_no_such_port(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Stub(tmp_path / "none")
+        GdbClient(tmp_path / "none")

@@ -44,7 +44,7 @@ def test_document_keeps_what_each_run_wrote() -> None:
 def test_host_that_fails_is_a_row_too(emulated: host.Host) -> None:
     hosts = {
         (cpu, emulated.kernel.name): host.prepare(
-            emulated.qemu, emulated.kernel, qemu.Machine(cpu=cpu), quiet
+            emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), quiet
         )
         for cpu in ("cortex-a57", "none")
     }

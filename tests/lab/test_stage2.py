@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stage-2 walk over tables of every shape; tests/test_lingering.py has KVM's own."""
+"""Walk generated stage-2 tables; tests/machine/test_spinning_guest.py walks those of KVM."""
 
 import contextlib
 from dataclasses import dataclass

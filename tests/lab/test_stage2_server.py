@@ -8,11 +8,11 @@ import threading
 import pytest
 
 from pyvmm.lab.stage2_client import PORT
-from pyvmm.lab.stage2_server import Outside
+from pyvmm.lab.stage2_server import Stage2Server
 
 
-def ask(outside: Outside, *questions: str) -> list[dict[str, str]]:
-    [path] = (a.partition("path=")[2] for a in outside.arguments() if "path=" in a)
+def ask(server: Stage2Server, *questions: str) -> list[dict[str, str]]:
+    [path] = (a.partition("path=")[2] for a in server.arguments() if "path=" in a)
     with socket.socket(socket.AF_UNIX) as port:
         port.connect(path)
         with port.makefile("rw") as lines:
@@ -34,18 +34,18 @@ def ask(outside: Outside, *questions: str) -> list[dict[str, str]]:
     ],
 )
 def test_what_cannot_be_answered_says_why(question: str, complaint: str) -> None:
-    with Outside() as outside:
-        first, second = ask(outside, question, question)
+    with Stage2Server() as server:
+        first, second = ask(server, question, question)
     assert complaint in first["error"]
     assert second == first
 
 
 def test_the_port_has_a_name() -> None:
-    with Outside() as outside:
-        assert outside.arguments()[-1].endswith(f"name={PORT}")
+    with Stage2Server() as server:
+        assert server.arguments()[-1].endswith(f"name={PORT}")
 
 
 def test_it_ends_though_no_one_asked() -> None:
-    with Outside():
+    with Stage2Server():
         pass
     assert not [thread for thread in threading.enumerate() if thread.name == "questions"]

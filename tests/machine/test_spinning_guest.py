@@ -29,7 +29,7 @@ def test_a_guest_that_cannot_stay(kvm: System) -> None:
 
 def stage2(ipa: int) -> Stage2:
     try:
-        return stage2_client.stage2(ipa)
+        return stage2_client.query_stage2(ipa)
     except LackingError as error:
         pytest.skip(str(error))
 
@@ -61,4 +61,4 @@ def test_the_tables_are_those_of_the_vm_that_runs(kvm: System) -> None:
 @pytest.mark.needs_arch("x86_64")
 def test_outside_the_lab_stage_2_cannot_be_read() -> None:
     with pytest.raises(LackingError, match="in the lab alone"):
-        stage2_client.stage2(ENTRY)
+        stage2_client.query_stage2(ENTRY)

@@ -18,7 +18,7 @@ import pytest
 from pyvmm.errors import PyvmmError
 from pyvmm.lab import host, lab_devices, qemu
 from pyvmm.lab.host import Host
-from pyvmm.testing.boot import Boot, HostEnded
+from pyvmm.testing.host_session import HostFailure, HostSession
 from pyvmm.uapi import sets
 
 When: TypeAlias = Literal["setup", "call", "teardown"]
@@ -32,13 +32,21 @@ _OURS = {
     *("usepdb", "usepdb_cls", "trace", "setuponly", "setupshow", "setupplan", "basetemp"),
     *("rootdir", "inifilename", "confcutdir", "override_ini", "noconftest", "keepduplicates"),
     *("xmlpath", "junitprefix", "pastebin", "durations", "durations_min", "debug", "log_file"),
-    *("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "ktap", "errand"),
+    *(
+        "help",
+        "version",
+        "markers",
+        "showfixtures",
+        "show_fixtures_per_test",
+        "ktap",
+        "guest_agent",
+    ),
     *("kvm_headers", "continue_on_collection_errors", "disable_plugin_autoload"),
 }
 
 
 @dataclass
-class Board:
+class LabTarget:
     """A CPU and a kernel; how its boot goes.
 
     Attributes:
@@ -53,14 +61,14 @@ class Board:
     name: str
     cpu: str
     kernel: str | None
-    boot: Boot | None = None
+    boot: HostSession | None = None
     dead: str = ""
     useful: bool = False
     missing: set[str] = field(default_factory=set)
     uncollected: list[pytest.CollectReport] = field(default_factory=list)
 
 
-class Lab:
+class LabPlugin:
     """The plugin."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -93,13 +101,13 @@ class Lab:
         reporter = session.config.pluginmanager.getplugin("terminalreporter")
         said: set[str] = set()
 
-        def tell(what: str, done: float | None) -> None:
+        def progress(what: str, done: float | None) -> None:
             if reporter and what not in said:
                 reporter.write_line(f"pyvmm: {what}")
             said.add(what)
 
         try:
-            self._hosts = _hosts(self._boards, session.config.option, tell)
+            self._hosts = _hosts(self._boards, session.config.option, progress)
         except PyvmmError as error:
             pytest.exit(f"--lab: {error}", returncode=error.status)
 
@@ -119,7 +127,7 @@ class Lab:
         for board in self._boards:  # none is left but after -x or Ctrl-C
             _power_off(board, kill=True)
 
-    def _reports(self, board: Board, item: pytest.Item) -> Iterator[pytest.TestReport]:
+    def _reports(self, board: LabTarget, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """A test's reports: those that come, or one that says why none do."""
         nodeid = self._nodeid_there(item)
         when: When = "setup"
@@ -134,7 +142,7 @@ class Lab:
                     return
                 board.boot = board.boot or self._boot(board, item)
                 event = board.boot.next()
-            except HostEnded as error:
+            except HostFailure as error:
                 _power_off(board, kill=True)
                 if started:
                     yield _made(item, "failed", str(error), when)
@@ -163,13 +171,13 @@ class Lab:
                     board.useful = True
                     return
 
-    def _boot(self, board: Board, item: pytest.Item) -> Boot:
+    def _boot(self, board: LabTarget, item: pytest.Item) -> HostSession:
         """A boot for this test and all that come after it on its board."""
         config, option = self._config, self._config.option
         left = self._items[self._items.index(item) :]
         tests = [self._nodeid_there(each) for each in left if _board_of(each) == _board_of(item)]
         with self._uncaptured():
-            return Boot(
+            return HostSession(
                 self._hosts[board.cpu, board.kernel],
                 tests,
                 root=config.rootpath,
@@ -195,7 +203,7 @@ class Lab:
         hook = self._config.hook
         return hook.pytest_report_from_serializable(config=self._config, data=data)
 
-    def _shell(self, boot: Boot, text: str) -> None:
+    def _shell(self, boot: HostSession, text: str) -> None:
         """A shell there, while the test that failed has its fixtures still."""
         with self._uncaptured():
             print(f"\n{text}\npyvmm: a shell in the emulated host; the next test follows its exit")
@@ -215,33 +223,35 @@ class Lab:
             capture.resume_global_capture()
 
 
-def _boards(cpus: Sequence[str], kernels: Sequence[str]) -> list[Board]:
-    boards: list[Board] = []
+def _boards(cpus: Sequence[str], kernels: Sequence[str]) -> list[LabTarget]:
+    boards: list[LabTarget] = []
     for cpu in cpus or ["max"]:
         for kernel in kernels or (None,):
             # A tree's or an Image's is its directory's name.
             path = (kernel or "lab").removesuffix("/").removesuffix("/arch/arm64/boot/Image")
             name = f"{cpu}-{path.rpartition('/')[2]}"
             taken = sum(board.name.partition("@")[0] == name for board in boards)
-            boards.append(Board(f"{name}@{taken + 1}" if taken else name, cpu, kernel))
+            boards.append(LabTarget(f"{name}@{taken + 1}" if taken else name, cpu, kernel))
     return boards
 
 
 def _hosts(
-    boards: Sequence[Board], option: Any, tell: Callable[[str, float | None], None]
+    boards: Sequence[LabTarget], option: Any, progress: Callable[[str, float | None], None]
 ) -> dict[tuple[str, str | None], Host]:
-    program = qemu.find(tell, option.lab_qemu)
+    program = qemu.find(progress, option.lab_qemu)
     files = [sets.path_of(option.kvm_headers, "arm64")] if option.kvm_headers else []
     found = {}
     for board in boards:
-        machine = qemu.Machine(
+        machine = qemu.EmulatedMachine(
             cpu=board.cpu,
-            memory=qemu.size(option.lab_memory),
+            memory=qemu.parse_size(option.lab_memory),
             devices=tuple(lab_devices.lookup(option.lab_device)),
             device_arguments=tuple(option.lab_device_arg),
             append=option.lab_append,
         )
-        found[board.cpu, board.kernel] = host.choose(program, board.kernel, machine, tell, files)
+        found[board.cpu, board.kernel] = host.prepare_by_name(
+            program, board.kernel, machine, progress, files
+        )
     return found
 
 
@@ -264,13 +274,13 @@ def _board_of(item: pytest.Item) -> int:
     return number
 
 
-def _power_off(board: Board, *, kill: bool = False) -> None:
+def _power_off(board: LabTarget, *, kill: bool = False) -> None:
     boot, board.boot = board.boot, None
     if boot:
         boot.close(kill=kill)
 
 
-def _uncollected(item: pytest.Item, nodeid: str, board: Board) -> pytest.TestReport:
+def _uncollected(item: pytest.Item, nodeid: str, board: LabTarget) -> pytest.TestReport:
     """Why there is no such test there: its module was skipped, or could not be imported."""
     for report in board.uncollected:
         if nodeid.startswith(report.nodeid):

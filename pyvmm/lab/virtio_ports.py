@@ -17,7 +17,7 @@ _CHUNK = 1 << 16
 _BOOT = 180.0  # seconds that a host may take to say its first word, on a busy machine
 
 
-class Streams:
+class VirtioPorts:
     """The ports of one run. Without files for its output the command has only the control port."""
 
     def __init__(self, *outputs: BinaryIO) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.lab import modules
+from pyvmm.lab import kernel_modules
 
 
 def _module(*depends: str) -> bytes:
@@ -23,7 +23,7 @@ def _module(*depends: str) -> bytes:
     ],
 )
 def test_needs(module: bytes, needs: list[str]) -> None:
-    assert modules.needs(module) == needs
+    assert kernel_modules.dependencies(module) == needs
 
 
 def test_each_module_comes_after_what_it_needs_and_once(tmp_path: Path) -> None:
@@ -32,6 +32,6 @@ def test_each_module_comes_after_what_it_needs_and_once(tmp_path: Path) -> None:
     (tmp_path / "kernel/netfs.ko").write_bytes(_module())
     (tmp_path / "kernel/9pnet.ko").write_bytes(_module("netfs", "is-built-in"))
     (tmp_path / "kernel/unwanted.ko").write_bytes(_module())
-    archive = modules.archive(tmp_path)
+    archive = kernel_modules.archive(tmp_path)
     assert b"netfs.ko\n9pnet.ko\n9p.ko\n" in archive
     assert b"unwanted" not in archive

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.errors import PyvmmError
-from pyvmm.lab.host import FILES, Host, Running
+from pyvmm.lab.host import FILES, Host, RunningHost
 from pyvmm.lab.terminal import Terminal
 
 # pytest and hypothesis would write beside the tests, which are read-only there. What a project's
@@ -29,11 +29,11 @@ _GOODBYE = 60.0  # seconds to end in, after the last test
 Event = Mapping[str, Any]
 
 
-class HostEnded(PyvmmError):
+class HostFailure(PyvmmError):
     """The emulated host is gone, or hangs; the text is several lines, the kernel's last ones."""
 
 
-class Boot:
+class HostSession:
     """One boot of a host, and the tests that it runs.
 
     Attributes:
@@ -59,17 +59,17 @@ class Boot:
         with ExitStack() as stack:
             self._terminal = stack.enter_context(Terminal()) if shell else None
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-")))
-            errand = scratch / "errand.json"
+            job = scratch / "job.json"
             terminal = Terminal.DEVICE if shell else None
-            errand.write_text(json.dumps({"tests": tests, "options": options, "shell": terminal}))
-            command = [*_PYTEST, "--rootdir=.", f"--errand={FILES / errand.name}"]
+            job.write_text(json.dumps({"tests": tests, "options": options, "shell": terminal}))
+            command = [*_PYTEST, "--rootdir=.", f"--guest-agent={FILES / job.name}"]
             command += ["-c", str(ini.relative_to(root))] if ini else []
             # The host's files are the headers that its pyvmm is to know, where there are any.
             command += [f"--kvm-headers={FILES / each.name}" for each in host.files]
             command += [f"--capture={options['capture']}"] if "capture" in options else []
             command += dict.fromkeys(nodeid.partition("::")[0] for nodeid in tests)
-            self._running: Running = stack.enter_context(
-                replace(host, files=(*host.files, errand)).started(
+            self._running: RunningHost = stack.enter_context(
+                replace(host, files=(*host.files, job)).started(
                     command,
                     stdout=_Lines(self._events),
                     stderr=self.stderr,
@@ -81,10 +81,10 @@ class Boot:
             self._stack = stack.pop_all()
 
     def next(self) -> Event:
-        """What comes next. Raises `HostEnded`."""
+        """What comes next. Raises `HostFailure`."""
         patience = self._timeout + self._arrival
         if not self._events and not self._running.relay(self._come, patience):
-            raise HostEnded(self._post_mortem())
+            raise HostFailure(self._post_mortem())
         self._arrival = 0.0
         return self._events.popleft()
 
@@ -94,7 +94,7 @@ class Boot:
     def attach(self) -> None:
         """Give the host this process's terminal, until its shell has ended."""
         if self._terminal:
-            self._terminal.attach(self._running.streams, self._come)
+            self._terminal.attach(self._running.ports, self._come)
 
     def close(self, *, kill: bool = False) -> None:
         """Power off; unless it is to be killed, wait for it to keep what it compiled."""

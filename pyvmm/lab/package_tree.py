@@ -14,14 +14,14 @@ from pathlib import Path
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import cache
-from pyvmm.lab.apt import Apt, Tell, unpack
+from pyvmm.lab.apt import Apt, Progress, unpack
 
 # Debian's names of the machines the lab's tools run on.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
-class Tree:
+class PackageTree:
     """An unpacked tree of this machine's architecture."""
 
     path: Path
@@ -42,13 +42,13 @@ def native() -> str:
     return _ARCHITECTURES[machine]
 
 
-def tools(tell: Tell) -> Tree:
+def tools(progress: Progress) -> PackageTree:
     """QEMU, and what makes images and edits device trees."""
     packages = ("qemu-system-arm", "erofs-utils", "device-tree-compiler")
-    return Tree(make("tools", native(), packages, tell))
+    return PackageTree(make("tools", native(), packages, progress))
 
 
-def builder(tell: Tell) -> Path:
+def build_root(progress: Progress) -> Path:
     """What builds an arm64 kernel, to be entered with chroot."""
     compilers = ["gcc"] if native() == "arm64" else ["gcc", "gcc-aarch64-linux-gnu"]
     packages = (
@@ -65,14 +65,14 @@ def builder(tell: Tell) -> Path:
         for mount_point in ("source", "build", "proc", "dev", "tmp"):
             (path / mount_point).mkdir(exist_ok=True)
 
-    return make("builder", native(), packages, tell, finish)
+    return make("builder", native(), packages, progress, finish)
 
 
 def make(
     name: str,
     architecture: str,
     packages: Sequence[str],
-    tell: Tell,
+    progress: Progress,
     finish: Callable[[Path], None] = lambda path: None,
 ) -> Path:
     """The tree of these packages and all they depend on, made if it is not in the cache yet.
@@ -84,9 +84,9 @@ def make(
     place = cache.root() / "trees" / f"{name}-{digest}"
     with cache.making(place) as partial:
         if partial is not None:
-            apt = Apt(architecture, tell)
+            apt = Apt(architecture, progress)
             archives = apt.fetch(*packages)
-            unpack(archives, partial, tell=tell)
+            unpack(archives, partial, progress=progress)
             # Of no use to anyone here, and a third of the whole.
             for waste in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"):
                 shutil.rmtree(partial / waste, ignore_errors=True)

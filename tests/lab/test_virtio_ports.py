@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pyvmm.lab.streams import Streams
+from pyvmm.lab.virtio_ports import VirtioPorts
 
 # A host's end: writes to the descriptors that QEMU would inherit, then ends.
 SPEAK = """\
@@ -18,9 +18,9 @@ os.write(control, sys.argv[3].encode())
 """
 
 
-def _relayed(said: str, timeout: float | None = 30) -> tuple[Streams, bytes]:
+def _relayed(said: str, timeout: float | None = 30) -> tuple[VirtioPorts, bytes]:
     written = io.BytesIO()
-    with Streams(written) as streams:
+    with VirtioPorts(written) as streams:
         ends = streams.descriptors()
         argv = [sys.executable, "-c", SPEAK, *map(str, ends), said]
         with subprocess.Popen(argv, pass_fds=ends):

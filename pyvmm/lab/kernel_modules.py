@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyvmm.lab.initramfs import Archive
+from pyvmm.lab.initramfs import CpioArchive
 
 _WANTED = (
     *("virtio_mmio", "virtio_blk", "virtio_console", "crc32c_generic", "erofs"),
@@ -27,12 +27,12 @@ def archive(directory: Path) -> bytes:
         # What has no file is built in, or this kernel has none.
         if name in files and name not in contents:
             contents[name] = _uncompressed(files[name])
-            for other in needs(contents[name]):
+            for other in dependencies(contents[name]):
                 yield from load(other)
             yield name
 
     order = [each for name in _WANTED for each in load(name)]
-    made = Archive()
+    made = CpioArchive()
     made.directory("modules")
     for name in order:
         made.file(f"modules/{name}.ko", contents[name])
@@ -40,7 +40,7 @@ def archive(directory: Path) -> bytes:
     return made.to_bytes()
 
 
-def needs(module: bytes) -> list[str]:
+def dependencies(module: bytes) -> list[str]:
     """The names of the modules that one of them needs, as its ``.modinfo`` says."""
     found = re.search(rb"\0depends=([\w,-]*)\0", module)
     names = found[1].decode().split(",") if found else []
