@@ -29,7 +29,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
     with open_device(bdf) as device, System.open() as system, system.create_vm() as vm:
         device.config.enable_memory()
         region = device.regions["BAR0"]
-        with map_bar(region, device.divide(region)) as bar, Mapping.anonymous(4 << 20) as ram:
+        with map_bar(region, device.split(region)) as bar, Mapping.anonymous(4 << 20) as ram:
             vm.memslots.add(RAM, ram)
             try:
                 slot = vm.memslots.add(BAR, bar.memory)

@@ -19,7 +19,7 @@ from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, RAM_BASE, Machine
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
-from pyvmm.vfio.vfio_device import Device
+from pyvmm.vfio.vfio_device import VfioDevice
 
 EDU = (0x1234, 0x11E8)  # vendor, device
 
@@ -33,7 +33,7 @@ PAGES = ENTRY + 0x10_0000
 IOVA, NEVER_MAPPED = 0x10_0000, 0x400_0000
 
 
-def dma(device: Device, source: int, target: int, command: int) -> None:
+def dma(device: VfioDevice, source: int, target: int, command: int) -> None:
     """Let the device copy a page, and wait until it has."""
     bar = device.regions["BAR0"]
     for register, value in ((SOURCE, source), (TARGET, target), (COUNT, PAGE_SIZE)):

@@ -30,7 +30,7 @@ from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.machine.spinning_guest import lingering
-from pyvmm.memory import PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import VIEWS, windows
 
@@ -46,7 +46,7 @@ def rtc() -> Mapping:
     address = int((found / "resource").read_text().split()[0], 16)
     memory = os.open("/dev/mem", os.O_RDWR | os.O_SYNC)
     try:
-        return Mapping.of_file(memory, PAGE_SIZE, offset=address, prot=READ)
+        return Mapping.of_file(memory, PAGE_SIZE, offset=address, prot=PROT_READ)
     finally:
         os.close(memory)
 

@@ -26,7 +26,7 @@ from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import Machine
 from pyvmm.machine.spinning_guest import lingering
-from pyvmm.memory import PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.memory.vma import vmas
 from pyvmm.passthrough import AssignedDevice
 
@@ -37,7 +37,7 @@ def others(bdf: str) -> Iterator[tuple[str, Mapping]]:
     """The same BAR without vfio, and what is no device's memory at all."""
     for name in ("resource0", "resource0_wc"):
         with Path(f"/sys/bus/pci/devices/{bdf}/{name}").open("r+b", buffering=0) as bar:
-            yield name, Mapping.of_file(bar.fileno(), PAGE_SIZE, prot=READ)
+            yield name, Mapping.of_file(bar.fileno(), PAGE_SIZE, prot=PROT_READ)
     yield "anonymous memory", Mapping.anonymous(PAGE_SIZE)
 
 

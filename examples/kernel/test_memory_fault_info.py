@@ -24,7 +24,7 @@ from pyvmm.guest.probe import Op, Outcome, Probe, answers, pack
 from pyvmm.kvm import System, Vm
 from pyvmm.kvm.exits import Exit, SystemEvent
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.testing import MemoryFault, RunFailure, SystemOff
 from pyvmm.testing.expect import describe
 from pyvmm.testing.guest import Guest
@@ -42,8 +42,8 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 BREAKS: dict[str, Callable[[int], int]] = {
     "hva-unmapped": lambda hva: _libc.munmap(hva, PAGE_SIZE),
-    "hva-no-access": lambda hva: _libc.mprotect(hva, PAGE_SIZE, NONE),
-    "hva-read-only": lambda hva: _libc.mprotect(hva, PAGE_SIZE, READ),
+    "hva-no-access": lambda hva: _libc.mprotect(hva, PAGE_SIZE, PROT_NONE),
+    "hva-read-only": lambda hva: _libc.mprotect(hva, PAGE_SIZE, PROT_READ),
 }
 
 

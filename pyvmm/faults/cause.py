@@ -19,7 +19,7 @@ from pyvmm.faults.poison import Poisoned
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import ArmLdst64b, ArmNisv, ArmSea, MemoryFault
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
-from pyvmm.memory import READ, WRITE
+from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import (
     KVM_CAP_MEMORY_ATTRIBUTES,
     KVM_MEMORY_EXIT_FLAG_PRIVATE,
@@ -122,18 +122,18 @@ def _unmapped(e: Evidence) -> Iterator[str]:
 
 
 def _no_access(e: Evidence) -> Iterator[str]:
-    if e.area and not e.area_allows(READ):
+    if e.area and not e.area_allows(PROT_READ):
         yield f"HVA {e.page:#x} may not be read (mapped {e.area.perms})"
 
 
 def _read_only(e: Evidence) -> Iterator[str]:
-    if e.area and e.writes and not e.area_allows(WRITE):
+    if e.area and e.writes and not e.area_allows(PROT_WRITE):
         yield f"HVA {e.page:#x} may not be written (mapped {e.area.perms})"
 
 
 def _device_trouble(e: Evidence) -> Iterator[str]:
-    if e.backing and e.area and (trouble := e.backing.trouble()):
-        yield f"{trouble}: an access through {e.backing.name} is a SIGBUS"
+    if e.backing and e.area and (failure := e.backing.failure()):
+        yield f"{failure}: an access through {e.backing.name} is a SIGBUS"
 
 
 def _device_unaligned(e: Evidence) -> Iterator[str]:

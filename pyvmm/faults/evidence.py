@@ -13,10 +13,10 @@ from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.memslots import Memslot, MemslotError
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.kvm.system import System
-from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE, Backing
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Backing
 from pyvmm.memory.peek import peek
 from pyvmm.memory.placements import Placement
-from pyvmm.memory.procmap import Area, at_or_after
+from pyvmm.memory.procmap import MapsEntry, find_vma
 from pyvmm.memory.vma import Vma, vmas
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_CAP_ARM_VM_IPA_SIZE
 
@@ -70,7 +70,7 @@ class Evidence:
         """
         if self.slot is None:
             return False
-        return not self.readable or (self.writes and not self.area_allows(WRITE))
+        return not self.readable or (self.writes and not self.area_allows(PROT_WRITE))
 
     @cached_property
     def readable(self) -> bool:
@@ -78,11 +78,11 @@ class Evidence:
         return peek(self.page, 1, self.board.pid) is not None
 
     @cached_property
-    def _next_area(self) -> Area | None:
-        return at_or_after(self.page, self.board.pid or "self")
+    def _next_area(self) -> MapsEntry | None:
+        return find_vma(self.page, self.board.pid or "self")
 
     @property
-    def area(self) -> Area | None:
+    def area(self) -> MapsEntry | None:
         """What is mapped there. None for a guest_memfd slot, where KVM does not look at it."""
         if self.slot is None or self.slot.guest_memfd:
             return None
@@ -91,7 +91,7 @@ class Evidence:
 
     def area_allows(self, prot: int) -> bool:
         """May what is mapped there be read (``PROT_READ``) or written (``PROT_WRITE``)?"""
-        letters = ("r" if prot & READ else "") + ("w" if prot & WRITE else "")
+        letters = ("r" if prot & PROT_READ else "") + ("w" if prot & PROT_WRITE else "")
         return self.area is not None and all(letter in self.area.perms for letter in letters)
 
     @cached_property
@@ -127,7 +127,7 @@ class Evidence:
     @property
     def meant(self) -> int:
         """The protection that pyvmm placed it with."""
-        return self.placement.prot if self.placement else NONE
+        return self.placement.prot if self.placement else PROT_NONE
 
     @property
     def replaced(self) -> bool:

@@ -38,7 +38,7 @@ class MappedMemory:
         if not poke(self._memory.hva + offset, data):
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
-    def trouble(self) -> str | None:
+    def failure(self) -> str | None:
         return None
 
 

@@ -11,7 +11,7 @@ from pyvmm.faults.fault import Fault, Fix, Remedy
 from pyvmm.faults.pieces import DeviceMemory
 from pyvmm.kvm.exits import Mmio
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
-from pyvmm.memory import NONE, PAGE_SIZE, READ, WRITE
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 
 def examine(case: Case) -> Fault:
@@ -64,7 +64,7 @@ def _inject(case: Case) -> Iterator[Remedy]:
 
 def _restored(e: Evidence) -> Iterator[Remedy]:
     """Map again what pyvmm had placed there."""
-    if e.placement is None or e.meant == NONE:
+    if e.placement is None or e.meant == PROT_NONE:
         return
     if kept := e.placement.fd is not None:
         how = "mapped the file again"
@@ -101,7 +101,7 @@ def _unmapped(e: Evidence) -> Iterator[Remedy]:
 
 
 def _permitted(e: Evidence) -> Iterator[Remedy]:
-    needed = READ | (WRITE if e.writes else 0)
+    needed = PROT_READ | (PROT_WRITE if e.writes else 0)
     mend = None
     if needed & ~e.meant == 0:
         how = "gave the memory back the permissions that it was placed with"

@@ -206,7 +206,7 @@ def _memory_tagging(r: Request) -> Iterator[str]:
     if r.new.guest_memfd:
         yield "the VM uses memory tagging (KVM_CAP_ARM_MTE), which a guest_memfd cannot"
     for vma in r.vmas:
-        if not vma.could_hold_tags:
+        if not vma.mte_allowed:
             yield (
                 f"the VM uses memory tagging (KVM_CAP_ARM_MTE), and {vma.path or 'the mapping'} "
                 "cannot hold tags: anonymous and tmpfs memory can"

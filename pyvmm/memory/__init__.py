@@ -9,11 +9,10 @@ procmap      the one area at an address, asked for by ioctl
 """
 
 from pyvmm.memory.mapping import (
-    NONE,
     PAGE_SIZE,
-    READ,
-    RW,
-    WRITE,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
     Backing,
     Mapping,
     can_hold,
@@ -21,11 +20,10 @@ from pyvmm.memory.mapping import (
 )
 
 __all__ = [
-    "NONE",
     "PAGE_SIZE",
-    "READ",
-    "RW",
-    "WRITE",
+    "PROT_NONE",
+    "PROT_READ",
+    "PROT_WRITE",
     "Backing",
     "Mapping",
     "can_hold",

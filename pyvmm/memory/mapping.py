@@ -16,10 +16,10 @@ from pyvmm.memory.placements import Placement, Placements
 
 PAGE_SIZE = mmap.PAGESIZE
 
-READ = mmap.PROT_READ
-WRITE = mmap.PROT_WRITE
-RW = READ | WRITE
-NONE = 0
+PROT_READ = mmap.PROT_READ
+PROT_WRITE = mmap.PROT_WRITE
+PROT_NONE = 0
+_READ_WRITE = PROT_READ | PROT_WRITE
 
 # asm-generic/mman.h and linux/mman.h; the mmap module of Python 3.11 does not name them.
 _MAP_FIXED = 0x10
@@ -40,7 +40,7 @@ def can_hold(hva: int, size: int) -> bool:
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
     try:
-        libc.munmap(libc.mmap(hva, size, NONE, flags, -1, 0), size)
+        libc.munmap(libc.mmap(hva, size, PROT_NONE, flags, -1, 0), size)
     except OSError as error:
         return error.errno != errno.ENOMEM
     return True
@@ -57,7 +57,7 @@ class Backing(Protocol):
 
     def read(self, offset: int, size: int) -> bytes: ...
     def write(self, offset: int, data: bytes) -> None: ...
-    def trouble(self) -> str | None:
+    def failure(self) -> str | None:
         """Why it cannot be reached now, told without touching what it shows; None: nothing."""
 
 
@@ -85,11 +85,11 @@ class Mapping(Closing):
             raise ValueError(f"a mapping of {size:#x} bytes is not a whole number of pages")
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         slack = align - PAGE_SIZE
-        start = libc.mmap(0, size + slack, NONE, flags, -1, 0)
+        start = libc.mmap(0, size + slack, PROT_NONE, flags, -1, 0)
         self.hva = round_up(start, align)
         self.size = size
         self.placements = Placements()
-        self.placements.add(Placement(0, size, NONE))
+        self.placements.add(Placement(0, size, PROT_NONE))
         self.backing: Backing | None = None
         if self.hva > start:
             libc.munmap(start, self.hva - start)
@@ -110,7 +110,7 @@ class Mapping(Closing):
         size: int,
         *,
         offset: int = 0,
-        prot: int = RW,
+        prot: int = _READ_WRITE,
         align: int = PAGE_SIZE,
     ) -> Self:
         """`size` bytes of file `fd` from `offset`, shared. Raises `OSError` as mmap(2) does."""
@@ -129,7 +129,7 @@ class Mapping(Closing):
         *,
         at: int = 0,
         size: int | None = None,
-        prot: int = RW,
+        prot: int = _READ_WRITE,
     ) -> None:
         """Map `size` bytes of file `fd` from `offset`, shared, over what is at byte `at`.
 
@@ -138,7 +138,9 @@ class Mapping(Closing):
         """
         self._put(Placement(at, at + self._span(at, size)[1], prot, fd, offset))
 
-    def place_anonymous(self, *, at: int = 0, size: int | None = None, prot: int = RW) -> None:
+    def place_anonymous(
+        self, *, at: int = 0, size: int | None = None, prot: int = _READ_WRITE
+    ) -> None:
         """Put fresh zeroed anonymous memory over what is at byte `at`."""
         self._put(Placement(at, at + self._span(at, size)[1], prot))
 

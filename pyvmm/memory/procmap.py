@@ -38,7 +38,7 @@ _COVERING_OR_NEXT = 0x10
 
 
 @dataclass(frozen=True)
-class Area:
+class MapsEntry:
     """A mapped range of host virtual memory, `start` to `end` (exclusive).
 
     Attributes:
@@ -54,7 +54,7 @@ class Area:
     path: str
 
 
-def at_or_after(hva: int, pid: int | str = "self") -> Area | None:
+def find_vma(hva: int, pid: int | str = "self") -> MapsEntry | None:
     """The area of a process that covers `hva`, or else the next one above it."""
     name = _Name()
     query = _Query(
@@ -74,15 +74,15 @@ def at_or_after(hva: int, pid: int | str = "self") -> Area | None:
         if error.errno == errno.ENOENT:
             return None
         if error.errno == errno.ENOTTY:  # a kernel before 6.11
-            return _at_or_after_in_smaps(hva, pid)
+            return _find_vma_in_smaps(hva, pid)
         raise
     flags = query.vma_flags
     perms = "".join(letters[0] if flags & bit else letters[1] for bit, letters in _PERMS)
     path = name.value.decode(errors="replace")
-    return Area(query.vma_start, query.vma_end, perms, query.vma_offset, path)
+    return MapsEntry(query.vma_start, query.vma_end, perms, query.vma_offset, path)
 
 
-def _at_or_after_in_smaps(hva: int, pid: int | str) -> Area | None:
+def _find_vma_in_smaps(hva: int, pid: int | str) -> MapsEntry | None:
     for vma in vmas(hva, (1 << 64) - hva, pid):
-        return Area(vma.start, vma.end, vma.perms, vma.offset, vma.path)
+        return MapsEntry(vma.start, vma.end, vma.perms, vma.offset, vma.path)
     return None

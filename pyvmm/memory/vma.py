@@ -33,7 +33,7 @@ class Vma:
         return "pf" in self.flags
 
     @property
-    def could_hold_tags(self) -> bool:
+    def mte_allowed(self) -> bool:
         """Is it memory that arm64's MTE can tag: anonymous, or a tmpfs's?
 
         The kernel's own flag for it, VM_MTE_ALLOWED, has no name in smaps.

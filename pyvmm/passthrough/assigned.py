@@ -13,11 +13,11 @@ from pyvmm.passthrough.bar_slots import Part, SlotOutcome, register, register_fl
 from pyvmm.passthrough.placement import BAR_BASE, place
 from pyvmm.passthrough.region_backing import RegionBacking
 from pyvmm.vfio.bars import BarMapping, map_bar
-from pyvmm.vfio.bind import lent
 from pyvmm.vfio.iommu_modes import AUTO, open_device
+from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
-from pyvmm.vfio.vfio_device import Device
+from pyvmm.vfio.vfio_device import VfioDevice
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class AssignedDevice(Closing):
         bars: its memory BARs, in order.
     """
 
-    device: Device
+    device: VfioDevice
     bars: tuple[PlacedBar, ...]
 
     def __init__(
@@ -59,12 +59,12 @@ class AssignedDevice(Closing):
         found to offer. BARs whose names are in `flip` are registered as anonymous memory, and
         put in its place behind KVM's back.
 
-        Raises what `open_device` and `lent` raise, and `IoctlError`.
+        Raises what `open_device` and `bind_to_vfio` raise, and `IoctlError`.
         """
         self._machine = machine
         with ExitStack() as stack:
             if bind:
-                stack.enter_context(lent(PciFunction.find(address)))
+                stack.enter_context(bind_to_vfio(PciFunction.find(address)))
             neighbour = beside[0].device if beside else None
             self.device = stack.enter_context(open_device(address, mode, beside=neighbour))
             if not beside:
@@ -92,7 +92,7 @@ class AssignedDevice(Closing):
     def _place(
         self, region: Region, gpa: int, caps: Report, flipped: bool, stack: ExitStack
     ) -> PlacedBar:
-        mapping = stack.enter_context(map_bar(region, self.device.divide(region)))
+        mapping = stack.enter_context(map_bar(region, self.device.split(region)))
         mapping.memory.backing = backing = RegionBacking(region, self.device.config)
         stack.callback(self._unregister, mapping)
         vm = self._machine.vm
@@ -100,7 +100,7 @@ class AssignedDevice(Closing):
             register_flipped(vm, mapping, area, gpa + area.offset)
             if flipped
             else register(vm, mapping, area, gpa + area.offset, caps)
-            for area in mapping.slots()
+            for area in mapping.areas
         ]
         outcomes += [
             SlotOutcome(

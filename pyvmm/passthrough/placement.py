@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator
 
 from pyvmm.memory import PAGE_SIZE, round_up
-from pyvmm.vfio.bars import block
+from pyvmm.vfio.bars import largest_block
 from pyvmm.vfio.regions import Region
 
 BAR_BASE = 4 << 30  # above RAM and everything else on the board
@@ -18,6 +18,6 @@ def place(regions: Iterable[Region], base: int = BAR_BASE) -> Iterator[tuple[Reg
     """
     gpa = base
     for region in regions:
-        gpa = round_up(gpa, max(block(region.size), PAGE_SIZE))
+        gpa = round_up(gpa, max(largest_block(region.size), PAGE_SIZE))
         yield region, gpa
         gpa += round_up(region.size)

@@ -14,7 +14,7 @@ class RegionBacking:
         self.write = region.write
         self._config = config
 
-    def trouble(self) -> str | None:
+    def failure(self) -> str | None:
         """Told by the config space, so that no register of the device's is read."""
         try:
             if not self._config.present:

@@ -9,7 +9,7 @@ from pyvmm import libc
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.peek import poke
 from pyvmm.provoke import raw
 from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene
@@ -34,12 +34,12 @@ def _unmapped_file(scene: Scene) -> None:
 
 
 def _no_access(scene: Scene) -> None:
-    raw.protect(scene.anonymous(), SIZE, NONE)
+    raw.protect(scene.anonymous(), SIZE, PROT_NONE)
     scene.read()
 
 
 def _read_only(scene: Scene) -> None:
-    raw.protect(scene.anonymous(), SIZE, READ)
+    raw.protect(scene.anonymous(), SIZE, PROT_READ)
     scene.write()
 
 

@@ -20,7 +20,7 @@ from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, Mapping, round_up
 from pyvmm.passthrough import AssignedDevice, SlotOutcome
 from pyvmm.passthrough.assigned import PlacedBar
-from pyvmm.vfio.sysfs import PciFunction, functions
+from pyvmm.vfio.sysfs import PciFunction, list_functions
 
 WHERE = 1 << 32  # GPA of the memory that is broken
 SIZE = 4 * PAGE_SIZE
@@ -55,7 +55,7 @@ def first_offered(fault: Fault) -> Fix:
 
 def function_of(driver: str) -> PciFunction:
     """The first PCI function that a driver has. Raises `SkippedError` without one."""
-    for function in functions():
+    for function in list_functions():
         if function.driver == driver:
             return function
     raise SkippedError(f"needs a device that {driver} has: in the lab, --device bochs or grace")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyvmm.kvm import System, Vcpu, Vm
     from pyvmm.memory import Mapping
     from pyvmm.testing.guest import Guest
-    from pyvmm.vfio.vfio_device import Device
+    from pyvmm.vfio.vfio_device import VfioDevice
 
 
 @pytest.fixture
@@ -78,17 +78,17 @@ def caps(pytestconfig: pytest.Config) -> "Report":
 @pytest.fixture
 def iommu_mode(request: pytest.FixtureRequest) -> str:
     """Each of the five IOMMU modes, by its name in the kernel's selftests."""
-    from pyvmm.vfio import nodes
+    from pyvmm.vfio import device_nodes
 
     mode: str = request.param
-    node = nodes.IOMMUFD if mode.startswith("iommufd") else nodes.CONTAINER
+    node = device_nodes.IOMMUFD if mode.startswith("iommufd") else device_nodes.CONTAINER
     if not node.exists():
         pytest.skip(f"this kernel has no {mode}: there is no {node}; pytest --lab --lab-kernel lab")
     return mode
 
 
 @pytest.fixture
-def vfio_device(request: pytest.FixtureRequest) -> "Iterator[Device]":
+def vfio_device(request: pytest.FixtureRequest) -> "Iterator[VfioDevice]":
     """The device of the test's `needs_device`, else the first that vfio has, opened.
 
     In the test's `iommu_mode` if it has one, else in the best that is there.

@@ -133,10 +133,10 @@ def devices(name: str) -> "Iterator[PciFunction]":
 
 def assigned() -> "Iterator[PciFunction]":
     """Every PCI function that a vfio driver has."""
-    from pyvmm.vfio.sysfs import PCI, functions
+    from pyvmm.vfio.sysfs import PCI, list_functions
 
     if PCI.exists():
-        yield from (function for function in functions() if "vfio" in (function.driver or ""))
+        yield from (function for function in list_functions() if "vfio" in (function.driver or ""))
 
 
 def no_device(name: str) -> str:

@@ -129,7 +129,7 @@ def _capability_chain(kind: type[Any], flag: int, region: bool) -> Detail:
         try:
             links = cap_chains.walk(data, info.cap_offset, ctypes.sizeof(kind))
             shown = [str(region_caps.decode(x)) if region else f"capability {x.id}" for x in links]
-        except cap_chains.MalformedChain as error:
+        except cap_chains.MalformedChainError as error:
             shown = [f"malformed: {error}"]
         return Found({"capabilities": [*shown]})
 

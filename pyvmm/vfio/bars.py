@@ -6,11 +6,11 @@ What can't be mapped stays with `Region.read` and `write`: the VMM emulates it, 
 
 import ctypes
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pyvmm.closing import Closing
-from pyvmm.memory import PAGE_SIZE, READ, WRITE, Mapping, round_up
+from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, round_up
 from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
 
@@ -23,7 +23,7 @@ _WORDS: dict[int, type["ctypes._SimpleCData[int]"]] = {
 
 
 @dataclass(frozen=True)
-class Emulated:
+class EmulatedArea:
     """A part of a region that is not mapped, and the reason."""
 
     area: Area
@@ -31,20 +31,20 @@ class Emulated:
 
 
 @dataclass(frozen=True)
-class Division:
+class RegionSplit:
     """A region, divided: `mapped` and `emulated` together are all of it, and do not overlap."""
 
     mapped: tuple[Area, ...]
-    emulated: tuple[Emulated, ...]
+    emulated: tuple[EmulatedArea, ...]
 
 
-def divide(
+def split_region(
     region: Region,
     *,
     msix_table: Area | None = None,
     trap: Iterable[Area] = (),
     page: int = PAGE_SIZE,
-) -> Division:
+) -> RegionSplit:
     """Which parts of `region` can be mapped, in whole pages of the host (`page` bytes).
 
     `msix_table` is where the region holds the MSI-X table, if it does; it is left out only where
@@ -52,8 +52,8 @@ def divide(
     whatever the kernel allows.
     """
     if reason := _unmappable(region, page):
-        whole = (Emulated(Area(0, region.size), reason),) if region.size else ()
-        return Division((), whole)
+        whole = (EmulatedArea(Area(0, region.size), reason),) if region.size else ()
+        return RegionSplit((), whole)
     holes = [(area, "the VMM traps it") for area in trap]
     if region.sparse is not None:
         outside = _complement(region.sparse, region.size)
@@ -64,7 +64,7 @@ def divide(
         holes.append((Area(region.size - tail, tail), "its page reaches beyond the region"))
     emulated = _whole_pages(holes, region.size, page)
     mapped = _complement([hole.area for hole in emulated], region.size)
-    return Division(tuple(mapped), tuple(emulated))
+    return RegionSplit(tuple(mapped), tuple(emulated))
 
 
 def _unmappable(region: Region, page: int) -> str | None:
@@ -76,14 +76,14 @@ def _unmappable(region: Region, page: int) -> str | None:
     return None
 
 
-def _whole_pages(holes: Iterable[tuple[Area, str]], size: int, page: int) -> list[Emulated]:
+def _whole_pages(holes: Iterable[tuple[Area, str]], size: int, page: int) -> list[EmulatedArea]:
     """Holes in order, grown to whole pages within `size` bytes, none overlapping another."""
-    grown: list[Emulated] = []
+    grown: list[EmulatedArea] = []
     for area, why in sorted(holes):
         start = max(area.offset // page * page, grown[-1].area.end if grown else 0)
         end = min(round_up(area.end, page), size)
         if area.size and start < end:
-            grown.append(Emulated(Area(start, end - start), why))
+            grown.append(EmulatedArea(Area(start, end - start), why))
     return grown
 
 
@@ -108,25 +108,7 @@ class BarMapping(Closing):
     region: Region
     memory: Mapping
     areas: tuple[Area, ...]
-    emulated: tuple[Emulated, ...] = field(default=())
-
-    def slots(self, *, joined: bool = False) -> list[Area]:
-        """The memslots that the areas make: one each, or `joined`, one for each run that touches.
-
-        A joined slot lies over several VMAs, which KVM allows.
-        """
-        slots: list[Area] = []
-        for area in self.areas:
-            if joined and slots and slots[-1].end == area.offset:
-                slots[-1] = Area(slots[-1].offset, slots[-1].size + area.size)
-            else:
-                slots.append(area)
-        return slots
-
-    @property
-    def alignment(self) -> int:
-        """What a GPA must be a multiple of, as the HVA is, for stage-2 to map whole blocks."""
-        return block(self.region.size)
+    emulated: tuple[EmulatedArea, ...] = field(default=())
 
     def load(self, offset: int, size: int) -> int:
         """One load of `size` bytes (1, 2, 4 or 8) at byte `offset`, little-endian.
@@ -150,28 +132,30 @@ class BarMapping(Closing):
         self.memory.close()
 
 
-def map_bar(region: Region, division: Division, areas: Sequence[Area] | None = None) -> BarMapping:
+def map_bar(region: Region, split: RegionSplit) -> BarMapping:
     """Map the areas of a divided region, or others inside them (a VMA is made for each).
 
     An area that the kernel refuses to map is emulated, with its reason. The kernel populates the
     mapping at the first access, in blocks as large as HVA and BAR allow.
     """
-    memory = Mapping(round_up(region.size), align=block(region.size))
-    prot = (READ if "read" in region.flags else 0) | (WRITE if "write" in region.flags else 0)
-    mapped, emulated = [], list(division.emulated)
-    for area in division.mapped if areas is None else areas:
+    memory = Mapping(round_up(region.size), align=largest_block(region.size))
+    prot = (PROT_READ if "read" in region.flags else 0) | (
+        PROT_WRITE if "write" in region.flags else 0
+    )
+    mapped, emulated = [], list(split.emulated)
+    for area in split.mapped:
         start = region.offset + area.offset
         try:
             memory.place(region.device.fileno(), start, at=area.offset, size=area.size, prot=prot)
         except OSError as error:
             why = f"the kernel refused to map it: {os.strerror(error.errno or 0)}"
-            emulated.append(Emulated(area, why))
+            emulated.append(EmulatedArea(area, why))
         else:
             mapped.append(area)
     return BarMapping(region, memory, tuple(mapped), tuple(emulated))
 
 
-def block(size: int, page: int = PAGE_SIZE) -> int:
+def largest_block(size: int, page: int = PAGE_SIZE) -> int:
     """The largest page-table block that fits into `size` bytes: 2 MiB and 1 GiB with 4 KiB pages.
 
     A table is one page of 8-byte entries, so each of the two levels above the last spans that

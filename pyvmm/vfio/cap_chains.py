@@ -28,12 +28,12 @@ class _Room(layout.Struct, size=0):
     data: Annotated[Array[c_uint8], c_uint8 * 0] = layout.at(0)
 
 
-class MalformedChain(PyvmmError):
+class MalformedChainError(PyvmmError):
     """A capability chain, or a capability in it, that no kernel should send: it is not trusted."""
 
 
 @dataclass(frozen=True)
-class Link:
+class RawCapability:
     """One capability, undecoded: `data` is what follows the header, up to the next capability."""
 
     id: int
@@ -41,11 +41,11 @@ class Link:
     data: bytes
 
 
-def walk(buffer: bytes, first: int, fixed: int) -> list[Link]:
+def walk(buffer: bytes, first: int, fixed: int) -> list[RawCapability]:
     """The chain in `buffer` (what an INFO ioctl filled in) that starts `first` bytes into it.
 
     `fixed` is the size in bytes of the struct that the chain follows; `first` 0 is no chain.
-    Raises `MalformedChain` for a header inside the struct, out of the buffer or cut off by its
+    Raises `MalformedChainError` for a header inside the struct, out of the buffer or cut off by its
     end, and for a chain that comes back to itself.
     """
     headers = list(_headers(buffer, first, fixed))
@@ -53,7 +53,7 @@ def walk(buffer: bytes, first: int, fixed: int) -> list[Link]:
     links = []
     for at, id, version in headers:
         end = min((start for start in starts if start > at), default=len(buffer))
-        links.append(Link(id, version, buffer[at + _HEADER.size : end]))
+        links.append(RawCapability(id, version, buffer[at + _HEADER.size : end]))
     return links
 
 
@@ -62,23 +62,23 @@ def _headers(buffer: bytes, first: int, fixed: int) -> Iterator[tuple[int, int, 
     while at:
         where = f"a capability header at byte {at:#x} of {len(buffer):#x}"
         if at < fixed:
-            raise MalformedChain(f"{where} lies within the struct before the chain")
+            raise MalformedChainError(f"{where} lies within the struct before the chain")
         if at + _HEADER.size > len(buffer):
-            raise MalformedChain(f"{where} is cut off")
+            raise MalformedChainError(f"{where} is cut off")
         # Headers may not share bytes either: then one's data would be another's header.
         if any(abs(at - other) < _HEADER.size for other in seen):
-            raise MalformedChain(f"{where} was there before: the chain loops")
+            raise MalformedChainError(f"{where} was there before: the chain loops")
         seen.add(at)
         id, version, following = _HEADER.unpack_from(buffer, at)
         yield at, id, version
         at = following
 
 
-def query(fd: Fd, request: Ioctl, info: _Info, caps_flag: int) -> tuple[_Info, list[Link]]:
+def query(fd: Fd, request: Ioctl, info: _Info, caps_flag: int) -> tuple[_Info, list[RawCapability]]:
     """Ask an INFO ioctl, with as much room as it wants: its struct, filled in, and its chain.
 
     `info` has the input members set (``argsz`` is seen to here); `caps_flag` is the bit of
-    ``flags`` that says a chain follows. Raises `IoctlError` and `MalformedChain`.
+    ``flags`` that says a chain follows. Raises `IoctlError` and `MalformedChainError`.
     """
     fixed = room = ctypes.sizeof(info)
     info.argsz = room

@@ -28,7 +28,6 @@ from pyvmm.uapi.vfio import (
     VFIO_IOMMU_INFO_CAPS,
     VFIO_IOMMU_MAP_DMA,
     VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
-    VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
     VFIO_IOMMU_UNMAP_DMA,
     VFIO_SET_IOMMU,
     VFIO_TYPE1_IOMMU,
@@ -38,19 +37,19 @@ from pyvmm.uapi.vfio import (
     vfio_iommu_type1_dma_unmap,
     vfio_iommu_type1_info,
 )
-from pyvmm.vfio import cap_chains, nodes
-from pyvmm.vfio.cap_chains import Link, MalformedChain
-from pyvmm.vfio.dma import DeviceFd, DmaSpace, IovaRange
+from pyvmm.vfio import cap_chains, device_nodes
+from pyvmm.vfio.cap_chains import MalformedChainError, RawCapability
+from pyvmm.vfio.dma import IoAddressSpace, IovaRange, VfioDeviceFd
 from pyvmm.vfio.dmabuf import export, map_file
 from pyvmm.vfio.regions import Region
-from pyvmm.vfio.sysfs import Group, PciFunction
+from pyvmm.vfio.sysfs import IommuGroup, PciFunction
 
 # Each container mode: the node that is the container, and the IOMMU type that is set on it.
-KINDS = {
-    "vfio_type1v2_iommu": (nodes.CONTAINER, VFIO_TYPE1v2_IOMMU),
-    "vfio_type1_iommu": (nodes.CONTAINER, VFIO_TYPE1_IOMMU),
-    "iommufd_compat_type1v2": (nodes.IOMMUFD, VFIO_TYPE1v2_IOMMU),
-    "iommufd_compat_type1": (nodes.IOMMUFD, VFIO_TYPE1_IOMMU),
+CONTAINER_MODES = {
+    "vfio_type1v2_iommu": (device_nodes.CONTAINER, VFIO_TYPE1v2_IOMMU),
+    "vfio_type1_iommu": (device_nodes.CONTAINER, VFIO_TYPE1_IOMMU),
+    "iommufd_compat_type1v2": (device_nodes.IOMMUFD, VFIO_TYPE1v2_IOMMU),
+    "iommufd_compat_type1": (device_nodes.IOMMUFD, VFIO_TYPE1_IOMMU),
 }
 
 
@@ -66,7 +65,7 @@ class _GroupFd(Fd):
     kind = "vfio-group"
 
 
-class Container(DmaSpace):
+class Container(IoAddressSpace):
     """A vfio container, which devices enter through their groups.
 
     Closing it closes the groups; close the devices before.
@@ -77,13 +76,13 @@ class Container(DmaSpace):
     def __init__(self, number: int, mode: str) -> None:
         super().__init__(number)
         self.mode = mode
-        self._groups: dict[Group, Fd] = {}
+        self._groups: dict[IommuGroup, Fd] = {}
 
     @classmethod
     def open(cls, mode: str) -> Self:
-        """A new container for one of the modes in `KINDS`. Raises `LackingError`."""
-        path, type1 = KINDS[mode]
-        container = cls(nodes.open_node(path), mode)
+        """A new container for one of the modes in `CONTAINER_MODES`. Raises `LackingError`."""
+        path, type1 = CONTAINER_MODES[mode]
+        container = cls(device_nodes.open_node(path), mode)
         try:
             container._check(path, type1)
         except BaseException:
@@ -97,17 +96,17 @@ class Container(DmaSpace):
         if not self.ioctl(VFIO_CHECK_EXTENSION, type1):
             raise LackingError(f"{path} offers no IOMMU of that type: load vfio_iommu_type1")
 
-    def attach(self, function: PciFunction) -> DeviceFd:
+    def attach(self, function: PciFunction) -> VfioDeviceFd:
         group = function.require_group()
         if group not in self._groups:
             self._groups[group] = self._enter(group)
         name = _Name(text=str(function).encode())
-        return DeviceFd(
+        return VfioDeviceFd(
             self._groups[group].ioctl(VFIO_GROUP_GET_DEVICE_FD, name), self._groups[group]
         )
 
-    def _enter(self, group: Group) -> Fd:
-        fd = _GroupFd(nodes.open_node(nodes.GROUPS / str(group.number), group))
+    def _enter(self, group: IommuGroup) -> Fd:
+        fd = _GroupFd(device_nodes.open_node(device_nodes.GROUPS / str(group.number), group))
         try:
             status = vfio_group_status()
             status.argsz = ctypes.sizeof(status)
@@ -118,7 +117,7 @@ class Container(DmaSpace):
                 )
             fd.ioctl(VFIO_GROUP_SET_CONTAINER, _Number(container=self.fileno()))
             if not self._groups:
-                self.ioctl(VFIO_SET_IOMMU, KINDS[self.mode][1])
+                self.ioctl(VFIO_SET_IOMMU, CONTAINER_MODES[self.mode][1])
         except BaseException:
             fd.close()
             raise
@@ -135,15 +134,7 @@ class Container(DmaSpace):
         sizes: int = self._info()[0].iova_pgsizes
         return sizes & -sizes
 
-    @property
-    def mappings_left(self) -> int | None:
-        """How many mappings the container still takes; None where the kernel does not say."""
-        for link in self._info()[1]:
-            if link.id == VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL:
-                return int.from_bytes(link.data[:4], "little")
-        return None
-
-    def _info(self) -> tuple[vfio_iommu_type1_info, list[Link]]:
+    def _info(self) -> tuple[vfio_iommu_type1_info, list[RawCapability]]:
         info = vfio_iommu_type1_info()
         return cap_chains.query(self, VFIO_IOMMU_GET_INFO, info, VFIO_IOMMU_INFO_CAPS)
 
@@ -155,7 +146,7 @@ class Container(DmaSpace):
         self.ioctl(VFIO_IOMMU_MAP_DMA, request)
 
     def _map_bar(self, iova: int, bar: Region, hva: int, at: int, size: int) -> None:
-        if KINDS[self.mode][0] == nodes.IOMMUFD:
+        if CONTAINER_MODES[self.mode][0] == device_nodes.IOMMUFD:
             with export(bar, at, size) as dmabuf:
                 map_file(self, self._compat_ioas(), dmabuf, iova, size)
         else:
@@ -181,11 +172,11 @@ class Container(DmaSpace):
             self._groups.popitem()[1].close()
 
 
-def _ranges(link: Link) -> list[IovaRange]:
+def _ranges(link: RawCapability) -> list[IovaRange]:
     # struct vfio_iommu_type1_info_cap_iova_range after its header: nr_iovas, reserved, ranges[].
     if len(link.data) < 8 or len(link.data) < 8 + 16 * (
         count := int.from_bytes(link.data[:4], "little")
     ):
-        raise MalformedChain(f"the IOVA ranges are cut off after {len(link.data)} bytes")
+        raise MalformedChainError(f"the IOVA ranges are cut off after {len(link.data)} bytes")
     pairs = struct.iter_unpack("=QQ", link.data[8 : 8 + 16 * count])
     return [IovaRange(start, last) for start, last in pairs]

@@ -25,7 +25,7 @@ _FEATURES = {
 
 
 @dataclass(frozen=True)
-class Feature:
+class DeviceFeature:
     """A feature that the device's driver knows, and which ways it goes."""
 
     name: str
@@ -33,10 +33,10 @@ class Feature:
     set: bool
 
 
-def probe(device: Fd) -> list[Feature]:
+def probe(device: Fd) -> list[DeviceFeature]:
     """The features of a device; asking changes nothing."""
     found = (
-        Feature(
+        DeviceFeature(
             name,
             get=_knows(device, number | vfio.VFIO_DEVICE_FEATURE_GET),
             set=_knows(device, number | vfio.VFIO_DEVICE_FEATURE_SET),

@@ -27,7 +27,7 @@ class IovaRange:
         return f"{self.start:#x}-{self.last:#x}"
 
 
-class DeviceFd(Fd):
+class VfioDeviceFd(Fd):
     """A vfio device's own descriptor; `group` is its group's, where it was opened through that.
 
     Closing it closes the device for the kernel: it is reset, and its interrupts are disabled.
@@ -40,7 +40,7 @@ class DeviceFd(Fd):
         self.group = group
 
 
-class DmaSpace(Fd, ABC):
+class IoAddressSpace(Fd, ABC):
     """An IO address space, and the descriptor that owns it (an iommufd or a vfio container).
 
     `close` unmaps everything first: KVM or another process may hold a device's file longer, and
@@ -54,7 +54,7 @@ class DmaSpace(Fd, ABC):
         self.mapped: dict[int, int] = {}  # IOVA to size in bytes, of every mapping
 
     @abstractmethod
-    def attach(self, function: PciFunction) -> DeviceFd:
+    def attach(self, function: PciFunction) -> VfioDeviceFd:
         """Open the device and put it into this address space.
 
         Raises `LackingError` and `IoctlError`.

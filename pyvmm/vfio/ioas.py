@@ -27,8 +27,8 @@ from pyvmm.uapi.vfio import (
     vfio_device_attach_iommufd_pt,
     vfio_device_bind_iommufd,
 )
-from pyvmm.vfio import nodes
-from pyvmm.vfio.dma import DeviceFd, DmaSpace, IovaRange
+from pyvmm.vfio import device_nodes
+from pyvmm.vfio.dma import IoAddressSpace, IovaRange, VfioDeviceFd
 from pyvmm.vfio.dmabuf import export, map_file
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
@@ -36,7 +36,7 @@ from pyvmm.vfio.sysfs import PciFunction
 _BUSY = (errno.EINVAL, errno.EBUSY)
 
 
-class Iommufd(DmaSpace):
+class Iommufd(IoAddressSpace):
     """An iommufd with one IOAS, which every device enters through its cdev."""
 
     kind = "iommufd"
@@ -52,14 +52,14 @@ class Iommufd(DmaSpace):
     @classmethod
     def open(cls) -> Self:
         """``/dev/iommu`` and a fresh IOAS. Raises `LackingError`."""
-        return cls(nodes.open_node(nodes.IOMMUFD))
+        return cls(device_nodes.open_node(device_nodes.IOMMUFD))
 
-    def attach(self, function: PciFunction) -> DeviceFd:
+    def attach(self, function: PciFunction) -> VfioDeviceFd:
         name = function.cdev
         if not name:
             raise LackingError(f"{function} has no vfio cdev: no vfio driver holds it")
-        path = nodes.CDEVS / name
-        device = DeviceFd(nodes.open_node(path))
+        path = device_nodes.CDEVS / name
+        device = VfioDeviceFd(device_nodes.open_node(path))
         try:
             self._bind(device)
             request = vfio_device_attach_iommufd_pt(pt_id=self.ioas)
@@ -70,7 +70,7 @@ class Iommufd(DmaSpace):
             # EINVAL where another cdev fd has it open, EBUSY where its group's has.
             if error.request == VFIO_DEVICE_BIND_IOMMUFD and error.errno in _BUSY:
                 raise LackingError(
-                    nodes.why_closed(path, errno.EBUSY, function.require_group())
+                    device_nodes.explain_open_error(path, errno.EBUSY, function.require_group())
                 ) from None
             raise
         return device

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.vfio import bind, nodes
+from pyvmm.vfio import device_nodes, rebind
 from pyvmm.vfio.bdf import Bdf
-from pyvmm.vfio.container import KINDS, Container
-from pyvmm.vfio.dma import DmaSpace
+from pyvmm.vfio.container import CONTAINER_MODES, Container
+from pyvmm.vfio.dma import IoAddressSpace
 from pyvmm.vfio.ioas import Iommufd
 from pyvmm.vfio.sysfs import PciFunction
-from pyvmm.vfio.vfio_device import Device
+from pyvmm.vfio.vfio_device import VfioDevice
 
 AUTO = "auto"
 
@@ -28,7 +28,7 @@ MODES = (
 
 
 @dataclass(frozen=True)
-class Offer:
+class ModeAvailability:
     """Whether a mode is there for a device, and what it lacks where it is not."""
 
     mode: str
@@ -38,8 +38,10 @@ class Offer:
         return f"{self.mode}: {self.lacks or 'available'}"
 
 
-def open_device(address: str | Bdf, mode: str = AUTO, *, beside: Device | None = None) -> Device:
-    """Open a device that a vfio driver holds (see `bind.lent`), in an IO address space.
+def open_device(
+    address: str | Bdf, mode: str = AUTO, *, beside: VfioDevice | None = None
+) -> VfioDevice:
+    """Open a device that a vfio driver holds (see `rebind.bind_to_vfio`), in an IO address space.
 
     `mode` is one of `MODES`, or ``auto`` for the best that is there. With `beside`, the device
     joins the address space of another, in the other's mode, and must be closed before it.
@@ -55,10 +57,10 @@ def open_device(address: str | Bdf, mode: str = AUTO, *, beside: Device | None =
     function = PciFunction.find(address)
     require_vfio(function)
     if beside:
-        return Device(function, beside.dma.attach(function), beside.dma, owns_dma=False)
+        return VfioDevice(function, beside.dma.attach(function), beside.dma, owns_dma=False)
     dma = _open_space(function, mode)
     try:
-        return Device(function, dma.attach(function), dma, owns_dma=True)
+        return VfioDevice(function, dma.attach(function), dma, owns_dma=True)
     except BaseException:
         dma.close()
         raise
@@ -67,38 +69,38 @@ def open_device(address: str | Bdf, mode: str = AUTO, *, beside: Device | None =
 def require_vfio(function: PciFunction) -> None:
     """Raise `LackingError` unless vfio has the function, and its group to itself."""
     function.require_group()
-    if not function.driver or bind.manages_dma(function):
+    if not function.driver or rebind.has_host_driver(function):
         holder = f"{function.driver} holds it" if function.driver else "no driver holds it"
         raise LackingError(f"{function} is not vfio's, {holder}: lend it to vfio with --bind")
-    bind.refuse_shared_group(function)
+    rebind.require_viable_group(function)
 
 
-def survey(function: PciFunction) -> list[Offer]:
+def check_modes(function: PciFunction) -> list[ModeAvailability]:
     """All five modes, best first, each with what it lacks for this device."""
-    return [Offer(mode, _lacks(function, mode)) for mode in MODES]
+    return [ModeAvailability(mode, _lacks(function, mode)) for mode in MODES]
 
 
-def _open_space(function: PciFunction, mode: str) -> DmaSpace:
+def _open_space(function: PciFunction, mode: str) -> IoAddressSpace:
     if mode == AUTO:
-        offers = survey(function)
+        offers = check_modes(function)
         mode = next((offer.mode for offer in offers if not offer.lacks), "")
         if not mode:
             raise LackingError(f"no IOMMU mode works for {function}: {'; '.join(map(str, offers))}")
-    return Iommufd.open() if mode not in KINDS else Container.open(mode)
+    return Iommufd.open() if mode not in CONTAINER_MODES else Container.open(mode)
 
 
 def _lacks(function: PciFunction, mode: str) -> str | None:
     try:
-        if mode in KINDS:
+        if mode in CONTAINER_MODES:
             Container.open(mode).close()
-            node = nodes.GROUPS / str(function.require_group().number)
+            node = device_nodes.GROUPS / str(function.require_group().number)
         else:
             Iommufd.open().close()
-            node = nodes.CDEVS / (function.cdev or "vfioN")
+            node = device_nodes.CDEVS / (function.cdev or "vfioN")
     except LackingError as error:
         return str(error)
     if not node.exists():
-        return nodes.why_closed(node, errno.ENOENT)
+        return device_nodes.explain_open_error(node, errno.ENOENT)
     if not os.access(node, os.R_OK | os.W_OK):
-        return nodes.why_closed(node, errno.EACCES)
+        return device_nodes.explain_open_error(node, errno.EACCES)
     return None

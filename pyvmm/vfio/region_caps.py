@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 
 from pyvmm.uapi import vfio
-from pyvmm.vfio.cap_chains import Link, MalformedChain
+from pyvmm.vfio.cap_chains import MalformedChainError, RawCapability
 
 _PCI = vfio.VFIO_REGION_TYPE_PCI_VENDOR_TYPE & 0xFFFFFFFF  # 1 << 31 is negative in C
 _SUBTYPES = {
@@ -93,7 +93,7 @@ class NvlinkSpeed:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownCapability:
     """A capability, or a version of one, newer than this program: shown as it came."""
 
     id: int
@@ -106,11 +106,11 @@ class Unknown:
         )
 
 
-Capability = SparseMmap | RegionType | MsixMappable | NvlinkTarget | NvlinkSpeed | Unknown
+Capability = SparseMmap | RegionType | MsixMappable | NvlinkTarget | NvlinkSpeed | UnknownCapability
 
 
-def decode(link: Link) -> Capability:
-    """What a link of a region's chain says. Raises `MalformedChain` where it is cut short."""
+def decode(link: RawCapability) -> Capability:
+    """What a link of a region's chain says. Raises `MalformedChainError` where it is cut short."""
     if link.version == 1:
         match link.id:
             case vfio.VFIO_REGION_INFO_CAP_SPARSE_MMAP:
@@ -123,14 +123,14 @@ def decode(link: Link) -> Capability:
                 return NvlinkTarget(*_unpack("=Q", link.data, "an NVLink target"))
             case vfio.VFIO_REGION_INFO_CAP_NVLINK2_LNKSPD:
                 return NvlinkSpeed(*_unpack("=I", link.data, "an NVLink speed"))
-    return Unknown(link.id, link.version, link.data)
+    return UnknownCapability(link.id, link.version, link.data)
 
 
 def _sparse(data: bytes) -> SparseMmap:
     # struct vfio_region_info_cap_sparse_mmap after its header: nr_areas, reserved, areas[].
     count, _ = _unpack("=II", data, "a sparse mmap capability")
     if 8 + 16 * count > len(data):
-        raise MalformedChain(f"{count} sparse mmap areas do not fit into {len(data)} bytes")
+        raise MalformedChainError(f"{count} sparse mmap areas do not fit into {len(data)} bytes")
     return SparseMmap(
         tuple(Area(*pair) for pair in struct.iter_unpack("=QQ", data[8 : 8 + 16 * count]))
     )
@@ -138,5 +138,5 @@ def _sparse(data: bytes) -> SparseMmap:
 
 def _unpack(form: str, data: bytes, what: str) -> tuple[int, ...]:
     if len(data) < struct.calcsize(form):
-        raise MalformedChain(f"{what} is cut off after {len(data)} bytes")
+        raise MalformedChainError(f"{what} is cut off after {len(data)} bytes")
     return struct.unpack_from(form, data)

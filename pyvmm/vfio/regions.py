@@ -10,8 +10,8 @@ from pyvmm.errors import PyvmmError
 from pyvmm.ioctl import Fd
 from pyvmm.uapi import vfio
 from pyvmm.vfio import cap_chains
-from pyvmm.vfio.cap_chains import MalformedChain
-from pyvmm.vfio.region_caps import Area, Capability, MsixMappable, RegionType, SparseMmap, decode
+from pyvmm.vfio.cap_chains import MalformedChainError
+from pyvmm.vfio.region_caps import Area, Capability, MsixMappable, SparseMmap, decode
 
 _NAMES = {
     **{vfio.VFIO_PCI_BAR0_REGION_INDEX + bar: f"BAR{bar}" for bar in range(6)},
@@ -59,7 +59,7 @@ class Region:
         flags: Iterable[str],
         capabilities: Iterable[Capability] = (),
     ) -> None:
-        """Raises `MalformedChain` where sparse areas overlap or leave the region."""
+        """Raises `MalformedChainError` where sparse areas overlap or leave the region."""
         self.device = device
         self.index = index
         self.name = _NAMES.get(index, f"REGION{index}")
@@ -99,11 +99,6 @@ class Region:
     def msix_mappable(self) -> bool:
         return any(isinstance(capability, MsixMappable) for capability in self.capabilities)
 
-    @property
-    def type(self) -> RegionType | None:
-        """What a device-specific region is for; None for the ones that every PCI device has."""
-        return next((c for c in self.capabilities if isinstance(c, RegionType)), None)
-
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from byte `offset`; 1, 2, 4 or 8 aligned bytes are one access.
 
@@ -138,7 +133,9 @@ class Region:
         areas = sorted(self.sparse or ())
         for area in areas:
             if area.end > self.size:
-                raise MalformedChain(f"{self.name} has {self.size:#x} bytes, but an area {area}")
+                raise MalformedChainError(
+                    f"{self.name} has {self.size:#x} bytes, but an area {area}"
+                )
         for one, other in pairwise(areas):
             if one.end > other.offset:
-                raise MalformedChain(f"areas {one} and {other} of {self.name} overlap")
+                raise MalformedChainError(f"areas {one} and {other} of {self.name} overlap")

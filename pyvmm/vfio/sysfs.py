@@ -16,20 +16,7 @@ _BRIDGE_CLASS = 0x06
 
 
 @dataclass(frozen=True)
-class Reserved:
-    """IOVAs that a group's devices must not use for memory, both ends included.
-
-    `kind` is the kernel's word: ``direct``, ``direct-relaxable``, ``reserved`` or ``msi`` (the
-    doorbell window; the IOMMU translates interrupts there).
-    """
-
-    start: int
-    last: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class Group:
+class IommuGroup:
     """An IOMMU group: the functions that the IOMMU cannot tell apart (``struct iommu_group``)."""
 
     number: int
@@ -42,14 +29,6 @@ class Group:
         """Every PCI function in the group, in the order of their addresses."""
         names = sorted(entry.name for entry in (self.path / "devices").iterdir())
         return [PciFunction(Bdf.parse(name)) for name in names if (PCI / "devices" / name).exists()]
-
-    def reserved(self) -> list[Reserved]:
-        """The group's reserved regions, lowest first."""
-        lines = (self.path / "reserved_regions").read_text().splitlines()
-        return [
-            Reserved(int(start, 16), int(last, 16), kind)
-            for start, last, kind in (line.split() for line in lines)
-        ]
 
 
 @dataclass(frozen=True)
@@ -106,12 +85,12 @@ class PciFunction:
         return None if text in ("", "(null)") else text
 
     @property
-    def group(self) -> Group | None:
+    def group(self) -> IommuGroup | None:
         """The IOMMU group, None where no IOMMU translates for the function."""
         link = self.path / "iommu_group"
-        return Group(int(link.readlink().name)) if link.is_symlink() else None
+        return IommuGroup(int(link.readlink().name)) if link.is_symlink() else None
 
-    def require_group(self) -> Group:
+    def require_group(self) -> IommuGroup:
         """The IOMMU group. Raises `LackingError` where there is none."""
         if group := self.group:
             return group
@@ -147,6 +126,6 @@ class PciFunction:
         return str(self.bdf)
 
 
-def functions() -> list[PciFunction]:
+def list_functions() -> list[PciFunction]:
     """Every PCI function of the machine, in the order of their addresses."""
     return [PciFunction(Bdf.parse(p.name)) for p in sorted((PCI / "devices").iterdir())]

@@ -12,10 +12,10 @@ from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.uapi import vfio
 from pyvmm.vfio import bars, cap_chains, device_features
-from pyvmm.vfio.bars import Division
+from pyvmm.vfio.bars import RegionSplit
 from pyvmm.vfio.config import ConfigSpace, Msix
-from pyvmm.vfio.device_features import Feature
-from pyvmm.vfio.dma import DeviceFd, DmaSpace
+from pyvmm.vfio.device_features import DeviceFeature
+from pyvmm.vfio.dma import IoAddressSpace, VfioDeviceFd
 from pyvmm.vfio.irqs import Irq
 from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
@@ -31,7 +31,7 @@ class RegionReport:
     size: int
     flags: tuple[str, ...]
     areas: tuple[Area, ...]
-    emulated: tuple[bars.Emulated, ...]
+    emulated: tuple[bars.EmulatedArea, ...]
     capabilities: tuple[str, ...]
 
 
@@ -56,10 +56,10 @@ class DeviceReport:
     iommu_group: int | None
     regions: tuple[RegionReport, ...]
     irqs: tuple[IrqReport, ...]
-    features: tuple[Feature, ...]
+    features: tuple[DeviceFeature, ...]
 
 
-class Device(Closing):
+class VfioDevice(Closing):
     """A PCI function that vfio gave us, made by `modes.open_device`.
 
     Attributes:
@@ -71,7 +71,9 @@ class Device(Closing):
         resettable: whether `reset` can be used.
     """
 
-    def __init__(self, function: PciFunction, fd: DeviceFd, dma: DmaSpace, owns_dma: bool) -> None:
+    def __init__(
+        self, function: PciFunction, fd: VfioDeviceFd, dma: IoAddressSpace, owns_dma: bool
+    ) -> None:
         self.function = function
         self.fd = fd
         self.dma = dma
@@ -97,10 +99,10 @@ class Device(Closing):
         """Where the MSI-X table and PBA are; None where the device has no MSI-X."""
         return self.config.msix()
 
-    def divide(self, region: Region, trap: Iterable[Area] = ()) -> Division:
+    def split(self, region: Region, trap: Iterable[Area] = ()) -> RegionSplit:
         """Which parts of `region` can be mapped; `trap` are those to emulate in any case."""
         here = self.msix if self.msix and self.msix.table_bar == region.index else None
-        return bars.divide(region, msix_table=here.table if here else None, trap=trap)
+        return bars.split_region(region, msix_table=here.table if here else None, trap=trap)
 
     def reset(self) -> None:
         """``VFIO_DEVICE_RESET``: a function-level reset, or what stands in for one.
@@ -128,7 +130,7 @@ class Device(Closing):
         )
 
     def _region_report(self, region: Region) -> RegionReport:
-        division = self.divide(region)
+        division = self.split(region)
         return RegionReport(
             name=region.name,
             index=region.index,
@@ -152,7 +154,7 @@ class Device(Closing):
                 stack.callback(irq.disable)
 
 
-def _regions(fd: DeviceFd, count: int) -> Iterable[Region]:
+def _regions(fd: VfioDeviceFd, count: int) -> Iterable[Region]:
     for index in range(count):
         try:
             region = Region.query(fd, index)
@@ -164,7 +166,7 @@ def _regions(fd: DeviceFd, count: int) -> Iterable[Region]:
                 yield region
 
 
-def _irqs(fd: DeviceFd, count: int) -> Iterable[Irq]:
+def _irqs(fd: VfioDeviceFd, count: int) -> Iterable[Irq]:
     for index in range(count):
         try:
             irq = Irq(fd, index)

@@ -5,7 +5,7 @@ from pyvmm.explain.backing import judge, pieces
 from pyvmm.explain.host import Host
 from pyvmm.explain.slots import ToldSlot
 from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.vma import Vma
 
 GPA = 0x4000_0000
@@ -13,9 +13,9 @@ GPA = 0x4000_0000
 
 def test_a_slot_is_cut_where_its_vmas_are(host: Host) -> None:
     with Mapping.anonymous(5 * PAGE_SIZE) as memory:
-        memory.protect(READ, at=PAGE_SIZE, size=PAGE_SIZE)
+        memory.protect(PROT_READ, at=PAGE_SIZE, size=PAGE_SIZE)
         memory.unmap(at=2 * PAGE_SIZE, size=PAGE_SIZE)
-        memory.protect(NONE, at=4 * PAGE_SIZE)
+        memory.protect(PROT_NONE, at=4 * PAGE_SIZE)
         found = list(pieces(ToldSlot(0, GPA, memory.size, memory.hva), "self", host))
     assert [(p.gpa, p.size, [f.name for f in p.findings]) for p in found] == [
         (GPA, PAGE_SIZE, ["stage-2"]),
@@ -39,7 +39,7 @@ def test_a_slot_over_nothing(host: Host) -> None:
 
 def test_a_read_only_slot_may_be_mapped_read_only(host: Host) -> None:
     with Mapping(PAGE_SIZE) as memory:
-        memory.place_anonymous(prot=READ)
+        memory.place_anonymous(prot=PROT_READ)
         flags = 2  # KVM_MEM_READONLY
         [found] = pieces(ToldSlot(0, GPA, PAGE_SIZE, memory.hva, flags), "self", host)
     assert [f.name for f in found.findings] == ["stage-2"]

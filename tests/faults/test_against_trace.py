@@ -15,7 +15,7 @@ from pyvmm.guest import snippet
 from pyvmm.guest.assemble import assemble
 from pyvmm.kvm import System
 from pyvmm.machine import Machine
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.provoke import raw
 from tests.faults.tracing import GuestFault, Trace, traced
 
@@ -104,7 +104,7 @@ class Bench:
         self.machine, self.memory, self.trace, self.code = machine, memory, trace, code
 
     def fault(
-        self, case: str, x2: int = BAD + 0x40, *, prot: int = NONE, mmu: bool = True
+        self, case: str, x2: int = BAD + 0x40, *, prot: int = PROT_NONE, mmu: bool = True
     ) -> tuple[FaultReport, GuestFault] | None:
         """Run a case with the page broken: what was rebuilt, and what the kernel saw."""
         machine = self.machine
@@ -154,7 +154,7 @@ def test_an_access(bench: Bench, case: str) -> None:
 
 @pytest.mark.parametrize("case", cases(READ_ONLY))
 def test_a_write_to_a_page_that_may_only_be_read(bench: Bench, case: str) -> None:
-    assert agree(bench.fault(case, prot=READ)).access == "write"
+    assert agree(bench.fault(case, prot=PROT_READ)).access == "write"
 
 
 @pytest.mark.parametrize(("case", "x2"), CROSSING)

@@ -24,7 +24,7 @@ from pyvmm.faults.policy import always, auto
 from pyvmm.guest import snippet
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, Machine
-from pyvmm.memory import NONE, PAGE_SIZE, READ, RW, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.passthrough.document import fault_to_json
 from pyvmm.provoke import raw
 
@@ -90,9 +90,9 @@ class Fuzz:
         size = len(self.broken) * PAGE_SIZE
         match self.chance.randrange(3):
             case 0:
-                raw.protect(hva, size, NONE)
+                raw.protect(hva, size, PROT_NONE)
             case 1:
-                raw.protect(hva, size, READ)
+                raw.protect(hva, size, PROT_READ)
             case _:
                 raw.unmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
 
@@ -155,7 +155,7 @@ def test_a_guest_never_fails_the_vmm(batch: int) -> None:
             Machine(stack.enter_context(System.open()), console=io.BytesIO())
         )
         memory = stack.enter_context(Mapping((PAGES + 2) * PAGE_SIZE))
-        memory.place_anonymous(at=PAGE_SIZE, size=PAGES * PAGE_SIZE, prot=RW)
+        memory.place_anonymous(at=PAGE_SIZE, size=PAGES * PAGE_SIZE)
         machine.vm.memslots.add(GPA, memory, at=PAGE_SIZE, size=PAGES * PAGE_SIZE)
         machine.windows.append(identity(GPA, PAGES * PAGE_SIZE, executable=True))
         fuzz = Fuzz(machine, memory, chance)

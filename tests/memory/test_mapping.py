@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping, can_hold, round_up
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping, can_hold, round_up
 from pyvmm.memory.vma import vmas
 
 
@@ -70,14 +70,14 @@ def test_unmap_leaves_a_hole_and_place_fills_it() -> None:
     with Mapping.anonymous(3 * PAGE_SIZE) as memory:
         memory.unmap(at=PAGE_SIZE, size=PAGE_SIZE)
         assert vmas(memory.hva + PAGE_SIZE, PAGE_SIZE) == []
-        memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE, prot=READ)
+        memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE, prot=PROT_READ)
         [vma] = vmas(memory.hva + PAGE_SIZE, PAGE_SIZE)
         assert vma.perms == "r--p"
 
 
 def test_protect() -> None:
     with Mapping.anonymous(PAGE_SIZE) as memory:
-        memory.protect(NONE)
+        memory.protect(PROT_NONE)
         [vma] = vmas(memory.hva, PAGE_SIZE)
         assert vma.perms == "---p"
 

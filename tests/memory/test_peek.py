@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.peek import peek, peek_some, poke
 
 
@@ -14,7 +14,7 @@ def test_what_is_poked_is_peeked() -> None:
         assert peek(memory.hva + 4, 7) == b"\0hello\0"
 
 
-@pytest.mark.parametrize("prot", [NONE, READ])
+@pytest.mark.parametrize("prot", [PROT_NONE, PROT_READ])
 def test_what_may_not_be_written_is_not(prot: int) -> None:
     with Mapping.anonymous(PAGE_SIZE) as memory:
         memory.protect(prot)

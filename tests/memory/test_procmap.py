@@ -4,25 +4,25 @@ from functools import partial
 
 import pytest
 
-from pyvmm.memory import PAGE_SIZE, READ, RW, Mapping
-from pyvmm.memory.procmap import Area, _at_or_after_in_smaps, at_or_after
+from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
+from pyvmm.memory.procmap import MapsEntry, _find_vma_in_smaps, find_vma
 
-Find = Callable[[int], Area | None]
-ways = pytest.mark.parametrize("find", [at_or_after, partial(_at_or_after_in_smaps, pid="self")])
+Find = Callable[[int], MapsEntry | None]
+ways = pytest.mark.parametrize("find", [find_vma, partial(_find_vma_in_smaps, pid="self")])
 
 
 @ways
 def test_both_ways_tell_the_same(find: Find) -> None:
     with Mapping(4 * PAGE_SIZE) as memory:
-        memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE, prot=READ)
+        memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE, prot=PROT_READ)
         start = memory.hva + PAGE_SIZE
-        assert find(start + 5) == Area(start, start + PAGE_SIZE, "r--p", 0, "")
+        assert find(start + 5) == MapsEntry(start, start + PAGE_SIZE, "r--p", 0, "")
 
 
 @ways
 def test_above_a_hole_comes_the_next(find: Find) -> None:
     with Mapping(4 * PAGE_SIZE) as memory:
-        memory.place_anonymous(at=2 * PAGE_SIZE, size=PAGE_SIZE, prot=RW)
+        memory.place_anonymous(at=2 * PAGE_SIZE, size=PAGE_SIZE)
         memory.unmap(at=PAGE_SIZE, size=PAGE_SIZE)
         found = find(memory.hva + PAGE_SIZE)
         assert found is not None
@@ -30,4 +30,4 @@ def test_above_a_hole_comes_the_next(find: Find) -> None:
 
 
 def test_nothing_is_above_the_top() -> None:
-    assert at_or_after((1 << 64) - PAGE_SIZE) is None
+    assert find_vma((1 << 64) - PAGE_SIZE) is None

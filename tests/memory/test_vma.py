@@ -41,11 +41,11 @@ def test_a_process_that_is_gone() -> None:
 
 def test_anonymous_and_tmpfs_memory_could_hold_tags() -> None:
     with Mapping.anonymous(PAGE_SIZE) as memory:
-        assert [vma.could_hold_tags for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
+        assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
     fd = os.memfd_create("test")
     os.truncate(fd, PAGE_SIZE)
     with os.fdopen(fd), Mapping.of_file(fd, PAGE_SIZE) as memory:
-        assert [vma.could_hold_tags for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
+        assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
 
 
 def test_a_file_could_not_hold_tags() -> None:
@@ -53,4 +53,4 @@ def test_a_file_could_not_hold_tags() -> None:
         Path(sys.executable).open("rb") as file,
         Mapping.of_file(file.fileno(), PAGE_SIZE, prot=mmap.PROT_READ) as memory,
     ):
-        assert [vma.could_hold_tags for vma in vmas(memory.hva, PAGE_SIZE)] == [False]
+        assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [False]

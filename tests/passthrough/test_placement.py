@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pyvmm.ioctl import Fd
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.passthrough.placement import BAR_BASE, place
-from pyvmm.vfio.bars import block
+from pyvmm.vfio.bars import largest_block
 from pyvmm.vfio.regions import Region
 
 sizes = st.lists(st.integers(0, 34).map(lambda n: 1 << n), max_size=6)
@@ -26,7 +26,7 @@ def test_bars_do_not_overlap(sizes: list[int]) -> None:
 @given(sizes)
 def test_bars_lie_on_blocks(sizes: list[int]) -> None:
     for region, gpa in place(regions(sizes)):
-        assert gpa % max(block(region.size), PAGE_SIZE) == 0
+        assert gpa % max(largest_block(region.size), PAGE_SIZE) == 0
 
 
 def test_the_order_is_kept() -> None:

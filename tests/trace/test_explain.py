@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyvmm.kvm.exits import MemoryFault
-from pyvmm.memory import NONE, PAGE_SIZE, READ, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.trace.events import Ioctl, Run
 from pyvmm.trace.explain import UNKNOWN, Explainer
 from pyvmm.trace.vms import TracedSlot, TracedVm
@@ -77,12 +77,12 @@ def test_a_hole_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
 
 
 def test_memory_that_may_not_be_read(explainer: Explainer, memory: Mapping) -> None:
-    memory.protect(NONE, at=0, size=PAGE_SIZE)
+    memory.protect(PROT_NONE, at=0, size=PAGE_SIZE)
     assert explainer.bare_fault(traced(memory)).name == "hva-no-access"
 
 
 def test_a_read_only_slot_may_be_read_only(explainer: Explainer, memory: Mapping) -> None:
-    memory.protect(READ)
+    memory.protect(PROT_READ)
     assert explainer.bare_fault(traced(memory, KVM_MEM_READONLY)).name == UNKNOWN
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pyvmm.testing.needs import DEVICES
-from pyvmm.vfio import nodes
+from pyvmm.vfio import device_nodes
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PCI, PciFunction
-from pyvmm.vfio.vfio_device import Device
+from pyvmm.vfio.vfio_device import VfioDevice
 from tests.devices import Find
 from tests.vfio.edu import Edu
 from tests.vfio.events import EventFd
@@ -37,20 +37,20 @@ def iommufd() -> str:
 
 
 def _built_in(mode: str) -> str:
-    if mode.startswith("iommufd") and not nodes.IOMMUFD.exists():
+    if mode.startswith("iommufd") and not device_nodes.IOMMUFD.exists():
         pytest.skip("this kernel was built without IOMMUFD: python -m pyvmm lab test --kernel lab")
     return mode
 
 
 @pytest.fixture
-def nvme(find: Find) -> Iterator[Device]:
+def nvme(find: Find) -> Iterator[VfioDevice]:
     """The NVMe disk, opened."""
     with open_device(find("nvme").bdf) as device:
         yield device
 
 
 @pytest.fixture
-def bochs(find: Find) -> Iterator[Device]:
+def bochs(find: Find) -> Iterator[VfioDevice]:
     """The display, opened; its BAR0 is memory."""
     with open_device(find("bochs").bdf) as device:
         yield device
@@ -74,7 +74,7 @@ def _open_files() -> set[str]:
 
 
 @pytest.fixture
-def grace(find: Find) -> Iterator[Device]:
+def grace(find: Find) -> Iterator[VfioDevice]:
     """The Grace-style GPU, opened."""
     with open_device(find("grace").bdf) as device:
         yield device

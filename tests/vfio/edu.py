@@ -5,14 +5,14 @@ import time
 from dataclasses import dataclass
 
 from pyvmm.vfio.regions import Region
-from pyvmm.vfio.vfio_device import Device
+from pyvmm.vfio.vfio_device import VfioDevice
 
 
 @dataclass
 class Edu:
     """The teaching device, through its one BAR."""
 
-    device: Device
+    device: VfioDevice
 
     # Registers of BAR0.
     IDENTITY = 0x00

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.vfio.cap_chains import Link, MalformedChain, walk
+from pyvmm.vfio.cap_chains import MalformedChainError, RawCapability, walk
 
 FIXED = 32
 
 LINKS = st.lists(
     st.builds(
-        Link,
+        RawCapability,
         id=st.integers(0, 0xFFFF),
         version=st.integers(0, 0xFFFF),
         # The kernel rounds what follows a capability up to 8 bytes.
@@ -24,7 +24,7 @@ LINKS = st.lists(
 )
 
 
-def encode(links: Sequence[Link], order: Sequence[int]) -> tuple[bytes, int]:
+def encode(links: Sequence[RawCapability], order: Sequence[int]) -> tuple[bytes, int]:
     """An INFO buffer with `links` placed in the given order, and where its chain starts."""
     starts, end = {}, FIXED
     for index in order:
@@ -54,21 +54,23 @@ def test_what_was_chained_is_walked_whatever_its_order(data: st.DataObject) -> N
 def test_any_bytes_are_a_chain_or_malformed(buffer: bytes, first: int, fixed: int) -> None:
     try:
         links = walk(buffer, first, fixed)
-    except MalformedChain as error:
+    except MalformedChainError as error:
         assert "\n" not in str(error)  # noqa: PT017 (most bytes are malformed)
     else:
         assert sum(8 + len(link.data) for link in links) <= len(buffer)
 
 
 @given(LINKS.filter(bool), st.data())
-def test_a_chain_that_comes_back_is_refused(links: list[Link], data: st.DataObject) -> None:
+def test_a_chain_that_comes_back_is_refused(
+    links: list[RawCapability], data: st.DataObject
+) -> None:
     buffer, first = encode(links, range(len(links)))
     starts = [first]
     for link in links[:-1]:
         starts.append(starts[-1] + 8 + len(link.data))
     looped = bytearray(buffer)
     struct.pack_into("=I", looped, starts[-1] + 4, data.draw(st.sampled_from(starts)))
-    with pytest.raises(MalformedChain, match="loops"):
+    with pytest.raises(MalformedChainError, match="loops"):
         walk(bytes(looped), first, FIXED)
 
 
@@ -86,7 +88,7 @@ def test_a_chain_that_comes_back_is_refused(links: list[Link], data: st.DataObje
     ],
 )
 def test_malformed(chain: bytes, first: int, why: str) -> None:
-    with pytest.raises(MalformedChain, match=why):
+    with pytest.raises(MalformedChainError, match=why):
         walk(bytes(FIXED) + chain, first, FIXED)
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from pyvmm.errors import LackingError, PyvmmError, Status, UsageError
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.vfio import nodes
-from pyvmm.vfio.bind import lent
-from pyvmm.vfio.iommu_modes import MODES, open_device, survey
-from pyvmm.vfio.sysfs import PciFunction, functions
+from pyvmm.vfio import device_nodes
+from pyvmm.vfio.iommu_modes import MODES, check_modes, open_device
+from pyvmm.vfio.rebind import bind_to_vfio
+from pyvmm.vfio.sysfs import PciFunction, list_functions
 
 NOBODY = 65534
 
@@ -54,17 +54,17 @@ def test_every_device_opens_in_every_mode(function: PciFunction, iommu_mode: str
 
 
 def test_auto_takes_the_best_that_is_there(function: PciFunction) -> None:
-    there = [offer.mode for offer in survey(function) if not offer.lacks]
+    there = [offer.mode for offer in check_modes(function) if not offer.lacks]
     assert there == [mode for mode in MODES if built_in(mode)]
     with open_device(function.bdf) as device:
         assert device.dma.mode == there[0]
 
 
 def test_what_a_kernel_lacks_is_named(edu_function: PciFunction) -> None:
-    if nodes.IOMMUFD.exists():
+    if device_nodes.IOMMUFD.exists():
         pytest.skip("this kernel has every mode: python -m pyvmm lab test --kernel debian:7.2")
     lacks = "there is no /dev/iommu: load the module iommufd (CONFIG_IOMMUFD)"
-    assert [str(o) for o in survey(edu_function) if o.lacks] == [
+    assert [str(o) for o in check_modes(edu_function) if o.lacks] == [
         f"{mode}: {lacks}" for mode in MODES if mode.startswith("iommufd")
     ]
     with pytest.raises(LackingError, match="there is no /dev/iommu"):
@@ -98,7 +98,7 @@ def test_wrong_usage(address: str, mode: str, why: str) -> None:
 
 
 def test_no_iommu() -> None:
-    for function in functions():
+    for function in list_functions():
         if not function.group:
             with pytest.raises(LackingError, match="has no IOMMU group"):
                 open_device(function.bdf)
@@ -117,12 +117,12 @@ def test_a_device_that_the_host_drives(nvme_with_its_driver: PciFunction) -> Non
 
 
 def test_a_group_with_other_drivers() -> None:
-    for function in functions():
+    for function in list_functions():
         members = function.group.members() if function.group else []
         held = [m for m in members if m != function and m.driver == "nvme"]
         if held and not function.driver:
             with pytest.raises(LackingError, match=rf"{held[0]} \(nvme\)"), ExitStack() as stack:
-                stack.enter_context(lent(function))
+                stack.enter_context(bind_to_vfio(function))
             return
     pytest.skip(
         "no group here holds a device with a driver and one without: python -m pyvmm lab test "
@@ -133,7 +133,7 @@ def test_a_group_with_other_drivers() -> None:
 
 
 def built_in(mode: str) -> bool:
-    return nodes.IOMMUFD.exists() or not mode.startswith("iommufd")
+    return device_nodes.IOMMUFD.exists() or not mode.startswith("iommufd")
 
 
 @contextmanager
@@ -187,8 +187,8 @@ def test_nothing_to_choose_from_without_permission(edu_function: PciFunction) ->
 def for_all(edu_function: PciFunction) -> Iterator[PciFunction]:
     """The teaching device, with its nodes open to every user of the emulated host."""
     group = edu_function.require_group().number
-    paths = [nodes.CONTAINER, nodes.IOMMUFD, nodes.GROUPS / f"{group}"]
-    paths.append(nodes.CDEVS / f"{edu_function.cdev}")
+    paths = [device_nodes.CONTAINER, device_nodes.IOMMUFD, device_nodes.GROUPS / f"{group}"]
+    paths.append(device_nodes.CDEVS / f"{edu_function.cdev}")
     paths = [path for path in paths if path.exists()]
     before = [path.stat().st_mode for path in paths]
     for path in paths:

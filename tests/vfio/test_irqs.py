@@ -6,7 +6,7 @@ import pytest
 from pyvmm.ioctl import IoctlError
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
-from pyvmm.vfio.vfio_device import Device
+from pyvmm.vfio.vfio_device import VfioDevice
 from tests.vfio.edu import Edu
 from tests.vfio.events import EventFd
 
@@ -69,7 +69,7 @@ def test_nothing_comes_once_disabled(edu: Edu, eventfd: EventFd) -> None:
     assert eventfd.count(SOON) == 0
 
 
-def test_each_msix_vector_has_its_own_eventfd(nvme: Device) -> None:
+def test_each_msix_vector_has_its_own_eventfd(nvme: VfioDevice) -> None:
     msix, events = nvme.irqs["MSI-X"], [EventFd(), EventFd()]
     first, second = events
     msix.enable([first.number, None, second.number])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.vfio.cap_chains import Link, MalformedChain
+from pyvmm.vfio.cap_chains import MalformedChainError, RawCapability
 from pyvmm.vfio.region_caps import (
     Area,
     Capability,
@@ -16,7 +16,7 @@ from pyvmm.vfio.region_caps import (
     NvlinkTarget,
     RegionType,
     SparseMmap,
-    Unknown,
+    UnknownCapability,
     decode,
 )
 
@@ -27,33 +27,41 @@ U64 = st.integers(0, 2**64 - 1)
     ("link", "capability", "shown"),
     [
         (
-            Link(1, 1, struct.pack("=II4Q", 2, 0, 0, 0x1000, 0x3000, 0x1000)),
+            RawCapability(1, 1, struct.pack("=II4Q", 2, 0, 0, 0x1000, 0x3000, 0x1000)),
             SparseMmap((Area(0, 0x1000), Area(0x3000, 0x1000))),
             "sparse-mmap 0x0-0x1000, 0x3000-0x4000",
         ),
-        (Link(1, 1, bytes(8)), SparseMmap(()), "sparse-mmap nothing"),
+        (RawCapability(1, 1, bytes(8)), SparseMmap(()), "sparse-mmap nothing"),
         (
-            Link(2, 1, struct.pack("=II", 0x80008086, 1)),
+            RawCapability(2, 1, struct.pack("=II", 0x80008086, 1)),
             RegionType(0x80008086, 1),
             "igd-opregion (vendor 0x8086, subtype 1)",
         ),
         (
-            Link(2, 1, struct.pack("=II", 0x800010DE, 1)),
+            RawCapability(2, 1, struct.pack("=II", 0x800010DE, 1)),
             RegionType(0x800010DE, 1),
             "nvlink2-ram (vendor 0x10de, subtype 1)",
         ),
-        (Link(2, 1, struct.pack("=II", 7, 9)), RegionType(7, 9), "type (type 7, subtype 9)"),
-        (Link(3, 1, b""), MsixMappable(), "msix-mappable"),
         (
-            Link(4, 1, struct.pack("=Q", 1 << 40)),
+            RawCapability(2, 1, struct.pack("=II", 7, 9)),
+            RegionType(7, 9),
+            "type (type 7, subtype 9)",
+        ),
+        (RawCapability(3, 1, b""), MsixMappable(), "msix-mappable"),
+        (
+            RawCapability(4, 1, struct.pack("=Q", 1 << 40)),
             NvlinkTarget(1 << 40),
             "nvlink2-target 0x10000000000",
         ),
-        (Link(5, 1, struct.pack("=II", 8, 0)), NvlinkSpeed(8), "nvlink2-speed 0x8"),
-        (Link(3, 2, b""), Unknown(3, 2, b""), "unknown capability 3 version 2: empty"),
+        (RawCapability(5, 1, struct.pack("=II", 8, 0)), NvlinkSpeed(8), "nvlink2-speed 0x8"),
         (
-            Link(99, 1, b"\x01\xff"),
-            Unknown(99, 1, b"\x01\xff"),
+            RawCapability(3, 2, b""),
+            UnknownCapability(3, 2, b""),
+            "unknown capability 3 version 2: empty",
+        ),
+        (
+            RawCapability(99, 1, b"\x01\xff"),
+            UnknownCapability(99, 1, b"\x01\xff"),
             "unknown capability 99 version 1: 01 ff",
         ),
     ],
@@ -62,7 +70,7 @@ U64 = st.integers(0, 2**64 - 1)
         *("msix-mappable", "nvlink2-target", "nvlink2-speed", "unknown version", "unknown"),
     ],
 )
-def test_decoded_and_shown(link: Link, capability: Capability, shown: str) -> None:
+def test_decoded_and_shown(link: RawCapability, capability: Capability, shown: str) -> None:
     assert decode(link) == capability
     assert str(capability) == shown
 
@@ -70,29 +78,33 @@ def test_decoded_and_shown(link: Link, capability: Capability, shown: str) -> No
 @given(st.lists(st.builds(Area, U64, U64), max_size=20), st.binary(max_size=16))
 def test_sparse_areas_are_read_whatever_follows(areas: list[Area], after: bytes) -> None:
     pairs = b"".join(struct.pack("=QQ", area.offset, area.size) for area in areas)
-    link = Link(1, 1, struct.pack("=II", len(areas), 0) + pairs + after)
+    link = RawCapability(1, 1, struct.pack("=II", len(areas), 0) + pairs + after)
     assert decode(link) == SparseMmap(tuple(areas))
 
 
 @pytest.mark.parametrize(
     "link",
     [
-        pytest.param(Link(1, 1, bytes(7)), id="sparse header"),
-        pytest.param(Link(1, 1, struct.pack("=II", 1, 0)), id="sparse area missing"),
-        pytest.param(Link(1, 1, struct.pack("=II", 0xFFFFFFFF, 0)), id="sparse count absurd"),
-        pytest.param(Link(2, 1, bytes(4)), id="type"),
-        pytest.param(Link(4, 1, bytes(4)), id="nvlink target"),
-        pytest.param(Link(5, 1, b""), id="nvlink speed"),
+        pytest.param(RawCapability(1, 1, bytes(7)), id="sparse header"),
+        pytest.param(RawCapability(1, 1, struct.pack("=II", 1, 0)), id="sparse area missing"),
+        pytest.param(
+            RawCapability(1, 1, struct.pack("=II", 0xFFFFFFFF, 0)), id="sparse count absurd"
+        ),
+        pytest.param(RawCapability(2, 1, bytes(4)), id="type"),
+        pytest.param(RawCapability(4, 1, bytes(4)), id="nvlink target"),
+        pytest.param(RawCapability(5, 1, b""), id="nvlink speed"),
     ],
 )
-def test_cut_off(link: Link) -> None:
-    with pytest.raises(MalformedChain, match=r"cut off|do not fit"):
+def test_cut_off(link: RawCapability) -> None:
+    with pytest.raises(MalformedChainError, match=r"cut off|do not fit"):
         decode(link)
 
 
-@given(st.builds(Link, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=64)))
-def test_any_link_decodes_or_is_malformed(link: Link) -> None:
+@given(
+    st.builds(RawCapability, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=64))
+)
+def test_any_link_decodes_or_is_malformed(link: RawCapability) -> None:
     try:
         assert str(decode(link))
-    except MalformedChain as error:
+    except MalformedChainError as error:
         assert "\n" not in str(error)  # noqa: PT017 (both ends are fine)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pyvmm.errors import LackingError
-from pyvmm.vfio.sysfs import Group
+from pyvmm.vfio.sysfs import IommuGroup
 
 CONTAINER = Path("/dev/vfio/vfio")
 IOMMUFD = Path("/dev/iommu")
@@ -15,7 +15,7 @@ GROUPS = Path("/dev/vfio")
 CDEVS = Path("/dev/vfio/devices")
 
 
-def open_node(path: Path, group: Group | None = None) -> int:
+def open_node(path: Path, group: IommuGroup | None = None) -> int:
     """A new descriptor for a device node. Raises `LackingError`.
 
     `group` is the IOMMU group that the node belongs to, if it does to one.
@@ -23,10 +23,10 @@ def open_node(path: Path, group: Group | None = None) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise LackingError(why_closed(path, error.errno or 0, group)) from None
+        raise LackingError(explain_open_error(path, error.errno or 0, group)) from None
 
 
-def why_closed(path: Path, number: int, group: Group | None = None) -> str:
+def explain_open_error(path: Path, number: int, group: IommuGroup | None = None) -> str:
     """Why open(2) of a device node failed with errno `number`, and the way out."""
     match number:
         case errno.ENOENT:
@@ -46,7 +46,7 @@ _REMEDY = {
 }
 
 
-def holders(path: Path) -> list[str]:
+def processes_holding(path: Path) -> list[str]:
     """The processes that have `path` open, as ``name (PID)``, as far as we may see."""
     found = []
     for fd in Path("/proc").glob("[0-9]*/fd/*"):
@@ -57,12 +57,12 @@ def holders(path: Path) -> list[str]:
     return sorted(set(found))
 
 
-def _by_whom(path: Path, group: Group | None) -> str:
+def _by_whom(path: Path, group: IommuGroup | None) -> str:
     # A group and the cdevs of its devices exclude each other: whoever has one keeps all busy.
     paths = {path}
     if group:
         paths |= {GROUPS / str(group.number)}
         paths |= {CDEVS / member.cdev for member in group.members() if member.cdev}
-    if held := sorted({holder for each in paths for holder in holders(each)}):
+    if held := sorted({holder for each in paths for holder in processes_holding(each)}):
         return f"{', '.join(held)} has it open: end that first"
     return "a process that we may not see has it open (as root: fuser -v shows it)"

@@ -14,7 +14,7 @@ _IFF_UP = 1  # linux/if.h
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-def uses(function: PciFunction) -> list[str]:
+def host_uses(function: PciFunction) -> list[str]:
     """Why the host needs `function`, each reason a few words; empty where it does not.
 
     Seen are: a bridge, the boot display, a network interface that is up, a disk that is mounted,

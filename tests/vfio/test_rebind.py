@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.vfio.bind import best_driver, best_module, lent
 from pyvmm.vfio.iommu_modes import open_device
-from pyvmm.vfio.sysfs import PciFunction, functions
+from pyvmm.vfio.rebind import bind_to_vfio, vfio_driver_for, vfio_module_for
+from pyvmm.vfio.sysfs import PciFunction, list_functions
 
 # Lends a device, opens it, says so, and waits to be ended.
 CHILD = """
 import signal, sys
-from pyvmm.vfio.bind import lent
+from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
 
@@ -27,7 +27,7 @@ def terminate(signum, frame):
 
 signal.signal(signal.SIGTERM, terminate)
 function = PciFunction.find(sys.argv[1])
-with lent(function) as driver, open_device(function.bdf):
+with bind_to_vfio(function) as driver, open_device(function.bdf):
     print(driver, flush=True)
     signal.pause()
 """
@@ -39,7 +39,7 @@ class Stop(Exception):
 
 def test_a_device_is_lent_and_given_back(nvme_with_its_driver: PciFunction) -> None:
     function = nvme_with_its_driver
-    with lent(function) as driver:
+    with bind_to_vfio(function) as driver:
         assert driver == function.driver == "vfio-pci"
         with open_device(function.bdf) as device:
             assert device.regions["BAR0"].size
@@ -47,7 +47,7 @@ def test_a_device_is_lent_and_given_back(nvme_with_its_driver: PciFunction) -> N
 
 
 def test_a_device_without_a_driver_has_none_afterwards(driverless: PciFunction) -> None:
-    with lent(driverless):
+    with bind_to_vfio(driverless):
         assert driverless.driver == "vfio-pci"
     assert not driverless.driver
     assert not driverless.driver_override
@@ -55,13 +55,13 @@ def test_a_device_without_a_driver_has_none_afterwards(driverless: PciFunction) 
 
 def test_a_device_that_vfio_has_stays_there(function: PciFunction) -> None:
     before = function.driver, function.driver_override
-    with lent(function) as driver:
+    with bind_to_vfio(function) as driver:
         assert driver == function.driver == before[0]
     assert (function.driver, function.driver_override) == before
 
 
 def test_given_back_after_a_failure(nvme_with_its_driver: PciFunction) -> None:
-    with pytest.raises(Stop), lent(nvme_with_its_driver):
+    with pytest.raises(Stop), bind_to_vfio(nvme_with_its_driver):
         raise Stop
     assert nvme_with_its_driver.driver == "nvme"
 
@@ -69,7 +69,7 @@ def test_given_back_after_a_failure(nvme_with_its_driver: PciFunction) -> None:
 def test_given_back_where_the_driver_does_not_want_it(nvme_with_its_driver: PciFunction) -> None:
     with ExitStack() as stack, pytest.raises(LackingError, match="does not want"):
         # Any function may be offered to it, and it refuses all that are no ports.
-        stack.enter_context(lent(nvme_with_its_driver, "pcieport"))
+        stack.enter_context(bind_to_vfio(nvme_with_its_driver, "pcieport"))
     assert (nvme_with_its_driver.driver, nvme_with_its_driver.driver_override) == ("nvme", None)
 
 
@@ -95,7 +95,7 @@ def test_given_back_after_a_signal(
 
 def test_an_unknown_driver_is_refused(nvme_with_its_driver: PciFunction) -> None:
     with pytest.raises(LackingError, match="no PCI driver no-such"), ExitStack() as stack:
-        stack.enter_context(lent(nvme_with_its_driver, "no-such"))
+        stack.enter_context(bind_to_vfio(nvme_with_its_driver, "no-such"))
     assert nvme_with_its_driver.driver == "nvme"
 
 
@@ -104,18 +104,18 @@ def test_a_disk_in_use_is_refused(nvme_with_its_driver: PciFunction) -> None:
     held = os.open(Path("/dev") / disk.name, os.O_RDONLY | os.O_EXCL)
     try:
         with pytest.raises(UsageError, match="stays with the host: its disk"), ExitStack() as stack:
-            stack.enter_context(lent(nvme_with_its_driver))
+            stack.enter_context(bind_to_vfio(nvme_with_its_driver))
     finally:
         os.close(held)
     assert nvme_with_its_driver.driver == "nvme"
 
 
 def test_the_hosts_own_devices_are_refused() -> None:
-    bridges = [function for function in functions() if function.is_bridge]
+    bridges = [function for function in list_functions() if function.is_bridge]
     if not bridges:
         pytest.skip("this machine has no PCI bridge: python -m pyvmm lab test")
     with pytest.raises(UsageError, match="stays with the host"), ExitStack() as stack:
-        stack.enter_context(lent(bridges[0]))
+        stack.enter_context(bind_to_vfio(bridges[0]))
 
 
 # As depmod writes them.
@@ -136,9 +136,9 @@ ALIASES = [
     ids=["mlx5", "virtio", "no variant"],
 )
 def test_a_variant_driver_goes_before_the_one_for_everything(modalias: str, module: str) -> None:
-    assert best_module(modalias, ALIASES) == best_module(modalias, ALIASES[::-1]) == module
-    assert best_module(modalias, []) == "vfio_pci"
+    assert vfio_module_for(modalias, ALIASES) == vfio_module_for(modalias, ALIASES[::-1]) == module
+    assert vfio_module_for(modalias, []) == "vfio_pci"
 
 
 def test_the_driver_that_fits_everything(function: PciFunction) -> None:
-    assert best_driver(function) == "vfio-pci"
+    assert vfio_driver_for(function) == "vfio-pci"

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.vfio import hostuse
+from pyvmm.vfio.host_use import host_uses
 from pyvmm.vfio.sysfs import PCI, PciFunction
 
 # Drivers that leave DMA to user space (driver_managed_dma in their struct pci_driver), and so may
@@ -23,8 +23,8 @@ _LEAVE_DMA_ALONE = {"vfio-pci", "pci-stub", "pcieport"}
 
 
 @contextmanager
-def lent(function: PciFunction, driver: str | None = None) -> Iterator[str]:
-    """``with lent(function):`` vfio has the function; afterwards its driver has it back.
+def bind_to_vfio(function: PciFunction, driver: str | None = None) -> Iterator[str]:
+    """``with bind_to_vfio(function):`` vfio has the function; afterwards its driver has it back.
 
     `driver` is the vfio driver's name; by default the variant driver that the kernel made for
     this device, or else vfio-pci. Yields the name of the driver that has it. A function that a
@@ -38,11 +38,11 @@ def lent(function: PciFunction, driver: str | None = None) -> Iterator[str]:
     group, its group has members with drivers, the vfio driver is missing, or we may not bind.
     """
     before, override = function.driver, function.driver_override
-    if driver in (None, before) and before and not manages_dma(function):
+    if driver in (None, before) and before and not has_host_driver(function):
         yield before
         return
-    refuse(function)
-    driver = driver or best_driver(function)
+    require_unused(function)
+    driver = driver or vfio_driver_for(function)
     try:
         with _undisturbed():
             _take(function, driver)
@@ -52,20 +52,20 @@ def lent(function: PciFunction, driver: str | None = None) -> Iterator[str]:
             _give_back(function, before, override)
 
 
-def refuse(function: PciFunction) -> None:
-    """Raise for a function that must not be taken from the host; see `lent`."""
-    if uses := hostuse.uses(function):
+def require_unused(function: PciFunction) -> None:
+    """Raise for a function that must not be taken from the host; see `bind_to_vfio`."""
+    if uses := host_uses(function):
         raise UsageError(f"{function} stays with the host: {'; '.join(uses)}")
-    refuse_shared_group(function)
+    require_viable_group(function)
 
 
-def refuse_shared_group(function: PciFunction) -> None:
+def require_viable_group(function: PciFunction) -> None:
     """Raise `LackingError` where the function's IOMMU group is missing or not viable.
 
     DMA of all members goes through one address space, so none may have a driver of the host's.
     """
     group = function.require_group()
-    others = [m for m in group.members() if m != function and manages_dma(m)]
+    others = [m for m in group.members() if m != function and has_host_driver(m)]
     if others:
         held = ", ".join(f"{member} ({member.driver})" for member in others)
         raise LackingError(
@@ -74,14 +74,14 @@ def refuse_shared_group(function: PciFunction) -> None:
         )
 
 
-def manages_dma(function: PciFunction) -> bool:
+def has_host_driver(function: PciFunction) -> bool:
     """Whether a driver holds the function that does DMA for the host."""
     return bool(function.driver and not function.cdev and function.driver not in _LEAVE_DMA_ALONE)
 
 
-def best_driver(function: PciFunction) -> str:
+def vfio_driver_for(function: PciFunction) -> str:
     """The vfio driver that fits the function best, its module loaded. Raises `LackingError`."""
-    module = best_module(function.modalias, _aliases())
+    module = vfio_module_for(function.modalias, _aliases())
     driver = _driver_of(module)
     if not driver:
         _load(module)
@@ -91,7 +91,7 @@ def best_driver(function: PciFunction) -> str:
     return driver
 
 
-def best_module(modalias: str, aliases: Iterable[tuple[str, str]]) -> str:
+def vfio_module_for(modalias: str, aliases: Iterable[tuple[str, str]]) -> str:
     """The vfio module for a PCI `modalias`, among patterns and the modules that they stand for.
 
     Variant drivers announce the devices they were made for in module aliases ``vfio_pci:v…``,
