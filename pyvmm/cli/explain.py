@@ -61,9 +61,8 @@ def _findings(asked: Question, host: Host, process: Process | None) -> list[Find
         raise LackingError(f"the process cannot be looked at: {error.strerror}") from None
 
 
-def _row(finding: Finding) -> tuple[str, str, str]:
-    colour = _COLOURS[finding.mark]
-    return f"[{colour}]{finding.mark}[/]", finding.name, _escaped(finding.why)
+def _row(finding: Finding) -> tuple[output.Cell, ...]:
+    return output.Styled(finding.mark, _COLOURS[finding.mark]), finding.name, finding.why
 
 
 def _print_process(process: Process) -> None:
@@ -87,11 +86,6 @@ def _place(piece: Piece) -> str:
     if piece.vma:
         what = f"{piece.vma.perms} {piece.vma.path or 'anonymous'}"
     return f"{slot}HVA {piece.hva:#x}, {size(piece.size)}: {what}"
-
-
-def _escaped(text: str) -> str:
-    """Text as rich markup that says just that."""
-    return text.replace("[", "\\[")
 
 
 def _document(

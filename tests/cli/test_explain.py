@@ -23,7 +23,7 @@ def test_a_rejected_memslot(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(MISALIGNED) == Status.DONE
     said = capsys.readouterr().out
     assert "KVM_SET_USER_MEMORY_REGION failed with EINVAL" in said
-    assert "gpa-unaligned" in said
+    assert "known  gpa-unaligned" in said
     assert "overlap" not in said
     assert "are impossible here; --all lists them." in said
 
