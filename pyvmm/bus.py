@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who answers an access: devices at addresses, found in O(log n).
+"""Address decoding: emulated devices by address, looked up in O(log n).
 
-A machine has one bus for GPAs and, on x86, one for ports.
+A machine has one bus for GPAs (MMIO) and, on x86, one for I/O ports.
 """
 
 from bisect import bisect_right
 from typing import NamedTuple, Protocol
 
 
-class Device(Protocol):
-    """What answers accesses. Offsets and sizes are in bytes, values little-endian integers."""
+class BusDevice(Protocol):
+    """An emulated device. Offsets and sizes are in bytes, values are little-endian integers."""
 
     def read(self, offset: int, size: int) -> int:
-        """The value of `size` bytes at `offset`."""
+        """Return the value of `size` bytes at `offset`."""
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Take `size` bytes at `offset`."""
+        """Write `size` bytes of `value` at `offset`."""
 
 
 class Attachment(NamedTuple):
@@ -23,18 +23,19 @@ class Attachment(NamedTuple):
 
     start: int
     end: int
-    device: Device
+    device: BusDevice
 
 
 class Bus:
-    """Devices by address; ranges do not overlap."""
+    """Devices by address; their ranges do not overlap."""
 
     def __init__(self) -> None:
+        """Create a bus without devices."""
         self._starts: list[int] = []
         self._attachments: list[Attachment] = []
 
-    def attach(self, start: int, size: int, device: Device) -> None:
-        """Let `device` answer `size` bytes from `start`. Raises `ValueError` on an overlap."""
+    def attach(self, start: int, size: int, device: BusDevice) -> None:
+        """Route `size` bytes from `start` to `device`. Raises `ValueError` on an overlap."""
         index = bisect_right(self._starts, start)
         before = self._attachments[index - 1] if index else None
         after = self._attachments[index] if index < len(self._attachments) else None
@@ -44,23 +45,23 @@ class Bus:
         self._attachments.insert(index, Attachment(start, start + size, device))
 
     def at(self, address: int, size: int = 1) -> Attachment | None:
-        """The attachment that answers for all of `size` bytes from `address`."""
+        """Return the attachment that covers all `size` bytes from `address`, or None."""
         index = bisect_right(self._starts, address)
         if index:
-            found = self._attachments[index - 1]
-            if address + size <= found.end:
-                return found
+            attachment = self._attachments[index - 1]
+            if address + size <= attachment.end:
+                return attachment
         return None
 
     def read(self, address: int, size: int) -> int | None:
-        """The answer to a read, or None where nobody is at that address."""
-        if found := self.at(address, size):
-            return found.device.read(address - found.start, size)
+        """Read from the device at `address`; return None if no device covers the access."""
+        if attachment := self.at(address, size):
+            return attachment.device.read(address - attachment.start, size)
         return None
 
     def write(self, address: int, size: int, value: int) -> bool:
-        """Hand a write over; False where nobody is at that address."""
-        # `at`, written out: this is half of what a guest's write to a device costs.
+        """Write to the device at `address`; return False if no device covers the access."""
+        # `at`, inlined: the call would be half the cost of a guest's write to a device.
         index = bisect_right(self._starts, address)
         if index:
             start, end, device = self._attachments[index - 1]

@@ -7,7 +7,7 @@ from pyvmm.bus import Bus
 
 
 class Echo:
-    """Answers a read with its offset, and keeps the last write."""
+    """A device that reads as its offset and records the last write."""
 
     def __init__(self) -> None:
         self.last: tuple[int, int, int] | None = None
@@ -19,7 +19,7 @@ class Echo:
         self.last = offset, size, value
 
 
-def test_a_device_sees_offsets() -> None:
+def test_device_gets_offsets_not_addresses() -> None:
     bus, device = Bus(), Echo()
     bus.attach(0x1000, 0x10, device)
     assert bus.read(0x100F, 1) == 0xF
@@ -28,7 +28,7 @@ def test_a_device_sees_offsets() -> None:
 
 
 @pytest.mark.parametrize("address", [0, 0xFFF, 0x1010, 2**64 - 1])
-def test_nobody_is_at(address: int) -> None:
+def test_no_device_at_address(address: int) -> None:
     bus = Bus()
     bus.attach(0x1000, 0x10, Echo())
     assert bus.read(address, 1) is None
@@ -36,7 +36,7 @@ def test_nobody_is_at(address: int) -> None:
 
 
 @pytest.mark.parametrize(("address", "size"), [(0x100F, 2), (0x100C, 8), (0xFFF, 2)])
-def test_an_access_does_not_run_over_a_devices_end(address: int, size: int) -> None:
+def test_access_across_a_range_end_is_not_routed(address: int, size: int) -> None:
     bus, device = Bus(), Echo()
     bus.attach(0x1000, 0x10, device)
     assert bus.read(address, size) is None
@@ -45,7 +45,7 @@ def test_an_access_does_not_run_over_a_devices_end(address: int, size: int) -> N
 
 
 @pytest.mark.parametrize(("start", "size"), [(0xFFF, 2), (0x100F, 1), (0, 0x2000), (0x1000, 0x10)])
-def test_devices_do_not_overlap(start: int, size: int) -> None:
+def test_attach_rejects_overlap(start: int, size: int) -> None:
     bus = Bus()
     bus.attach(0x1000, 0x10, Echo())
     with pytest.raises(ValueError, match="overlaps"):
@@ -53,7 +53,7 @@ def test_devices_do_not_overlap(start: int, size: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 20))), st.integers(0, 220))
-def test_lookup_agrees_with_a_search(ranges: list[tuple[int, int]], address: int) -> None:
+def test_lookup_equals_linear_search(ranges: list[tuple[int, int]], address: int) -> None:
     bus = Bus()
     attached: list[tuple[int, int]] = []
     for start, size in ranges:
