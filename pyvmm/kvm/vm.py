@@ -43,8 +43,18 @@ class Vm(Attributed):
         self._children: list[Fd] = []
 
     def check(self, capability: int) -> int:
-        """``KVM_CHECK_EXTENSION`` for this VM: 0 where absent, else a positive value."""
+        """Call ``KVM_CHECK_EXTENSION`` on the VM: 0 if absent, else a positive value.
+
+        Raises `IoctlError` if the kernel rejects `capability`.
+        """
         return self.ioctl(KVM_CHECK_EXTENSION, capability)
+
+    def offers(self, capability: int) -> int:
+        """Return the value of `check`, or 0 if the kernel rejects `capability`."""
+        try:
+            return self.check(capability)
+        except IoctlError:
+            return 0
 
     def enable(self, capability: int, *args: int, flags: int = 0) -> None:
         """``KVM_ENABLE_CAP``: switch on a behaviour that is off until user space buys in."""

@@ -24,6 +24,14 @@ def test_check(vm: Vm) -> None:
     assert vm.check(60000) == 0
 
 
+def test_offers_is_check_for_a_known_capability(vm: Vm) -> None:
+    assert vm.offers(KVM_CAP_USER_MEMORY) == 1
+    assert vm.offers(60000) == 0
+    with pytest.raises(ValueError, match="closed"):
+        vm.close()
+        vm.offers(KVM_CAP_USER_MEMORY)
+
+
 def test_enable_is_remembered(vm: Vm) -> None:
     vm.enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1)
     assert vm.enabled == {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2}
