@@ -5,37 +5,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
 from pyvmm.arch.arm64.cpu_features import Features
-from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
+from pyvmm.arch.guest_access import Peek, PhysicalMemory, RebuiltAccess
 from pyvmm.arch.page_tables import MemoryType, Translation, Window
-from pyvmm.uapi.ioctl_number import Ioctl
-from pyvmm.uapi.layout import Struct
-
-
-class Fd(Protocol):
-    """`pyvmm.ioctl.Fd`: raises `IoctlError`."""
-
-    def ioctl(self, request: Ioctl, argument: int | Struct = 0) -> int: ...
-
-
-class Vcpu(Fd, Protocol):
-    """`pyvmm.kvm.Vcpu`."""
-
-    def get_one_reg(self, register: int) -> int: ...
-    def set_one_reg(self, register: int, value: int) -> None: ...
-    def reg_list(self) -> list[int]: ...
-
-
-class Device(Fd, Protocol):
-    """`pyvmm.kvm.Device`."""
-
-    def set_attr(self, group: int, attribute: int, value: int = 0) -> None: ...
-    def get_attr(self, group: int, attribute: int) -> int: ...
-
-
-class Vm(Fd, Protocol):
-    """`pyvmm.kvm.Vm`."""
-
-    def create_device(self, device_type: int) -> Device: ...
+from pyvmm.kvm.system import System
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm import Vm
 
 
 class Architecture(Protocol):
@@ -57,7 +31,7 @@ class Architecture(Protocol):
     PC: str
     ABORT_CAPABILITY: int | None
 
-    def prepare(self, system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:
+    def prepare(self, system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
         """Bring a fresh vCPU into being: its features, and whether it waits for vCPU 0."""
 
     def features(self, vcpu: Vcpu) -> Features | None:
@@ -81,10 +55,10 @@ class Architecture(Protocol):
     def write(self, vcpu: Vcpu, values: Mapping[str, int]) -> None:
         """Set registers by name."""
 
-    def reconstruct(self, vcpu: Vcpu, peek: Peek) -> Reconstruction:
+    def reconstruct(self, vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
         """What the instruction that the vCPU stands on touches; never fails for what it finds."""
 
-    def finish(self, vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
+    def emulate(self, vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
         """Carry that instruction out and step past it; returns why it can't be done, or None."""
 
     def inject_abort(self, vcpu: Vcpu) -> None:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from functools import cached_property
 
-from pyvmm.arch.faulting import AccessKind
+from pyvmm.arch.guest_access import AccessKind
 from pyvmm.errors import PyvmmError
 from pyvmm.faults.board import Board, page_of
 from pyvmm.ioctl import IoctlError

@@ -154,7 +154,7 @@ def convert(case: Case) -> None:
 
 def finish(board: Board, memory: GuestMemory) -> None:
     """Carry out the instruction that the vCPU stands on, against `memory`."""
-    if why := board.arch.finish(board.vcpu, memory):
+    if why := board.arch.emulate(board.vcpu, memory):
         raise OSError(errno.EOPNOTSUPP, why)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from pyvmm.arch.faulting import AccessKind, Reconstruction, Touch
+from pyvmm.arch.guest_access import AccessKind, PageAccess, RebuiltAccess
 from pyvmm.errno_names import errno_name
 from pyvmm.faults.board import Board, gpa_of
 from pyvmm.faults.evidence import Evidence
@@ -129,8 +129,8 @@ def _told(
         touch = None
         if gpa is not None:
             end = gpa + max(size, 1)
-            touch = next((t for t in rebuilt.touches if t.gpa < end and gpa < t.gpa + t.size), None)
-        return _detail(rebuilt, touch, rebuilt.untold)
+            touch = next((t for t in rebuilt.pages if t.gpa < end and gpa < t.gpa + t.size), None)
+        return _detail(rebuilt, touch, rebuilt.incomplete)
 
     return FaultReport(
         gpa=gpa,
@@ -146,9 +146,9 @@ def _told(
 def _rebuilt(exit: Exit | Poisoned, board: Board, errno: int) -> FaultReport:
     """The kernel says nothing: the first page of the instruction's that fails is the one."""
     rebuilt = board.arch.reconstruct(board.vcpu, board.peek)
-    touch = _failing(rebuilt.touches, board)
+    touch = _failing(rebuilt.pages, board)
     nothing = "nothing is wrong, now, with any page that the instruction touches"
-    detail = _detail(rebuilt, touch, rebuilt.untold or nothing)
+    detail = _detail(rebuilt, touch, rebuilt.incomplete or nothing)
     return FaultReport(
         gpa=touch.gpa if touch else None,
         size=detail.size,
@@ -160,15 +160,15 @@ def _rebuilt(exit: Exit | Poisoned, board: Board, errno: int) -> FaultReport:
     )
 
 
-def _failing(touches: Sequence[Touch], board: Board) -> Touch | None:
-    unseen = [touch for touch in touches if not touch.seen]
+def _failing(touches: Sequence[PageAccess], board: Board) -> PageAccess | None:
+    unseen = [touch for touch in touches if not touch.already_read]
     found = [(touch, Evidence(board, touch.gpa, touch.access)) for touch in unseen]
     broken = (touch for touch, evidence in found if evidence.broken)
     replaced = (touch for touch, evidence in found if evidence.replaced)
     return next(broken, None) or next(replaced, None)
 
 
-def _detail(rebuilt: Reconstruction, touch: Touch | None, untold: str | None) -> Detail:
+def _detail(rebuilt: RebuiltAccess, touch: PageAccess | None, untold: str | None) -> Detail:
     if touch is None:
         return Detail(pc=rebuilt.pc, instruction=rebuilt.instruction, untold=untold)
     return Detail(
@@ -179,5 +179,5 @@ def _detail(rebuilt: Reconstruction, touch: Touch | None, untold: str | None) ->
         access=touch.access,
         memory_type=touch.memory_type,
         table=touch.is_table,
-        misfit=touch.misfit,
+        misfit=touch.unaligned_for_device,
     )

@@ -4,7 +4,7 @@ import errno
 import pytest
 
 from pyvmm.ioctl import IoctlError
-from pyvmm.kvm import Vm
+from pyvmm.kvm import System, Vm
 from pyvmm.machine import Machine
 from pyvmm.uapi import kvm_arm64 as arm64
 from pyvmm.uapi import kvm_x86_64 as x86_64
@@ -45,8 +45,8 @@ def test_a_devices_attribute_keeps_its_value(vm: Vm) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_vcpus_attribute_keeps_its_value(machine: Machine) -> None:
-    machine.arch.prepare(machine.vm, machine.vm, machine.vcpu)
+def test_a_vcpus_attribute_keeps_its_value(kvm: System, machine: Machine) -> None:
+    machine.arch.prepare(kvm, machine.vm, machine.vcpu)
     machine.vm.create_device(KVM_DEV_TYPE_ARM_VGIC_V3)  # else the timer has no interrupt
     timer = arm64.KVM_ARM_VCPU_TIMER_CTRL, arm64.KVM_ARM_VCPU_TIMER_IRQ_VTIMER
     assert machine.vcpu.has_attr(*timer)

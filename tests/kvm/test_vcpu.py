@@ -217,8 +217,8 @@ def test_a_closed_vcpu_does_not_run(vm: Vm) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_every_register_that_is_listed_can_be_read(machine: Machine) -> None:
-    machine.arch.prepare(machine.vm, machine.vm, machine.vcpu)
+def test_every_register_that_is_listed_can_be_read(kvm: System, machine: Machine) -> None:
+    machine.arch.prepare(kvm, machine.vm, machine.vcpu)
     registers = machine.vcpu.reg_list()
     assert len(registers) > 100
     for register in registers:
@@ -226,8 +226,8 @@ def test_every_register_that_is_listed_can_be_read(machine: Machine) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_register_keeps_what_is_set(machine: Machine) -> None:
-    machine.arch.prepare(machine.vm, machine.vm, machine.vcpu)
+def test_a_register_keeps_what_is_set(kvm: System, machine: Machine) -> None:
+    machine.arch.prepare(kvm, machine.vm, machine.vcpu)
     machine.arch.write(machine.vcpu, {"x5": 0xDEAD_BEEF_0000_0001, "v3": 1 << 127})
     assert machine.arch.read(machine.vcpu, "x5") == 0xDEAD_BEEF_0000_0001
     assert machine.arch.read(machine.vcpu, "v3") == 1 << 127

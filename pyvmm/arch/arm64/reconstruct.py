@@ -1,98 +1,93 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rebuild what a vCPU touched, where ``KVM_RUN`` failed and said nothing.
+"""Rebuild the page accesses of an instruction whose ``KVM_RUN`` failed without an address.
 
-The PC still stands on the instruction. What it touches comes in the CPU's own order: the tables
-that lead to the instruction, the instruction, then for each access its tables and its pages. Which
-of them failed is for the host side to find out; nothing after it was touched any more.
+The PC still points at the instruction. Its page accesses are listed in the CPU's order: the walk
+for the fetch, the fetch, then for each data access its walk and its pages. The caller finds the
+first one that the host cannot serve; the CPU did not get to those after it.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pyvmm.arch.architecture import Vcpu
 from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
-from pyvmm.arch.arm64.a64.decode import decode
-from pyvmm.arch.arm64.a64.operation import NoAccess, Undecodable
 from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE
-from pyvmm.arch.arm64.vcpu_state import Instruction, Registers, Suspended, Untold
+from pyvmm.arch.arm64.vcpu_state import (
+    Instruction,
+    InstructionError,
+    Registers,
+    StoppedVcpu,
+    operation_of,
+)
 from pyvmm.arch.arm64.walk import Fault, WalkFailure
-from pyvmm.arch.faulting import AccessKind, Peek, Reconstruction, Touch
+from pyvmm.arch.guest_access import AccessKind, PageAccess, Peek, RebuiltAccess
+from pyvmm.kvm.vcpu import Vcpu
 
-# The smallest granule: no two neighbouring pages of any larger one are told apart wrongly.
+# The smallest granule. Splitting at it is also correct for 16 and 64 KiB pages.
 _PAGE = 4096
 
 _ACCESS: dict[Kind, AccessKind] = {
     Kind.READ: "read",
     Kind.WRITE: "write",
     Kind.FETCH: "exec",
-    Kind.MAINTENANCE: "write",  # ESR_EL2.WnR is 1 for it, and KVM goes by that
+    Kind.MAINTENANCE: "write",  # ESR_EL2.WnR is 1, and kvm_is_write_fault() tests that
 }
 
 
-def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
-    """What the instruction at a vCPU's PC touches; `peek` reads guest physical memory."""
-    return rebuild(Suspended(Registers(vcpu), peek))
+def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
+    """Rebuild the access at a vCPU's PC, with `peek` to read guest physical memory."""
+    return rebuild(StoppedVcpu(Registers(vcpu), peek))
 
 
-def rebuild(at: Suspended) -> Reconstruction:
-    """The same, given what the vCPU was about to do.
+def rebuild(vcpu: StoppedVcpu) -> RebuiltAccess:
+    """Rebuild the access at the PC of a stopped vCPU.
 
-    Whatever the guest has put in its registers, tables and code, this returns: what could not
-    be told is said in `untold`.
+    This never raises for the guest's registers, tables or code: `RebuiltAccess.incomplete` says
+    what could not be decoded.
     """
-    touches: list[Touch] = []
-    instruction, untold = None, None
+    pages: list[PageAccess] = []
+    instruction, incomplete = None, None
     try:
-        word = _fetch(at, touches)
-        instruction = Instruction(word, at.pc)
-        for access in _accesses(at, word):
+        word = _fetch(vcpu, pages)
+        instruction = Instruction(word, vcpu.pc)
+        for access in operation_of(word).accesses(vcpu.registers):
             for part in access.pages(_PAGE):
-                touches.extend(_path(at, part, access.misfit))
-    except Untold as reason:
-        untold = str(reason)
-    return Reconstruction(pc=at.pc, instruction=instruction, touches=tuple(touches), untold=untold)
+                pages.extend(_path(vcpu, part, access.unaligned_for_device))
+    except InstructionError as error:
+        incomplete = str(error)
+    return RebuiltAccess(
+        pc=vcpu.pc, instruction=instruction, pages=tuple(pages), incomplete=incomplete
+    )
 
 
-def _fetch(at: Suspended, touches: list[Touch]) -> int:
-    if at.aarch32:
-        raise Untold("the guest runs AArch32 code, which is not decoded")
-    touches.extend(_path(at, fetch(at.pc)))
-    word = at.word(touches[-1].gpa)
-    if word is None:
-        raise Untold("the instruction itself cannot be read from guest memory")
-    touches[-1] = replace(touches[-1], seen=True)
+def _fetch(vcpu: StoppedVcpu, pages: list[PageAccess]) -> int:
+    pages.extend(_path(vcpu, fetch(vcpu.pc)))
+    word = vcpu.word(pages[-1].gpa)
+    pages[-1] = replace(pages[-1], already_read=True)
     return word
 
 
-def _accesses(at: Suspended, word: int) -> list[Access]:
-    match decode(word):
-        case NoAccess(why):
-            raise Untold(f"the instruction accesses no memory ({why})")
-        case Undecodable() as undecodable:
-            raise Untold(str(undecodable))
-        case operation:
-            return operation.accesses(at.registers)
-
-
-def _path(at: Suspended, access: Access, misfit: str | None = None) -> Iterator[Touch]:
-    """The descriptors that lead to one page of an access, then the page."""
-    found = at.translate(access.va, fetch=access.kind is Kind.FETCH)
+def _path(vcpu: StoppedVcpu, access: Access, unaligned: str | None = None) -> Iterator[PageAccess]:
+    """Yield the descriptor reads of the walk to one page, then the access to that page."""
+    fetching = access.kind is Kind.FETCH
+    found = vcpu.translate_pc() if fetching else vcpu.translate(access.va)
     for step in found.steps:
-        yield _descriptor(step.ipa, access.va, seen=True)
+        yield _descriptor(step.ipa, access.va, already_read=True)
     if isinstance(found, WalkFailure):
         if found.fault is Fault.TABLE_OUTSIDE_MEMORY and found.table_ipa is not None:
-            yield _descriptor(found.table_ipa, access.va, seen=False)
-        raise Untold(f"stage 1: {found}")
-    yield Touch(
+            yield _descriptor(found.table_ipa, access.va, already_read=False)
+        raise InstructionError(f"stage 1: {found}")
+    yield PageAccess(
         gpa=found.ipa,
         size=access.size,
         access=_ACCESS[access.kind],
         va=access.va,
         memory_type=found.memory_type,
-        # Where stage 1 says Device, the guest takes that fault itself.
-        misfit=misfit if found.memory_type.startswith("Normal") else None,
+        # If stage 1 says Device, the guest takes the alignment fault itself.
+        unaligned_for_device=unaligned if found.memory_type.startswith("Normal") else None,
     )
 
 
-def _descriptor(ipa: int, va: int, *, seen: bool) -> Touch:
-    return Touch(gpa=ipa, size=DESCRIPTOR_SIZE, access="read", va=va, seen=seen)
+def _descriptor(ipa: int, va: int, *, already_read: bool) -> PageAccess:
+    return PageAccess(
+        gpa=ipa, size=DESCRIPTOR_SIZE, access="read", va=va, already_read=already_read
+    )

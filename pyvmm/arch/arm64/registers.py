@@ -13,8 +13,8 @@ using the lower 32 bits".
 import re
 from collections.abc import Iterator, Mapping
 
-from pyvmm.arch.architecture import Vcpu
 from pyvmm.arch.arm64.sysregs import SYSREGS
+from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi import kvm_arm64 as uapi
 from pyvmm.uapi.kvm import (
     KVM_REG_ARM64,

@@ -3,11 +3,13 @@
 
 from collections.abc import Hashable, Iterable, Mapping
 
-from pyvmm.arch.architecture import Fd, Vcpu
 from pyvmm.arch.arm64.cpu_features import Features
 from pyvmm.arch.arm64.registers import read, write
-from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
+from pyvmm.arch.guest_access import Peek, PhysicalMemory, RebuiltAccess
 from pyvmm.arch.page_tables import MemoryType, Translation, Window
+from pyvmm.kvm.system import System
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm import Vm
 from pyvmm.uapi.kvm import KVM_CAP_ARM_INJECT_EXT_DABT
 from pyvmm.uapi.kvm_arm64 import (
     KVM_ARM_PREFERRED_TARGET,
@@ -26,10 +28,10 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "PC",
+    "emulate",
     "enter",
     "features",
     "fingerprint",
-    "finish",
     "inject_abort",
     "prepare",
     "read",
@@ -53,7 +55,7 @@ _PSTATE_DAIF = 0b1111 << 6
 _PSTATE_EL1H = 0b0101
 
 
-def prepare(system: Fd, vm: Fd, vcpu: Vcpu, index: int = 0) -> None:
+def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
     """``KVM_ARM_VCPU_INIT`` with this CPU's own target and PSCI 1.x.
 
     A vCPU other than the first is powered off until the guest calls PSCI ``CPU_ON`` for it.
@@ -93,7 +95,7 @@ def enter(
     write(vcpu, registers | {"pc": pc, "pstate": _PSTATE_DAIF | _PSTATE_EL1H})
 
 
-def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
+def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
     """What the instruction that the vCPU stands on touches; never fails for what it finds."""
     # The decoder is half of this floor, and a run without a fault has no use for it.
     from pyvmm.arch.arm64 import reconstruct
@@ -101,11 +103,11 @@ def reconstruct(vcpu: Vcpu, peek: Peek) -> Reconstruction:
     return reconstruct.reconstruct(vcpu, peek)
 
 
-def finish(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
-    """Carry that instruction out and step past it; returns why it can't be done, or None."""
+def emulate(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
+    """Emulate the instruction at the PC against `memory`. Return why it failed, or None."""
     from pyvmm.arch.arm64 import emulate
 
-    return emulate.finish(vcpu, memory)
+    return emulate.emulate(vcpu, memory)
 
 
 def inject_abort(vcpu: Vcpu) -> None:

@@ -1,44 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A vCPU that stands on an instruction: its registers, its translation, and that instruction."""
+"""A stopped vCPU: its registers, its stage-1 translation and the instruction at its PC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from pyvmm.arch.architecture import Vcpu
 from pyvmm.arch.arm64.a64.access import INSTRUCTION_SIZE
+from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.disassemble import disassemble
+from pyvmm.arch.arm64.a64.operation import NoAccess, Operation, Undecodable
 from pyvmm.arch.arm64.bits import bit, bits
 from pyvmm.arch.arm64.dczid import dczid_el0
 from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import Regime
 from pyvmm.arch.arm64.registers import read
 from pyvmm.arch.arm64.walk import Translation, WalkFailure, walk
-from pyvmm.arch.faulting import Peek
+from pyvmm.arch.guest_access import Peek
 from pyvmm.errors import LackingError
+from pyvmm.kvm.vcpu import Vcpu
 
-# Not every CPU has these; KVM then knows no such register.
+# Registers of optional extensions. KVM_GET_ONE_REG fails for them on a CPU without the extension.
 _OPTIONAL = ("TCR2_EL1", "PIR_EL1", "PIRE0_EL1")
 _REGIME = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1", "ID_AA64MMFR0_EL1")
 
 
-class Untold(Exception):
-    """Something that cannot be told of the vCPU; the text says what, and why."""
+class InstructionError(Exception):
+    """The instruction at the PC cannot be decoded or emulated; the text says why."""
 
 
 class Registers(dict[str, int]):
-    """A vCPU's registers by name, each read once, when it is first asked for."""
+    """A vCPU's registers by name. Each is read from KVM on first use and then cached."""
 
     def __init__(self, vcpu: Vcpu) -> None:
+        """Start with an empty cache."""
         super().__init__()
         self._vcpu = vcpu
 
     def __missing__(self, name: str) -> int:
+        """Read and cache a register; raise `InstructionError` if KVM refuses."""
         try:
             value = dczid_el0() if name == "DCZID_EL0" else read(self._vcpu, name)
         except OSError as error:
             if name not in _OPTIONAL:
-                raise Untold(f"{name} cannot be read: {error.strerror}") from None
+                raise InstructionError(f"{name} cannot be read: {error.strerror}") from None
             value = 0
         self[name] = value
         return value
@@ -46,63 +50,90 @@ class Registers(dict[str, int]):
 
 @dataclass(frozen=True)
 class Instruction:
-    """An instruction `word` at GVA `pc`; it is disassembled when it is printed, and not before.
+    """The instruction `word` at GVA `pc`, disassembled only when it is printed.
 
-    While a fault is looked into, nothing may be mapped that need not be: it could come to lie
-    where the guest's memory has gone missing. Loading capstone maps a lot.
+    A new host mapping made while a fault is being explained could land in the hole that caused
+    the fault. Loading capstone makes many mappings.
     """
 
     word: int
     pc: int
 
     def __str__(self) -> str:
+        """Return the assembly, or ``.inst`` if capstone is not installed."""
         try:
             return disassemble(self.word, self.pc)
         except LackingError:
             return f".inst {self.word:#010x}"
 
 
-class Suspended:
-    """What a vCPU was about to do. It must not run for as long as this is used."""
+class StoppedVcpu:
+    """The state of a vCPU between two ``KVM_RUN`` calls. It must not run while this is in use."""
 
     def __init__(self, registers: Mapping[str, int], peek: Peek) -> None:
-        """`peek` reads guest physical memory, for tables and instructions."""
+        """Use `peek` to read guest physical memory: tables and instructions."""
         self.registers = registers
         self._peek = peek
 
     @property
     def pc(self) -> int:
+        """Return the GVA of the instruction."""
         return self.registers["pc"]
 
     @property
     def aarch32(self) -> bool:
-        """PSTATE.M[4]: the guest runs AArch32 code, at EL0."""
+        """Return True if the guest runs AArch32 code at EL0 (PSTATE.M[4])."""
         return bool(bit(self.registers["pstate"], 4))
 
     @property
     def el0(self) -> bool:
+        """Return True if the guest runs at EL0 (PSTATE.M[3:0])."""
         return bits(self.registers["pstate"], 3, 0) == 0
 
     @property
     def big_endian(self) -> bool:
-        """SCTLR_EL1.EE or E0E: data is big-endian. Instructions never are."""
+        """Return True if data accesses are big-endian (SCTLR_EL1.EE or E0E).
+
+        Instructions are always little-endian.
+        """
         return bool(bit(self.registers["SCTLR_EL1"], 24 if self.el0 else 25))
 
     @cached_property
     def regime(self) -> Regime:
+        """Return the registers that control stage 1."""
         names = (*_REGIME, *_OPTIONAL)
         return Regime(**{name.lower(): self.registers[name] for name in names})
 
     def translate(self, va: int, *, fetch: bool = False) -> Translation | WalkFailure:
-        """Where stage 1 takes `va`.
+        """Translate `va` to an IPA by stage 1.
 
-        No permissions are checked: had stage 1 refused, the guest would have the exception, and
-        not KVM the fault.
+        A fetch needs execute permission. The permissions of data accesses are not checked: if
+        stage 1 denied one, the guest would have taken the exception and KVM would not have seen
+        a fault.
         """
         need = Permission.EXECUTE if fetch else Permission.NONE
         return walk(self.regime, va, self._peek, need=need, el0=self.el0)
 
-    def word(self, ipa: int) -> int | None:
-        """The instruction at an IPA, or None where it cannot be read."""
+    def translate_pc(self) -> Translation | WalkFailure:
+        """Translate the PC for an A64 fetch; raise `InstructionError` in AArch32 state."""
+        if self.aarch32:
+            raise InstructionError("the guest runs AArch32 code, which is not decoded")
+        return self.translate(self.pc, fetch=True)
+
+    def word(self, ipa: int) -> int:
+        """Return the instruction word at an IPA; raise `InstructionError` if it is unreadable."""
         raw = self._peek(ipa, INSTRUCTION_SIZE)
-        return None if raw is None else int.from_bytes(raw, "little")
+        if raw is None:
+            raise InstructionError("the instruction itself cannot be read from guest memory")
+        return int.from_bytes(raw, "little")
+
+
+def operation_of(word: int) -> Operation:
+    """Decode an instruction that accesses memory; raise `InstructionError` for any other."""
+    match decode(word):
+        case NoAccess(why):
+            raise InstructionError(f"the instruction accesses no memory ({why})")
+        case Undecodable() as undecodable:
+            raise InstructionError(str(undecodable))
+        case operation:
+            return operation

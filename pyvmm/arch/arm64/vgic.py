@@ -6,7 +6,8 @@ Documentation/virt/kvm/devices/arm-vgic-v3.rst and arm-vgic-its.rst.
 
 from dataclasses import dataclass
 
-from pyvmm.arch.architecture import Device, Vm
+from pyvmm.kvm.device import Device
+from pyvmm.kvm.vm import Vm
 from pyvmm.uapi.kvm import KVM_DEV_TYPE_ARM_VGIC_ITS, KVM_DEV_TYPE_ARM_VGIC_V3
 from pyvmm.uapi.kvm_arm64 import (
     KVM_DEV_ARM_VGIC_CTRL_INIT,

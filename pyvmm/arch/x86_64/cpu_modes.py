@@ -6,10 +6,10 @@ Intel SDM volume 3, chapters 3.4.5 (segment descriptors) and 10.8.5 (initializin
 
 from collections.abc import Iterable
 
-from pyvmm.arch.architecture import Fd
 from pyvmm.arch.page_tables import Translation
 from pyvmm.arch.x86_64 import registers
 from pyvmm.arch.x86_64.paging import CODE_SELECTOR, DATA_SELECTOR
+from pyvmm.kvm.vcpu import Vcpu
 
 ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")  # as the System V ABI has them
 
@@ -23,7 +23,7 @@ _REAL_MODE_END = 1 << 20
 
 
 def enter_long(
-    vcpu: Fd, pc: int, arguments: Iterable[int] = (), translation: Translation | None = None
+    vcpu: Vcpu, pc: int, arguments: Iterable[int] = (), translation: Translation | None = None
 ) -> None:
     """Start at `pc` in 64-bit long mode, ring 0, with `translation`'s tables and GDT.
 
@@ -48,7 +48,7 @@ def enter_long(
     )
 
 
-def enter_protected(vcpu: Fd, gpa: int, arguments: Iterable[int] = ()) -> None:
+def enter_protected(vcpu: Vcpu, gpa: int, arguments: Iterable[int] = ()) -> None:
     """Start at the byte at `gpa` in 32-bit protected mode without paging.
 
     CS, DS and SS begin there, so that the payload finds itself at 0; ES covers all GPAs.
@@ -68,7 +68,7 @@ def enter_protected(vcpu: Fd, gpa: int, arguments: Iterable[int] = ()) -> None:
     )
 
 
-def enter_real(vcpu: Fd, gpa: int, arguments: Iterable[int] = ()) -> None:
+def enter_real(vcpu: Vcpu, gpa: int, arguments: Iterable[int] = ()) -> None:
     """Start at the byte at `gpa`, a multiple of 16 below 1 MiB, in real mode.
 
     CS, DS and SS begin there, so that the payload finds itself at 0; ES begins at GPA 0.

@@ -7,7 +7,7 @@ MSRs by the names of the SDM in lower case, without ``IA32_``.
 
 from collections.abc import Mapping
 
-from pyvmm.arch.architecture import Fd
+from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm_x86_64 import (
     KVM_GET_MSRS,
     KVM_GET_REGS,
@@ -47,7 +47,7 @@ _SYSTEM = {
 NAMES = (*kvm_regs.members, *sorted(_SYSTEM), *MSRS)
 
 
-def read(vcpu: Fd, name: str) -> int:
+def read(vcpu: Vcpu, name: str) -> int:
     """The register's value. Raises `KeyError` where there is none of that name."""
     if name in MSRS:
         return _get_msr(vcpu, MSRS[name])
@@ -61,7 +61,7 @@ def read(vcpu: Fd, name: str) -> int:
     return value
 
 
-def write(vcpu: Fd, values: Mapping[str, int]) -> None:
+def write(vcpu: Vcpu, values: Mapping[str, int]) -> None:
     """Set registers, the system ones first and all of them at once.
 
     KVM judges them together: ``efer.lme`` and ``cr0.pg`` make sense only with each other.
@@ -86,14 +86,14 @@ def write(vcpu: Fd, values: Mapping[str, int]) -> None:
         vcpu.ioctl(KVM_SET_REGS, regs)
 
 
-def get_regs(vcpu: Fd) -> kvm_regs:
+def get_regs(vcpu: Vcpu) -> kvm_regs:
     """``KVM_GET_REGS``: the general-purpose registers, ``rip`` and ``rflags``."""
     regs = kvm_regs()
     vcpu.ioctl(KVM_GET_REGS, regs)
     return regs
 
 
-def get_sregs(vcpu: Fd) -> kvm_sregs:
+def get_sregs(vcpu: Vcpu) -> kvm_sregs:
     """``KVM_GET_SREGS``: segments, descriptor tables, control registers."""
     sregs = kvm_sregs()
     vcpu.ioctl(KVM_GET_SREGS, sregs)
@@ -106,14 +106,14 @@ def _place(sregs: kvm_sregs, name: str) -> tuple[object, str]:
     return (getattr(sregs, part), member) if dot else (sregs, name)
 
 
-def _get_msr(vcpu: Fd, index: int) -> int:
+def _get_msr(vcpu: Vcpu, index: int) -> int:
     msrs = _one_msr(index, 0)
     vcpu.ioctl(KVM_GET_MSRS, msrs)
     value: int = msrs.entries[0].data
     return value
 
 
-def _set_msr(vcpu: Fd, index: int, value: int) -> None:
+def _set_msr(vcpu: Vcpu, index: int, value: int) -> None:
     # The result is the number of MSRs that were set; a refused one is no error to KVM.
     if vcpu.ioctl(KVM_SET_MSRS, _one_msr(index, value)) != 1:
         raise ValueError(f"KVM refuses {value:#x} for MSR {index:#x}")

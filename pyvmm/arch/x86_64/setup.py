@@ -3,12 +3,14 @@
 
 from collections.abc import Hashable, Mapping
 
-from pyvmm.arch.architecture import Fd
-from pyvmm.arch.faulting import Peek, PhysicalMemory, Reconstruction
+from pyvmm.arch.guest_access import Peek, PhysicalMemory, RebuiltAccess
 from pyvmm.arch.page_tables import MemoryType
 from pyvmm.arch.x86_64.cpu_modes import enter_long as enter
 from pyvmm.arch.x86_64.paging import translation as translate
 from pyvmm.arch.x86_64.registers import get_regs, read, write
+from pyvmm.kvm.system import System
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm import Vm
 from pyvmm.uapi.kvm_x86_64 import (
     KVM_GET_CPUID2,
     KVM_GET_SUPPORTED_CPUID,
@@ -23,10 +25,10 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "PC",
+    "emulate",
     "enter",
     "features",
     "fingerprint",
-    "finish",
     "inject_abort",
     "prepare",
     "read",
@@ -49,7 +51,7 @@ MEMORY_TYPES: Mapping[MemoryType, str] = {
 _MAX_ENTRIES = 256  # KVM_MAX_CPUID_ENTRIES in the kernel
 
 
-def prepare(system: Fd, vm: Fd, vcpu: Fd, index: int = 0) -> None:
+def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
     """Give the vCPU every CPUID feature that KVM can offer.
 
     Without CPUID a vCPU has 36 bits of physical address, and KVM takes the rest of a page table
@@ -65,26 +67,26 @@ def prepare(system: Fd, vm: Fd, vcpu: Fd, index: int = 0) -> None:
     vcpu.ioctl(KVM_SET_CPUID2, cpuid)
 
 
-def features(vcpu: Fd) -> None:
+def features(vcpu: Vcpu) -> None:
     """None: here a PFNMAP memslot registers whatever its memory type."""
 
 
-def reconstruct(vcpu: Fd, peek: Peek) -> Reconstruction:
+def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
     """Only the PC: here the kernel tells of its faults itself, and x86 code is not decoded."""
-    untold = "x86 instructions are not decoded: what the kernel did not tell cannot be rebuilt"
-    return Reconstruction(pc=read(vcpu, "rip"), untold=untold)
+    incomplete = "x86 instructions are not decoded: what the kernel did not tell cannot be rebuilt"
+    return RebuiltAccess(pc=read(vcpu, "rip"), incomplete=incomplete)
 
 
-def finish(vcpu: Fd, memory: PhysicalMemory) -> str | None:
+def emulate(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
     """KVM emulates x86 instructions itself; there is nothing that it leaves to user space."""
     return "x86 instructions are not carried out on the guest's behalf"
 
 
-def inject_abort(vcpu: Fd) -> None:
+def inject_abort(vcpu: Vcpu) -> None:
     """There is no abort to inject: `ABORT_CAPABILITY` says so."""
     raise NotImplementedError
 
 
-def fingerprint(vcpu: Fd) -> Hashable:
+def fingerprint(vcpu: Vcpu) -> Hashable:
     """``struct kvm_regs``, which an instruction that completes in a loop changes."""
     return bytes(get_regs(vcpu))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.arch.arm64.emulate import carry_out
-from pyvmm.arch.arm64.vcpu_state import Untold
-from tests.arch.arm64.suspending import SIZE, Memory, suspended
+from pyvmm.arch.arm64.emulate import changed_registers
+from pyvmm.arch.arm64.vcpu_state import InstructionError
+from tests.arch.arm64.stopped import SIZE, Memory, stopped_vcpu
 from tests.arch.arm64.test_reconstruct import EL1H, LDP_X4_X5_X2, PC, doublewords, words
 
 STP_X4_X5_X2 = 0xA9001444
@@ -32,8 +32,8 @@ class Log(Memory):
 def done(word: int, **registers: int) -> tuple[dict[str, int], Log]:
     memory = Log()
     Memory.write(memory, PC, word.to_bytes(4, "little"))
-    at = suspended({"pc": PC, "pstate": EL1H, **registers}, memory)
-    return carry_out(at, memory), memory
+    at = stopped_vcpu({"pc": PC, "pstate": EL1H, **registers}, memory)
+    return changed_registers(at, memory), memory
 
 
 def test_a_pair_is_loaded_and_stepped_past() -> None:
@@ -49,7 +49,7 @@ def test_what_crosses_a_page_is_two_accesses() -> None:
 
 
 def test_where_nobody_is_says_so() -> None:
-    with pytest.raises(Untold, match=f"nothing is at GPA {SIZE:#x}"):
+    with pytest.raises(InstructionError, match=f"no readable memory or device is at GPA {SIZE:#x}"):
         done(LDP_X4_X5_X2, x2=SIZE)
 
 
@@ -57,7 +57,7 @@ def test_where_nobody_is_says_so() -> None:
 def test_it_changes_registers_or_says_why_not(word: int, x1: int, x2: int, sctlr: int) -> None:
     try:
         changes, memory = done(word, x1=x1, x2=x2, SCTLR_EL1=sctlr)
-    except Untold:
+    except InstructionError:
         return
     assert changes["pc"] == PC + 4
     assert set(memory.sizes) <= {1, 2, 4, 8}

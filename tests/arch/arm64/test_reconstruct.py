@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.arch.arm64.reconstruct import rebuild
-from pyvmm.arch.faulting import Reconstruction
-from tests.arch.arm64.suspending import SIZE, Memory, suspended
+from pyvmm.arch.guest_access import RebuiltAccess
+from tests.arch.arm64.stopped import SIZE, Memory, stopped_vcpu
 
 EL1H = 0b0101
 AARCH32 = 1 << 4
@@ -21,15 +21,15 @@ doublewords = st.one_of(st.integers(0, (1 << 64) - 1), st.integers(0, SIZE + 8))
 TRANSLATION = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1", "ID_AA64MMFR0_EL1")
 
 
-def at(word: int, **registers: int) -> Reconstruction:
+def at(word: int, **registers: int) -> RebuiltAccess:
     """An instruction at `PC`, with the MMU off."""
     memory = Memory()
     memory.write(PC, word.to_bytes(4, "little"))
-    return rebuild(suspended({"pc": PC, "pstate": EL1H, **registers}, memory))
+    return rebuild(stopped_vcpu({"pc": PC, "pstate": EL1H, **registers}, memory))
 
 
-def touched(rebuilt: Reconstruction) -> list[tuple[int, int, str]]:
-    return [(touch.gpa, touch.size, touch.access) for touch in rebuilt.touches]
+def touched(rebuilt: RebuiltAccess) -> list[tuple[int, int, str]]:
+    return [(touch.gpa, touch.size, touch.access) for touch in rebuilt.pages]
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def touched(rebuilt: Reconstruction) -> list[tuple[int, int, str]]:
 def test_what_is_touched_in_order(word: int, x2: int, data: list[tuple[int, int, str]]) -> None:
     rebuilt = at(word, x2=x2)
     assert touched(rebuilt) == [(PC, 4, "exec"), *data]
-    assert (rebuilt.pc, rebuilt.untold) == (PC, None)
+    assert (rebuilt.pc, rebuilt.incomplete) == (PC, None)
 
 
 def test_with_the_mmu_off_the_guest_takes_an_alignment_fault_itself() -> None:
-    assert at(LDR_X4_X2, x2=0x2004).touches[-1].misfit is None
+    assert at(LDR_X4_X2, x2=0x2004).pages[-1].unaligned_for_device is None
 
 
 @pytest.mark.parametrize(
-    ("word", "registers", "untold"),
+    ("word", "registers", "incomplete"),
     [
         (0x0000_0000, {}, "not an instruction"),
         (0xD65F_03C0, {}, "accesses no memory"),
@@ -61,10 +61,10 @@ def test_with_the_mmu_off_the_guest_takes_an_alignment_fault_itself() -> None:
         (LDR_X4_X2, {"pc": SIZE}, "cannot be read from guest memory"),
     ],
 )
-def test_what_cannot_be_told_is_said(word: int, registers: dict[str, int], untold: str) -> None:
+def test_what_cannot_be_told_is_said(word: int, registers: dict[str, int], incomplete: str) -> None:
     rebuilt = at(word, **registers)
-    assert rebuilt.untold is not None
-    assert untold in rebuilt.untold
+    assert rebuilt.incomplete is not None
+    assert incomplete in rebuilt.incomplete
 
 
 def test_a_table_that_points_at_itself_is_walked_but_once_a_level() -> None:
@@ -72,8 +72,8 @@ def test_a_table_that_points_at_itself_is_walked_but_once_a_level() -> None:
     memory.write(0, (0 | 0b11).to_bytes(8, "little") * 512)
     tcr = 16 | 1 << 23  # 48 bits with 4 KiB; no TTBR1
     registers = {"pc": 0x1000, "pstate": EL1H, "SCTLR_EL1": 1, "TCR_EL1": tcr}
-    rebuilt = rebuild(suspended(registers, memory))
-    assert len([touch for touch in rebuilt.touches if touch.is_table]) <= 4
+    rebuilt = rebuild(stopped_vcpu(registers, memory))
+    assert len([touch for touch in rebuilt.pages if touch.is_table]) <= 4
 
 
 @given(
@@ -95,8 +95,8 @@ def test_it_always_returns(
     memory = Memory(content * (SIZE // 256))
     memory.write(pc, word.to_bytes(4, "little"))
     given_ = {**registers, **translation, "pc": pc, "pstate": pstate}
-    rebuilt = rebuild(suspended(given_, memory))
+    rebuilt = rebuild(stopped_vcpu(given_, memory))
     assert rebuilt.pc == pc
     assert str(rebuilt.instruction)
-    for touch in rebuilt.touches:
+    for touch in rebuilt.pages:
         assert 0 < touch.size <= 4096 - touch.gpa % 4096

@@ -32,7 +32,7 @@ class Access:
     """What Device memory wants `va` to be a multiple of; None where it takes no such access."""
 
     @property
-    def misfit(self) -> str | None:
+    def unaligned_for_device(self) -> str | None:
         """Why the access is an alignment fault on Device memory, whatever it is on Normal; or None.
 
         DDI 0487: "Alignment of data accesses", and "DC ZVA" in its list of instructions.

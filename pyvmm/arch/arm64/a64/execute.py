@@ -42,7 +42,7 @@ class Memory(Protocol):
         """Store `data` at `va`."""
 
 
-def complete(
+def execute(
     operation: Operation,
     registers: Registers,
     memory: Memory,

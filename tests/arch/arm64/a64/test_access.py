@@ -43,7 +43,7 @@ def test_parts_follow_each_other_and_stay_in_their_page(va: int, size: int, page
 
 
 @pytest.mark.parametrize(
-    ("form", "va", "misfit"),
+    ("form", "va", "why"),
     [
         (0xF9400044, 0x1008, None),  # ldr x4, [x2]
         (0xF9400044, 0x1004, "is not aligned to 8 bytes"),
@@ -59,11 +59,11 @@ def test_parts_follow_each_other_and_stay_in_their_page(va: int, size: int, page
         (0xD50B7A22, 0x1001, None),  # dc cvac, x2
     ],
 )
-def test_what_device_memory_does_not_take(form: int, va: int, misfit: str | None) -> None:
+def test_what_device_memory_does_not_take(form: int, va: int, why: str | None) -> None:
     operation = decode(form)
     assert not isinstance(operation, NoAccess | Undecodable)
     registers = {"x2": va, "DCZID_EL0": 4, "CTR_EL0": 4 << 16}
-    assert {access.misfit for access in operation.accesses(registers)} == {misfit}
+    assert {access.unaligned_for_device for access in operation.accesses(registers)} == {why}
 
 
 def test_fetch() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.arch.arm64.a64.decode import decode
-from pyvmm.arch.arm64.a64.execute import complete
+from pyvmm.arch.arm64.a64.execute import execute
 from pyvmm.arch.arm64.a64.operation import (
     Atomic,
     CompareAndSwap,
@@ -90,7 +90,7 @@ def test_forms(form: str, accesses: str, changes: str, words: dict[str, int]) ->
         for access in operation.accesses(REGISTERS)
     ]
     assert ", ".join(found) == accesses
-    changed = complete(operation, REGISTERS, Pattern())
+    changed = execute(operation, REGISTERS, Pattern())
     assert changed.pop("pc") == PC + 4
     expected = dict(change.split("=") for change in changes.split())
     assert changed == {name: expression(text) for name, text in expected.items()}
@@ -196,7 +196,7 @@ def answer(word: int) -> None:
     for access in operation.accesses(REGISTERS):
         assert 0 <= access.va < 2**64
         assert access.size in range(1, 65)
-    changed = complete(operation, REGISTERS, Pattern())
+    changed = execute(operation, REGISTERS, Pattern())
     assert changed.keys() < REGISTERS.keys()
     assert all(
         value in range(2 ** (128 if name[0] == "v" else 64)) for name, value in changed.items()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyvmm.arch.arm64.a64.access import Access, Kind
 from pyvmm.arch.arm64.a64.decode import decode
-from pyvmm.arch.arm64.a64.execute import complete
+from pyvmm.arch.arm64.a64.execute import execute
 from pyvmm.arch.arm64.a64.operation import (
     Address,
     Atomic,
@@ -115,7 +115,7 @@ def agree(word: int, seed: int, oracle: Oracle) -> None:
     _touched_the_same(operation, accesses, ran)
     memory = Buffer(bytearray(oracle.pattern))
     memory.write(CODE, word.to_bytes(4, "little"))  # a literal may be the instruction itself
-    changed = registers | complete(operation, registers, memory)
+    changed = registers | execute(operation, registers, memory)
     for name, held in ran.registers.items():
         assert changed[name] == held, name
     if not _is_narrow_extreme(operation):
@@ -213,7 +213,7 @@ def test_extremes(word: int, old: int, operand: int, new: int) -> None:
     memory = doubleword(old)
     operation = decode(word)
     assert isinstance(operation, Atomic)
-    changed = complete(operation, {"x1": DATA, "x2": operand, "pc": CODE}, memory)
+    changed = execute(operation, {"x1": DATA, "x2": operand, "pc": CODE}, memory)
     assert changed == {"x3": old, "pc": CODE + 4}
     assert int.from_bytes(memory.read(DATA, 8), "little") == new
 
@@ -236,7 +236,7 @@ def test_big_endian_data(word: int, expected: dict[str, int]) -> None:
     operation = decode(word)
     assert not isinstance(operation, NoAccess | Undecodable)
     memory = Buffer(bytearray(DATA - ARENA) + BYTES)
-    changed = complete(operation, {"x1": DATA, "pc": CODE}, memory, order="big")
+    changed = execute(operation, {"x1": DATA, "pc": CODE}, memory, order="big")
     assert changed == expected | {"pc": CODE + 4}
 
 
@@ -245,7 +245,7 @@ def test_64_bytes() -> None:
     operation = decode(0xF83FD022)
     assert isinstance(operation, Transfer)
     memory = Buffer(bytearray(DATA - ARENA) + BYTES)
-    changed = complete(operation, {"x1": DATA, "pc": CODE}, memory)
+    changed = execute(operation, {"x1": DATA, "pc": CODE}, memory)
     assert changed.pop("pc") == CODE + 4
     assert b"".join(changed[f"x{n}"].to_bytes(8, "little") for n in range(2, 10)) == BYTES
 
@@ -257,7 +257,7 @@ def test_the_stack_pointer_in_use(pstate: int, name: str) -> None:
     operation = decode(0xF84087E3)  # ldr x3, [sp], #8
     assert isinstance(operation, Transfer)
     registers = {name: DATA, "pc": CODE, "pstate": pstate}
-    changed = complete(operation, registers, doubleword(5))
+    changed = execute(operation, registers, doubleword(5))
     assert changed == {"x3": 5, name: DATA + 8, "pc": CODE + 4}
 
 
@@ -269,4 +269,4 @@ def test_what_memory_raises_passes_through() -> None:
     operation = decode(0xF9400023)  # ldr x3, [x1]
     assert isinstance(operation, Transfer)
     with pytest.raises(OSError, match="gone"):
-        complete(operation, {"x1": DATA, "pc": CODE}, Broken(bytearray()))
+        execute(operation, {"x1": DATA, "pc": CODE}, Broken(bytearray()))

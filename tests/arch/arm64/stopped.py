@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 
 from pyvmm.arch.arm64.registers import IDS
-from pyvmm.arch.arm64.vcpu_state import Suspended
+from pyvmm.arch.arm64.vcpu_state import StoppedVcpu
 
 SIZE = 1 << 16  # of the memory, which lies at IPA 0
 
@@ -28,6 +28,6 @@ class Memory:
         return True
 
 
-def suspended(registers: Mapping[str, int], memory: Memory) -> Suspended:
+def stopped_vcpu(registers: Mapping[str, int], memory: Memory) -> StoppedVcpu:
     """Registers that are not given are 0: the MMU is off, and the guest runs at EL0."""
-    return Suspended({**dict.fromkeys(IDS, 0), **registers}, memory.peek)
+    return StoppedVcpu({**dict.fromkeys(IDS, 0), **registers}, memory.peek)
