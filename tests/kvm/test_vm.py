@@ -27,8 +27,11 @@ def test_check(vm: Vm) -> None:
 def test_offers_is_check_for_a_known_capability(vm: Vm) -> None:
     assert vm.offers(KVM_CAP_USER_MEMORY) == 1
     assert vm.offers(60000) == 0
+
+
+def test_offers_on_a_closed_vm_is_an_error(vm: Vm) -> None:
+    vm.close()
     with pytest.raises(ValueError, match="closed"):
-        vm.close()
         vm.offers(KVM_CAP_USER_MEMORY)
 
 
