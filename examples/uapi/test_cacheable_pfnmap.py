@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A capability from scratch: who answers for it, and on which CPUs it is there."""
+"""Test a capability: which fd answers it, and which CPUs have it."""
 
 import errno
 
@@ -18,5 +18,5 @@ def test_only_a_vm_answers(kvm: System) -> None:
         kvm.check(CAP)
 
 
-def test_it_takes_both_fwb_and_dic(vm: Vm, caps: Report) -> None:
-    assert vm.check(CAP) == (caps.features.fwb and caps.features.dic)  # type: ignore[union-attr]
+def test_it_needs_fwb_and_dic(vm: Vm, caps: Report) -> None:
+    assert vm.check(CAP) == (caps.cpu.fwb and caps.cpu.dic)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What this kernel and this CPU offer a VMM, and why the rest is missing.
+"""The capabilities of this kernel and CPU, and why the rest is missing.
 
 ::
 

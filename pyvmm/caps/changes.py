@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What differs between two reports: what appeared, went, changed."""
+"""The differences between two capability reports."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Change:
-    """One difference; `before` and `after` are the texts that a person compares."""
+class ReportChange:
+    """One difference; `before` and `after` are texts for a person, None for an absent item."""
 
     kind: Literal["appeared", "went", "changed"]
     name: str
@@ -16,12 +16,12 @@ class Change:
     after: str | None
 
 
-def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ReportChange]:
     """Compare two reports in their JSON form: host, capabilities, features, verdicts.
 
-    Raises `KeyError`, `TypeError` or `AttributeError` where one of them is no such report.
+    Raises `KeyError`, `TypeError` or `AttributeError` if one of them is malformed.
     """
-    old, new = dict(_facts(before)), dict(_facts(after))
+    old, new = dict(_items(before)), dict(_items(after))
     changes = []
     for name in [*old, *(name for name in new if name not in old)]:
         was, now = old.get(name), new.get(name)
@@ -30,12 +30,12 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
         kind: Literal["appeared", "went", "changed"] = (
             "appeared" if was is None else "went" if now is None else "changed"
         )
-        changes.append(Change(kind, name, was, now))
+        changes.append(ReportChange(kind, name, was, now))
     return changes
 
 
-def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every fact by name. A capability that answers 0 is not there: what is there can go."""
+def _items(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name and text of every item. A capability that answers 0 counts as absent."""
     yield "kernel", report["host"]["kernel"]
     yield "arch", report["host"]["arch"]
     yield "api_version", str(report["kvm"]["api_version"])
@@ -50,7 +50,7 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def answer_text(answer: Mapping[str, Any] | None) -> str:
-    """``1``, ``EINVAL``, or ``-`` where nothing was asked."""
+    """Format an answer: its value (``1``), its errno (``EINVAL``), or ``-`` for None."""
     if answer is None:
         return "-"
     return str(answer["errno"] or answer["value"])

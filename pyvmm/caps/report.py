@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The report: every capability, the CPU's features, and a verdict on what matters."""
+"""The capability report: every capability, the CPU's features, and verdicts."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -7,7 +7,8 @@ from typing import Any
 
 from pyvmm.arch.arm64.cpu_features import Features
 from pyvmm.arch.native import native
-from pyvmm.caps.verdicts import Verdict, judge
+from pyvmm.caps.verdicts import Verdict, verdicts_for
+from pyvmm.errors import SkippedError
 from pyvmm.kvm.capabilities import Capability, ask
 from pyvmm.kvm.system import System
 
@@ -16,7 +17,16 @@ SCHEMA = "pyvmm.caps/1"
 
 @dataclass(frozen=True)
 class Report:
-    """What was found out about one host; `features` is None where the CPU has none to tell."""
+    """The capabilities of one host.
+
+    Attributes:
+        kernel: the release, as ``uname -r`` prints it.
+        arch: the machine, as ``uname -m`` prints it.
+        api_version: the result of ``KVM_GET_API_VERSION``.
+        capabilities: every ``KVM_CAP_*`` that the headers name, with the kernel's answers.
+        features: the CPU features that KVM's memory handling depends on; None except on arm64.
+        verdicts: what is supported, and why.
+    """
 
     kernel: str
     arch: str
@@ -26,24 +36,32 @@ class Report:
     verdicts: list[Verdict]
 
     def capability(self, name: str) -> Capability:
-        """One capability by its C name. Raises `KeyError`."""
+        """Return the capability of this C name (``KVM_CAP_…``). Raises `KeyError`."""
         return {capability.name: capability for capability in self.capabilities}[name]
 
     def verdict(self, name: str) -> Verdict:
-        """One verdict by name. Raises `KeyError`."""
+        """Return the verdict of this name. Raises `KeyError`."""
         return {verdict.name: verdict for verdict in self.verdicts}[name]
 
     @property
-    def takes_cacheable_pfnmap(self) -> bool:
-        """May a cacheable PFNMAP memslot be registered here, properly supported or not?
+    def cpu(self) -> Features:
+        """Return the CPU's features. Raises `SkippedError` except on arm64."""
+        if self.features is None:
+            raise SkippedError(f"needs an arm64 CPU: no CPU features are read on {self.arch}")
+        return self.features
 
-        Only a kernel that knows the capability, and answers 0 to it, rejects one.
+    @property
+    def takes_cacheable_pfnmap(self) -> bool:
+        """Return True if KVM accepts a memslot over a cacheable PFNMAP VMA.
+
+        Only a kernel that knows ``KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED`` and answers 0 rejects
+        it (``kvm_arch_prepare_memory_region``). An older one registers it without support.
         """
         capability = self.capability("KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED")
         return bool(capability.value) or capability.system.errno is None
 
     def to_json(self) -> dict[str, Any]:
-        """The report as ``pyvmm caps --json`` prints it."""
+        """Return the report as ``pyvmm caps --json`` prints it."""
         return {
             "schema": SCHEMA,
             "host": {"kernel": self.kernel, "arch": self.arch},
@@ -55,15 +73,15 @@ class Report:
 
 
 def _plain(features: Features) -> dict[str, Any]:
-    """The features as JSON gives them back: its arrays are lists."""
+    """Return the features as JSON reads them back, with lists for tuples."""
     values = asdict(features).items()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def negotiate(system: System) -> Report:
-    """Ask the kernel and a vCPU, read-only: the VM that is made for it is gone afterwards.
+    """Query the kernel and a vCPU of a temporary VM. Changes nothing.
 
-    Raises `IoctlError`, or `LackingError` on an architecture that pyvmm can't drive.
+    Raises `IoctlError`, or `LackingError` on an architecture that pyvmm does not support.
     """
     arch = native()
     with system.create_vm() as vm:
@@ -77,5 +95,5 @@ def negotiate(system: System) -> Report:
         api_version=system.api_version(),
         capabilities=capabilities,
         features=features,
-        verdicts=judge({c.name: c for c in capabilities}, features),
+        verdicts=verdicts_for({c.name: c for c in capabilities}, features),
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Verdicts: is a thing supported here, and in one sentence why or why not.
+"""Verdicts: whether something is supported, and one sentence that says why or why not.
 
-No verdict looks at the kernel's version. A kernel that knows a capability but withholds it
-answers otherwise than one that has never heard of it, and that is what is looked at.
+No verdict looks at the kernel's version. A kernel that knows a capability without offering it
+gives another answer than one that does not know it, and the verdicts rely on that.
 """
 
 import os
@@ -18,15 +18,15 @@ Capabilities = Mapping[str, Capability]
 
 @dataclass(frozen=True)
 class Verdict:
-    """`name` is for scripts, `why` a sentence for a person."""
+    """A verdict: `name` is for scripts, `why` is a sentence for a person."""
 
     name: str
     supported: bool
     why: str
 
 
-def judge(capabilities: Capabilities, features: Features | None) -> list[Verdict]:
-    """Every verdict, in the order in which a VMM meets the questions."""
+def verdicts_for(capabilities: Capabilities, features: Features | None) -> list[Verdict]:
+    """Return every verdict, in the order in which a VMM needs them."""
     return [
         _cacheable_pfnmap(capabilities, features),
         _offered(
@@ -45,7 +45,7 @@ def judge(capabilities: Capabilities, features: Features | None) -> list[Verdict
             "guest-memfd",
             capabilities["KVM_CAP_GUEST_MEMFD"],
             yes="guest memory can come from a file that belongs to the VM",
-            no="this kernel has none for a VM of this type",
+            no="this kernel offers no guest_memfd for a VM of this type",
         ),
         _arm64_only(
             "nisv-to-user",
@@ -72,8 +72,8 @@ def _cacheable_pfnmap(capabilities: Capabilities, features: Features | None) -> 
         return Verdict(
             name,
             False,
-            "does not apply: only arm64 has the capability; here device memory (PFNMAP) is "
-            "registered whatever its memory type",
+            "does not apply: only arm64 has the capability; on this architecture device memory "
+            "(PFNMAP) of any memory type is registered",
         )
     capability = capabilities["KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"]
     obstacle = features.why_no_cacheable_pfnmap()
@@ -81,15 +81,15 @@ def _cacheable_pfnmap(capabilities: Capabilities, features: Features | None) -> 
         return Verdict(name, True, "the CPU has both FWB and DIC, and KVM answers 1")
     if obstacle:
         return Verdict(name, False, obstacle)
-    # A kernel that knows this capability answers EINVAL on /dev/kvm: it is a VM's only.
+    # A kernel that knows this capability answers EINVAL on /dev/kvm: it is for the VM only.
     if capability.system.errno is None:
         return Verdict(
             name,
             False,
-            "this kernel is too old to tell: it does not know "
-            "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED (Linux 6.17 does); the CPU has FWB and DIC",
+            "this kernel is too old: it does not know KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED "
+            "(added in Linux 6.17); the CPU has FWB and DIC",
         )
-    return Verdict(name, False, "the CPU has FWB and DIC, and KVM answers 0 all the same")
+    return Verdict(name, False, "the CPU has FWB and DIC, but KVM answers 0")
 
 
 def _offered(name: str, capability: Capability, *, yes: str, no: str) -> Verdict:
@@ -107,7 +107,7 @@ def _arm64_only(
 
 def _device_node(name: str, path: Path, module: str) -> Verdict:
     if not path.exists():
-        return Verdict(name, False, f"{path} does not exist: is the module {module} loaded?")
+        return Verdict(name, False, f"{path} does not exist: load the module {module}")
     if not os.access(path, os.R_OK | os.W_OK):
-        return Verdict(name, False, f"{path} is there, and not ours to open: check its owner")
+        return Verdict(name, False, f"permission denied: check the owner and mode of {path}")
     return Verdict(name, True, f"{path} can be opened")

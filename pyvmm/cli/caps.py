@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm caps``: what this kernel and CPU offer a VMM, and why the rest is missing."""
+"""The ``caps`` command: what this kernel and CPU offer a VMM, and why the rest is missing."""
 
 import argparse
 import json
@@ -8,11 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.caps import Report, negotiate
-from pyvmm.caps.changes import answer_text, diff
+from pyvmm.caps.changes import answer_text, compare
 from pyvmm.caps.report import SCHEMA
 from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
 from pyvmm.kvm.system import System
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``pyvmm caps``."""
+    parser.set_defaults(run=run)
+    parser.description = (
+        "Query every capability that the kernel's headers name, on /dev/kvm and on a VM; read the "
+        "CPU's features from a vCPU; and say which important ones are supported and why. "
+        "Read-only."
+    )
+    parser.epilog = (
+        "Keep a report with 'pyvmm caps --json > before.json', boot another kernel, and "
+        "compare: 'pyvmm caps --diff before.json'."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.caps/1)")
+    parser.add_argument("--all", action="store_true", help="list absent capabilities too")
+    parser.add_argument("--diff", type=Path, metavar="FILE", help="compare with an earlier --json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,25 +46,6 @@ def run(args: argparse.Namespace) -> int:
     return Status.DONE
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line of ``pyvmm caps``."""
-    parser.set_defaults(run=run)
-    parser.description = (
-        "Ask /dev/kvm and a VM about every capability that the kernel's headers name, "
-        "read the CPU's features from a vCPU, and say for what matters whether it is supported "
-        "and why. Nothing is changed."
-    )
-    parser.epilog = (
-        "Keep a report with 'pyvmm caps --json > before.json', boot another kernel, and "
-        "see what it brought with 'pyvmm caps --diff before.json'."
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.caps/1)")
-    parser.add_argument("--all", action="store_true", help="list absent capabilities as well")
-    parser.add_argument(
-        "--diff", type=Path, metavar="FILE", help="what appeared, went, changed since this --json"
-    )
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text())
@@ -56,7 +54,7 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError:
         report = None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise UsageError(f"{path} is no report of 'pyvmm caps --json' (schema {SCHEMA})")
+        raise UsageError(f"{path} is not a report of 'pyvmm caps --json' (schema {SCHEMA})")
     return report
 
 
@@ -86,7 +84,7 @@ def _print_report(report: Report, *, everything: bool) -> None:
 
 
 def print_verdicts(report: Report) -> None:
-    """What matters, whether it is supported, and why."""
+    """Print each verdict: its name, whether it is supported, and why."""
     output.table(
         "Verdicts",
         ("", "verdict", "why"),
@@ -111,9 +109,9 @@ def _feature(value: object) -> str:
 
 def _print_diff(before: dict[str, Any], after: dict[str, Any], *, as_json: bool) -> None:
     try:
-        changes = diff(before, after)
+        changes = compare(before, after)
     except (KeyError, TypeError, AttributeError):
-        raise UsageError("the earlier report is incomplete; make it again with --json") from None
+        raise UsageError("the earlier report is incomplete; create it again with --json") from None
     if as_json:
         document = {"schema": "pyvmm.caps-diff/1", "changes": [asdict(c) for c in changes]}
         print(json.dumps(document, indent=1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tables on stdout, notes and progress on stderr; colours only on a terminal."""
+"""Tables on stdout and notes on stderr, with colours only on a terminal."""
 
 import io
 import sys
@@ -11,12 +11,13 @@ from pyvmm.errors import LackingError
 
 
 class Styled(NamedTuple):
-    """A cell with a colour, where there are colours."""
+    """A table cell that has a colour on a terminal."""
 
     text: str
     style: str
 
     def __str__(self) -> str:
+        """Return the text without its colour."""
         return self.text
 
 
@@ -24,10 +25,12 @@ Cell = str | Styled
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print rows under headings, columns aligned, no frame.
+    """Print `rows` under `headings`, in aligned columns without a frame.
 
-    A terminal gets colours and folded cells, from rich. A pipe or a file gets each row as one
-    line, and pays nothing for rich: in the emulated host it takes ten seconds to import.
+    On a terminal, rich adds colours and folds long cells. A pipe or a file gets one line per row
+    and no rich, which takes ten seconds to import in the emulated host.
+
+    Raises `LackingError` on a terminal without rich.
     """
     lines = list(rows)
     if sys.stdout.isatty():
@@ -47,19 +50,19 @@ def _print_folded(title: str, headings: Sequence[str], rows: Iterable[Sequence[C
         from rich.text import Text
     except ImportError:
         raise LackingError(
-            "tables need the package rich: pip install 'pyvmm[cli]', or ask for --json"
+            "tables need the package rich: pip install 'pyvmm[cli]', or pass --json"
         ) from None
     grid = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False)
     for heading in headings:
         grid.add_column(heading, header_style="dim")
     for row in rows:
         grid.add_row(*(Text(*cell) if isinstance(cell, Styled) else Text(cell) for cell in row))
-    # Through memory: some versions of rich end the process when stdout's reader has gone.
+    # Not to stdout directly: some versions of rich exit the process on a closed pipe.
     memory = io.StringIO()
     Console(file=memory, force_terminal=True, highlight=False).print(grid)
     print(memory.getvalue(), end="")
 
 
 def note(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr, prefixed with ``pyvmm:``."""
     print(f"pyvmm: {text}", file=sys.stderr, flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Progress of long work on stderr: a bar on a terminal, else a line a step."""
+"""Progress of long operations on stderr: a bar on a terminal, otherwise one line per step."""
 
 import contextlib
 import sys
@@ -10,7 +10,10 @@ from pyvmm.cli import output
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, float | None], None]]:
-    """Yields what long work tells of itself: what it does, and how much is done (0 to 1)."""
+    """Yield a function to report progress with: the current step, and its done fraction (0 to 1).
+
+    The fraction is None where the total is unknown.
+    """
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn
@@ -24,29 +27,29 @@ def progress() -> Iterator[Callable[[str, float | None], None]]:
     columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal) as bars:
         task = None
-        doing = ""
+        current = ""
 
-        def tell(what: str, done: float | None) -> None:
-            nonlocal task, doing
-            if task is None or what != doing:
+        def report(step: str, done: float | None) -> None:
+            nonlocal task, current
+            if task is None or step != current:
                 if task is not None:
                     bars.update(task, completed=1.0, total=1.0)
-                task = bars.add_task(what, total=1.0 if done is not None else None)
-                doing = what
+                task = bars.add_task(step, total=1.0 if done is not None else None)
+                current = step
             bars.update(task, completed=done or 0.0)
 
-        yield tell
+        yield report
         if task is not None:
             bars.update(task, completed=1.0, total=1.0)
 
 
 def _lines() -> Callable[[str, float | None], None]:
-    said = ""
+    current = ""
 
-    def tell(what: str, done: float | None) -> None:
-        nonlocal said
-        if what != said:
-            output.note(what)
-            said = what
+    def report(step: str, done: float | None) -> None:
+        nonlocal current
+        if step != current:
+            output.note(step)
+            current = step
 
-    return tell
+    return report

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm provoke``: provoke every fault that pyvmm can name, and print what came of it."""
+"""The ``provoke`` command: provoke every fault that pyvmm can name, and print the results."""
 
 import argparse
 import json
@@ -17,31 +17,6 @@ SCHEMA = "pyvmm.provoke/1"
 HEADINGS = ("provoked by", "the kernel gave", "told by", "cause", "fix", "outcome", "the guest")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Provoke faults and print a table; return 1 if a cause was not the expected one."""
-    if args.list:
-        for each in PROVOCATIONS:
-            print(f"{each.name:<26} {each.how}{f' ({each.harm})' if each.harm else ''}")
-        return Status.DONE
-    done = []
-    for provoked in provoke(_chosen(args.names, args.all)):
-        done.append(provoked)
-        output.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
-    if args.json:
-        document = {
-            "schema": SCHEMA,
-            "provoked": [_to_json(each) for each in done],
-            "verdicts": [_verdict(each) for each in done if not each.skipped],
-        }
-        print(json.dumps(document, indent=1))
-    elif args.markdown:
-        for line in (HEADINGS, ("---",) * len(HEADINGS), *_rows(done)):
-            print(f"| {' | '.join(line)} |")
-    else:
-        output.table("", HEADINGS, _rows(done))
-    return Status.DONE if all(each.as_expected for each in done) else Status.FAILED
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm provoke``."""
     parser.set_defaults(run=run)
@@ -50,26 +25,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "this kernel reports, the cause that pyvmm finds, and what fixes it."
     )
     parser.epilog = "With a vfio device: python -m pyvmm lab run --device bochs -- provoke"
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these (see --list)")
-    parser.add_argument("--all", action="store_true", help="those too that leave harm to the host")
-    parser.add_argument("--list", action="store_true", help="list them, do nothing")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="provoke only these (see --list)")
+    parser.add_argument("--all", action="store_true", help="include those that harm the host")
+    parser.add_argument("--list", action="store_true", help="list them and exit")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
 
 
-def _chosen(names: Sequence[str], everything: bool) -> list[Provocation]:
-    known = {each.name: each for each in PROVOCATIONS}
+def run(args: argparse.Namespace) -> int:
+    """Provoke the faults and print a table; return 1 if one has an unexpected cause."""
+    if args.list:
+        for each in PROVOCATIONS:
+            print(f"{each.name:<26} {each.how}{f' ({each.harm})' if each.harm else ''}")
+        return Status.DONE
+    results = []
+    for provoked in provoke(_select(args.names, args.all)):
+        results.append(provoked)
+        output.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
+    if args.json:
+        document = {
+            "schema": SCHEMA,
+            "provoked": [_to_json(each) for each in results],
+            "verdicts": [_verdict(each) for each in results if not each.skipped],
+        }
+        print(json.dumps(document, indent=1))
+    elif args.markdown:
+        for line in (HEADINGS, ("---",) * len(HEADINGS), *_rows(results)):
+            print(f"| {' | '.join(line)} |")
+    else:
+        output.table("", HEADINGS, _rows(results))
+    return Status.DONE if all(each.as_expected for each in results) else Status.FAILED
+
+
+def _select(names: Sequence[str], everything: bool) -> list[Provocation]:
+    by_name = {each.name: each for each in PROVOCATIONS}
     for name in names:
-        if name not in known:
-            raise UsageError(f"there is no {name!r} to provoke: see provoke --list")
+        if name not in by_name:
+            raise UsageError(f"no provocation is named {name!r}: see provoke --list")
     if names:
-        return [known[name] for name in names]
+        return [by_name[name] for name in names]
     return [each for each in PROVOCATIONS if everything or not each.harm]
 
 
-def _rows(done: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
-    for each in done:
+def _rows(results: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
+    for each in results:
         how = each.provocation.how
         if each.skipped:
             yield (how, f"skipped: {each.skipped}", *[""] * (len(HEADINGS) - 2))
@@ -91,9 +91,9 @@ def _rows(done: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
 
 
 def _verdict(each: Provoked) -> dict[str, Any]:
-    """Does the kernel tell where the fault was, if it was one? What ``lab matrix`` compares."""
-    told = each.record is None or each.record.fault.report.source == "kernel"
-    return {"name": each.provocation.name, "supported": told, "why": each.kernel}
+    """Return what ``lab matrix`` compares: whether the kernel reports the fault's address."""
+    supported = each.record is None or each.record.fault.report.source == "kernel"
+    return {"name": each.provocation.name, "supported": supported, "why": each.kernel}
 
 
 def _to_json(each: Provoked) -> dict[str, Any]:

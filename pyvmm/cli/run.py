@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm --vfio BDF``: the main job, printed."""
+"""The ``run`` command, also ``pyvmm --vfio BDF``: probe vfio devices and print the results."""
 
 import argparse
 import json
@@ -21,33 +21,6 @@ from pyvmm.vfio.iommu_modes import AUTO, MODES
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Probe the devices, print what happened, and return the exit status."""
-    if args.write and len(args.vfio) > 1:
-        raise UsageError("--write needs to know the device: give one --vfio")
-    if args.report:
-        _open(args.report).close()  # a run is not to be lost for want of a place to put it
-    outcome = perform(
-        Plan(
-            devices=args.vfio,
-            iommu_mode=args.iommu_mode,
-            bind=args.bind,
-            writes=[_write(text) for text in args.write],
-            guest=args.guest,
-            on_fault=policy.parse(args.on_fault),
-            flip=frozenset(region.upper() for region in args.flip),
-        )
-    )
-    document = to_json(outcome)
-    if args.json:
-        print(json.dumps(document, indent=1))
-    else:
-        _print(outcome)
-    if args.report:
-        _keep(args.report, document)
-    return Status.DONE if document["result"] == "ok" else Status.FAILED
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm run``."""
     parser.set_defaults(run=run)
@@ -66,19 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="BDF",
-        help="the device's PCI address, as lspci -D prints it; may be given several times",
+        help="the device's PCI address, as lspci -D prints it; repeatable",
     )
     parser.add_argument(
         "--iommu-mode",
         choices=(AUTO, *MODES),
         default=AUTO,
-        help="how to reach the IOMMU (default: the best that there is)",
+        help="the IOMMU interface to use (default: auto, the best available)",
     )
     parser.add_argument(
         "--bind",
         action="store_true",
-        help="lend the device to vfio for the run and give it back afterwards; refused where the "
-        "host uses it",
+        help="bind the device to vfio for this run and to its old driver afterwards; refused if "
+        "the host is using it",
     )
     parser.add_argument(
         "--write",
@@ -86,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="REGION+OFFSET=VALUE",
         help="let the guest write a 32-bit word (BAR0+0x10=0xff) and read it back; the old value "
-        "is put back at the end",
+        "is restored at the end",
     )
     parser.add_argument(
         "--guest",
@@ -100,22 +73,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[REGION=]POLICY",
-        help=f"what to do where KVM can't resolve an access: {', '.join(policy.NAMES)} (default: "
-        "auto, which mends or emulates what the guest can't notice and stops at the rest); "
-        "BAR4=emulate is for one region; may be given several times",
+        help="the reaction to an access that KVM cannot resolve: "
+        f"{', '.join(policy.NAMES)} (default: auto, which fixes or emulates what the guest "
+        "cannot notice, and stops at the rest); BAR4=emulate is for one region; repeatable",
     )
     parser.add_argument(
         "--flip",
         action="append",
         default=[],
         metavar="REGION",
-        help="register anonymous memory for this BAR and map the device over it behind KVM's back, "
-        "to see what its faults are like",
+        help="register anonymous memory for this BAR, then map the device over it without KVM "
+        "noticing, to provoke its faults",
     )
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write the JSON to this file as well"
     )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Probe the devices, print what happened, and return the exit status."""
+    if args.write and len(args.vfio) > 1:
+        raise UsageError("--write is ambiguous with several devices: give one --vfio")
+    if args.report:
+        _open(args.report).close()  # fail before the run, not after it
+    outcome = perform(
+        Plan(
+            devices=args.vfio,
+            iommu_mode=args.iommu_mode,
+            bind=args.bind,
+            writes=[_write(text) for text in args.write],
+            guest=args.guest,
+            on_fault=policy.parse(args.on_fault),
+            flip=frozenset(region.upper() for region in args.flip),
+        )
+    )
+    document = to_json(outcome)
+    if args.json:
+        print(json.dumps(document, indent=1))
+    else:
+        _print(outcome)
+    if args.report:
+        _save(args.report, document)
+    return Status.DONE if document["result"] == "ok" else Status.FAILED
 
 
 def _write(text: str) -> Write:
@@ -128,7 +128,7 @@ def _write(text: str) -> Write:
     except ValueError:
         pass
     raise UsageError(
-        f"--write takes REGION+OFFSET=VALUE of 32 bits, like BAR0+0x10=0xff, not {text}"
+        f"--write takes REGION+OFFSET=VALUE of 32 bits, such as BAR0+0x10=0xff, not {text}"
     )
 
 
@@ -139,7 +139,7 @@ def _open(path: Path) -> TextIO:
         raise UsageError(f"cannot write the report to {path}: {error.strerror}") from None
 
 
-def _keep(path: Path, document: dict[str, Any]) -> None:
+def _save(path: Path, document: dict[str, Any]) -> None:
     try:
         with _open(path) as file:
             file.truncate(0)
@@ -192,7 +192,7 @@ def _print(outcome: JobOutcome) -> None:
     if outcome.faults:
         output.table(
             "\nFaults",
-            ("at", "access", "errno", "told by", "cause", "fix", "outcome"),
+            ("at", "access", "errno", "address from", "cause", "fix", "outcome"),
             (
                 (
                     _hex(record.fault.report.gpa),
@@ -225,8 +225,8 @@ def _verdict(outcome: JobOutcome) -> str:
         if slot.outcome == "rejected":
             parts.append(f"{slot.part.region} is emulated ({slot.cause})")
     if outcome.probes:
-        good = sum(probed.result == "ok" for probed in outcome.probes)
-        parts.append(f"{good} of {len(outcome.probes)} guest accesses went well")
+        succeeded = sum(probed.result == "ok" for probed in outcome.probes)
+        parts.append(f"{succeeded} of {len(outcome.probes)} guest accesses succeeded")
     return ", ".join(parts)
 
 

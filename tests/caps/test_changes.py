@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.caps.changes import Change, answer_text, diff
+from pyvmm.caps.changes import ReportChange, answer_text, compare
 
 MIRROR = {"appeared": "went", "went": "appeared", "changed": "changed"}
 
@@ -16,7 +16,7 @@ answers = st.one_of(
 
 
 def named(name: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Lists of objects of which no two have one name."""
+    """Return a strategy for lists of objects with distinct names."""
     each = st.fixed_dictionaries(
         {"name": st.sampled_from([f"{name}{n}" for n in range(5)]), **more}
     )
@@ -37,22 +37,22 @@ reports = st.fixed_dictionaries(
 
 
 @given(reports)
-def test_a_report_does_not_differ_from_itself(report: dict[str, Any]) -> None:
-    assert diff(report, report) == []
+def test_a_report_equals_itself(report: dict[str, Any]) -> None:
+    assert compare(report, report) == []
 
 
 @given(reports, reports)
-def test_looked_at_from_the_other_side_it_is_the_mirror_image(
+def test_swapping_the_reports_swaps_the_changes(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    there = {(c.kind, c.name, c.before, c.after) for c in diff(before, after)}
-    back = {(MIRROR[c.kind], c.name, c.after, c.before) for c in diff(after, before)}
-    assert there == back
+    forward = {(c.kind, c.name, c.before, c.after) for c in compare(before, after)}
+    back = {(MIRROR[c.kind], c.name, c.after, c.before) for c in compare(after, before)}
+    assert forward == back
 
 
 @given(reports, reports)
-def test_each_change_says_what_it_was_and_is(before: dict[str, Any], after: dict[str, Any]) -> None:
-    for change in diff(before, after):
+def test_each_change_has_both_sides(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for change in compare(before, after):
         assert (change.before is None) == (change.kind == "appeared")
         assert (change.after is None) == (change.kind == "went")
         assert change.before != change.after
@@ -72,11 +72,11 @@ def report(**capabilities: int) -> dict[str, Any]:
     }
 
 
-def test_a_capability_that_answers_0_is_not_there() -> None:
-    assert diff(report(KVM_CAP_X=0), report(KVM_CAP_X=1)) == [
-        Change("appeared", "KVM_CAP_X", None, "system 0, VM 1")
+def test_a_capability_that_answers_0_counts_as_absent() -> None:
+    assert compare(report(KVM_CAP_X=0), report(KVM_CAP_X=1)) == [
+        ReportChange("appeared", "KVM_CAP_X", None, "system 0, VM 1")
     ]
-    assert diff(report(KVM_CAP_X=0), report()) == []
+    assert compare(report(KVM_CAP_X=0), report()) == []
 
 
 @pytest.mark.parametrize(

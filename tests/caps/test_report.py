@@ -5,6 +5,7 @@ import platform
 import pytest
 
 from pyvmm.caps import Report, negotiate
+from pyvmm.errors import SkippedError
 from pyvmm.kvm import System
 from pyvmm.uapi.names import names
 from tests.process import open_fds
@@ -26,7 +27,7 @@ def report(kvm: System) -> Report:
     return negotiate(kvm)
 
 
-def test_it_leaves_nothing_open(kvm: System) -> None:
+def test_negotiate_closes_its_fds(kvm: System) -> None:
     before = open_fds()
     negotiate(kvm)
     assert open_fds() == before
@@ -59,15 +60,16 @@ def test_lookup_by_name(report: Report) -> None:
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_here_cacheable_pfnmap_does_not_apply(report: Report) -> None:
+def test_cacheable_pfnmap_does_not_apply_to_x86(report: Report) -> None:
     assert report.features is None
     assert report.verdict("cacheable-pfnmap").why.startswith("does not apply")
     assert report.takes_cacheable_pfnmap
+    with pytest.raises(SkippedError, match="needs an arm64 CPU"):
+        _ = report.cpu
 
 
 @pytest.mark.needs_arch("aarch64")
 def test_the_verdict_fits_the_cpu(report: Report) -> None:
-    assert report.features
-    both = report.features.fwb and report.features.dic
+    both = report.cpu.fwb and report.cpu.dic
     assert report.verdict("cacheable-pfnmap").supported <= both
     assert report.takes_cacheable_pfnmap >= report.verdict("cacheable-pfnmap").supported

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Verdicts over every combination of what a CPU has and a kernel answers."""
+"""Verdicts for every combination of CPU features and kernel answers."""
 
 import pytest
 
 from pyvmm.arch.arm64.cpu_features import Features
-from pyvmm.caps.verdicts import Verdict, judge
+from pyvmm.caps.verdicts import Verdict, verdicts_for
 from pyvmm.kvm.capabilities import Answer, Capability
 from pyvmm.uapi.names import names
 
 CACHEABLE = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
-UNKNOWN = Answer(0, None)  # what a kernel says on /dev/kvm to a number that it does not know
+UNKNOWN = Answer(0, None)  # a kernel's answer on /dev/kvm to an unknown number
 VM_ONLY = Answer(None, "EINVAL")
 
 
@@ -18,12 +18,12 @@ def features(*, fwb: bool, dic: bool) -> Features:
 
 
 def verdict(name: str, features: Features | None, **answers: tuple[Answer, Answer]) -> Verdict:
-    """The verdict where the kernel answers 0 to all but `answers`, (system, VM) by capability."""
+    """Return a verdict; `answers` are (system, VM) by capability, and 0 for the others."""
     capabilities = {
         cap: Capability(cap, number, *answers.get(cap, (UNKNOWN, Answer(0, None))))
         for number, cap in names("KVM_CAP_").items()
     }
-    [found] = [verdict for verdict in judge(capabilities, features) if verdict.name == name]
+    [found] = [verdict for verdict in verdicts_for(capabilities, features) if verdict.name == name]
     return found
 
 
@@ -31,8 +31,8 @@ def verdict(name: str, features: Features | None, **answers: tuple[Answer, Answe
     ("fwb", "dic", "system", "vm", "supported", "why"),
     [
         (True, True, VM_ONLY, 1, True, "the CPU has both FWB and DIC"),
-        (True, True, VM_ONLY, 0, False, "KVM answers 0 all the same"),
-        (True, True, UNKNOWN, 0, False, "this kernel is too old to tell"),
+        (True, True, VM_ONLY, 0, False, "but KVM answers 0"),
+        (True, True, UNKNOWN, 0, False, "this kernel is too old"),
         (True, False, VM_ONLY, 0, False, "no DIC"),
         (True, False, UNKNOWN, 0, False, "no DIC"),
         (False, True, VM_ONLY, 0, False, "no FWB"),
@@ -50,14 +50,14 @@ def test_cacheable_pfnmap(
     assert why in found.why
 
 
-def test_only_what_is_missing_is_said_to_be() -> None:
+def test_only_the_missing_feature_is_named() -> None:
     no_fwb = verdict("cacheable-pfnmap", features(fwb=False, dic=True)).why
     no_dic = verdict("cacheable-pfnmap", features(fwb=True, dic=False)).why
     assert "no DIC" not in no_fwb
     assert "no FWB" not in no_dic
 
 
-def test_cacheable_pfnmap_does_not_apply_elsewhere() -> None:
+def test_cacheable_pfnmap_applies_to_arm64_only() -> None:
     found = verdict("cacheable-pfnmap", None)
     assert not found.supported
     assert found.why.startswith("does not apply")
@@ -82,7 +82,7 @@ def test_offered(name: str, capability: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["nisv-to-user", "sea-to-user"])
-def test_arm64s_own(name: str) -> None:
+def test_arm64_only(name: str) -> None:
     found = verdict(name, None)
     assert not found.supported
     assert "only arm64" in found.why
@@ -94,6 +94,6 @@ def test_each_reason_is_one_line() -> None:
             cap: Capability(cap, number, UNKNOWN, UNKNOWN)
             for number, cap in names("KVM_CAP_").items()
         }
-        for found in judge(capabilities, cpu):
+        for found in verdicts_for(capabilities, cpu):
             assert found.why
             assert "\n" not in found.why

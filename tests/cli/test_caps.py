@@ -31,11 +31,11 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "KVM API 12" in said
     assert "cacheable-pfnmap" in said
     assert "KVM_CAP_USER_MEMORY" in said
-    assert "\x1b" not in said  # colours are for terminals
+    assert "\x1b" not in said  # colours only on a terminal
     assert "--all lists them" in said
 
 
-def test_absent_capabilities_are_listed_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_lists_absent_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["caps", "--all"]) == Status.DONE
     said = capsys.readouterr().out.split()
     assert set(names("KVM_CAP_").values()) <= set(said)
@@ -57,7 +57,7 @@ def test_nothing_changed(
 
 @pytest.fixture
 def older(document: dict[str, Any], tmp_path: Path) -> Path:
-    """A report of an older kernel that had one capability less and one more."""
+    """Return a report of an older kernel with one capability less and one more."""
     document["host"]["kernel"] = "5.10"
     by_name = {capability["name"]: capability for capability in document["capabilities"]}
     by_name["KVM_CAP_USER_MEMORY"] |= {
@@ -95,15 +95,15 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is no report of"),
-        ("{}", "is no report of"),
-        ("[1]", "is no report of"),
-        ('{"schema": "pyvmm.caps/2"}', "is no report of"),
+        ("", "is not a report of"),
+        ("{}", "is not a report of"),
+        ("[1]", "is not a report of"),
+        ('{"schema": "pyvmm.caps/2"}', "is not a report of"),
         ('{"schema": "pyvmm.caps/1"}', "is incomplete"),
-        ("\udcff", "is no report of"),
+        ("\udcff", "is not a report of"),
     ],
 )
-def test_a_file_that_is_no_report(
+def test_a_file_that_is_not_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
 ) -> None:
     path = tmp_path / "before.json"
@@ -116,9 +116,7 @@ def test_a_file_that_is_no_report(
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."])
-def test_a_file_that_cannot_be_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_an_unreadable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     with ends(Status.USAGE):
         cli.main(["caps", "--diff", str(tmp_path / name)])
     assert "cannot read" in one_line(capsys)
@@ -134,21 +132,21 @@ PARTS = ["host", "kvm", "capabilities", "features", "verdicts"]
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.sampled_from(PARTS), junk=json_values)
-def test_a_mangled_report_is_one_line(
+def test_a_malformed_report_is_one_line(
     document: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     part: str,
     junk: object,
 ) -> None:
-    path = tmp_path / "mangled.json"
+    path = tmp_path / "malformed.json"
     path.write_text(json.dumps({**document, part: junk}))
     try:
         status: object = cli.main(["caps", "--diff", str(path)])
     except SystemExit as ending:
         status = ending.code
     said = capsys.readouterr()
-    if status != Status.DONE:  # a few are reports all the same
+    if status != Status.DONE:  # a few are still valid reports
         assert status == Status.USAGE
         assert len(said.err.splitlines()) == 1
 
@@ -163,7 +161,7 @@ def test_without_permission() -> None:
             cli.main(["caps"])
         return f"{ending.value.code} {stderr.getvalue()}"
 
-    cli.main(["caps", "--json"])  # so that all modules are there: nobody may not read them
+    cli.main(["caps", "--json"])  # import all modules first: nobody may not read them
     said = as_nobody(caps)
     assert said.startswith(f"{Status.LACKING} pyvmm: error: cannot open /dev/kvm: Permission")
     assert len(said.splitlines()) == 1

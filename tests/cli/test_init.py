@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line as a person meets it: exit statuses, and one line for each mistake."""
+"""The command line as a whole: exit statuses, and one line per error."""
 
 import signal
 import subprocess
@@ -77,13 +77,13 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", [("caps",), ("lab", "setup"), ("trace", "show", "x")])
-def test_a_command_line_after_a_command_that_takes_none(command: tuple[str, ...]) -> None:
+def test_a_command_that_takes_no_command_line(command: tuple[str, ...]) -> None:
     done = pyvmm(*command, "--", "caps")
     assert done.returncode == Status.USAGE
     assert done.stderr == "pyvmm: error: this takes no command: caps\n"
 
 
-def test_importing_the_package_costs_nothing() -> None:
+def test_importing_the_package_imports_nothing_else() -> None:
     said = subprocess.run(
         [sys.executable, "-c", "import pyvmm, sys; print(*sys.modules)"],
         capture_output=True,
@@ -97,7 +97,7 @@ def test_importing_the_package_costs_nothing() -> None:
 
 @pytest.mark.usefixtures("kvm")
 @pytest.mark.parametrize("arguments", [("caps", "--json"), ("caps",), ("--help",)])
-def test_a_reader_that_goes_away(arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe(arguments: tuple[str, ...]) -> None:
     with subprocess.Popen(
         [*PYVMM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
@@ -110,14 +110,14 @@ def test_a_reader_that_goes_away(arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.usefixtures("kvm")
 @pytest.mark.parametrize("arguments", [("caps", "--json"), ("caps",), ("--help",)])
-def test_a_disk_that_is_full(arguments: tuple[str, ...]) -> None:
+def test_a_full_disk(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*PYVMM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.stderr == "pyvmm: error: No space left on device\n"
     assert done.returncode == Status.LACKING
 
 
-def test_headers_that_are_none() -> None:
+def test_a_directory_without_headers() -> None:
     done = pyvmm("--kvm-headers", "/proc", "caps")
     assert done.stderr.startswith("pyvmm: error: /proc holds no kernel headers")
     assert done.returncode == Status.USAGE
@@ -138,7 +138,7 @@ def run(options):
         print("running", flush=True)
         machine.run()
 
-pyvmm.cli.caps.run = run  # any command that a guest keeps busy
+pyvmm.cli.caps.run = run  # a command that runs until it is interrupted
 sys.exit(cli.main(["caps"]))
 """
 

@@ -9,7 +9,7 @@ from pyvmm.kvm import System
 from tests.process import ends
 
 
-def test_the_list_names_what_does_harm(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_what_harms_the_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provoke", "--list"]) == Status.DONE
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("poisoned")]
     assert "out of use" in line
@@ -18,7 +18,7 @@ def test_the_list_names_what_does_harm(capsys: pytest.CaptureFixture[str]) -> No
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with ends(Status.USAGE):
         main(["provoke", "earthquake"])
-    assert "no 'earthquake'" in capsys.readouterr().err
+    assert "no provocation is named 'earthquake'" in capsys.readouterr().err
 
 
 def test_json_is_alone_on_stdout(kvm: System, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the main job's command line takes and refuses; tests/job has what it does."""
+"""The arguments of ``run``; tests/passthrough tests its results."""
 
 import subprocess
 import sys
@@ -37,19 +37,19 @@ def test_wrong_usage_is_one_line_and_status_2(args: list[str], says: str) -> Non
 
 
 @pytest.mark.parametrize("args", [["--vfio"], ["--vfio", ABSENT, "--iommu-mode", "magic"], ["run"]])
-def test_argparse_refuses(args: list[str]) -> None:
+def test_argparse_rejects(args: list[str]) -> None:
     done = pyvmm(*args)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_help_teaches() -> None:
+def test_help() -> None:
     done = pyvmm("run", "--help")
     assert done.returncode == 0
     assert "--iommu-mode" in done.stdout
 
 
-def test_a_report_that_cannot_be_kept_is_refused_first(tmp_path: Path) -> None:
+def test_an_unwritable_report_is_rejected_before_the_run(tmp_path: Path) -> None:
     done = pyvmm("--vfio", ABSENT, "--report", str(tmp_path / "no" / "such.json"))
     assert done.returncode == 2
     assert "such.json" in done.stderr
