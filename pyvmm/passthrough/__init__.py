@@ -7,6 +7,7 @@ bar_slots        the memslots of one BAR and the outcome of each
 assigned         one device on a machine, from open to close
 probe_bars       the accesses the guest makes
 job              all of the above for one command line
+device_report    the device as JSON
 document         the outcome as JSON
 """
 

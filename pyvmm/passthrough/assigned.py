@@ -10,6 +10,7 @@ from pyvmm.closing import Closing
 from pyvmm.faults.board import BackedDevice
 from pyvmm.machine import RAM_BASE, Machine
 from pyvmm.passthrough.bar_slots import Part, SlotOutcome, register, register_flipped
+from pyvmm.passthrough.device_report import report_emulated
 from pyvmm.passthrough.placement import BAR_BASE, place
 from pyvmm.passthrough.region_backing import RegionBacking
 from pyvmm.vfio.bars import BarMapping, map_bar
@@ -106,7 +107,7 @@ class AssignedDevice(Closing):
             SlotOutcome(
                 Part(region.name, hole.area.offset, hole.area.size, gpa + hole.area.offset),
                 "emulated",
-                why=hole.why,
+                why=report_emulated(hole).why,
                 cause="unmappable",
                 fallback="emulate",
             )

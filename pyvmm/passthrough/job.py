@@ -16,9 +16,9 @@ from pyvmm.machine.machine import Machine
 from pyvmm.machine.run_loop import Outcome
 from pyvmm.passthrough import AssignedDevice, probe_bars
 from pyvmm.passthrough.bar_slots import SlotOutcome
+from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import VIEWS, Probed, Write
 from pyvmm.vfio.iommu_modes import AUTO
-from pyvmm.vfio.vfio_device import DeviceReport
 
 _COUNT = struct.Struct("<Q")
 _BAR = struct.Struct("<QQQQQ")
@@ -85,7 +85,7 @@ def perform(plan: Plan) -> JobOutcome:
                 flip=plan.flip,
             )
             devices.append(stack.enter_context(device))
-        found = tuple(DeviceOutcome(d.device.report(), tuple(d.slots)) for d in devices)
+        found = tuple(DeviceOutcome(report_device(d.device), tuple(d.slots)) for d in devices)
         bars = [bar for device in devices for bar in device.bars]
         if missing := plan.flip - {bar.region.name for bar in bars}:
             raise UsageError(f"there is no {' or '.join(sorted(missing))} to flip")

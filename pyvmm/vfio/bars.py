@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which parts of a BAR user space may map, and mapping them.
+"""BARs in host virtual memory: the parts that user space can mmap, and their mappings.
 
-What can't be mapped stays with `Region.read` and `write`: the VMM emulates it, and can say why.
+The VMM emulates accesses to the rest with `Region.read` and `Region.write`.
 """
 
 import ctypes
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from pyvmm.closing import Closing
 from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, round_up
@@ -22,17 +22,30 @@ _WORDS: dict[int, type["ctypes._SimpleCData[int]"]] = {
 }
 
 
+class Unmappable(Enum):
+    """Reasons why a part of a region is not mmapped."""
+
+    NO_MMAP_FLAG = auto()  # the region lacks VFIO_REGION_INFO_FLAG_MMAP
+    BELOW_PAGE_SIZE = auto()  # the region is smaller than a host page
+    TRAPPED = auto()  # the caller wants to emulate it
+    NOT_SPARSE_AREA = auto()  # not an area of VFIO_REGION_INFO_CAP_SPARSE_MMAP
+    MSIX_TABLE = auto()  # no VFIO_REGION_INFO_CAP_MSIX_MAPPABLE
+    PARTIAL_PAGE = auto()  # the region ends within the page
+    MMAP_FAILED = auto()  # mmap(2) failed
+
+
 @dataclass(frozen=True)
 class EmulatedArea:
-    """A part of a region that is not mapped, and the reason."""
+    """A part of a region that is not mmapped. `errno` belongs to `MMAP_FAILED`."""
 
     area: Area
-    why: str
+    reason: Unmappable
+    errno: int = 0
 
 
 @dataclass(frozen=True)
 class RegionSplit:
-    """A region, divided: `mapped` and `emulated` together are all of it, and do not overlap."""
+    """A region, split: `mapped` and `emulated` cover all of it and do not overlap."""
 
     mapped: tuple[Area, ...]
     emulated: tuple[EmulatedArea, ...]
@@ -45,50 +58,52 @@ def split_region(
     trap: Iterable[Area] = (),
     page: int = PAGE_SIZE,
 ) -> RegionSplit:
-    """Which parts of `region` can be mapped, in whole pages of the host (`page` bytes).
+    """Split `region` into areas to mmap, in whole host pages of `page` bytes, and the rest.
 
-    `msix_table` is where the region holds the MSI-X table, if it does; it is left out only where
-    the kernel does not let user space map it. `trap` are parts that the caller wants emulated
-    whatever the kernel allows.
+    `msix_table` is the MSI-X table's area in this region, if any. It is emulated only if the
+    kernel does not let user space mmap it. `trap` lists areas to emulate in any case.
     """
     if reason := _unmappable(region, page):
         whole = (EmulatedArea(Area(0, region.size), reason),) if region.size else ()
         return RegionSplit((), whole)
-    holes = [(area, "the VMM traps it") for area in trap]
+    holes = []
+    if tail := region.size % page:
+        holes.append((Area(region.size - tail, tail), Unmappable.PARTIAL_PAGE))
+    holes += [(area, Unmappable.TRAPPED) for area in trap]
     if region.sparse is not None:
         outside = _complement(region.sparse, region.size)
-        holes += [(area, "the kernel lets user space map only other parts") for area in outside]
+        holes += [(area, Unmappable.NOT_SPARSE_AREA) for area in outside]
     elif msix_table and not region.msix_mappable:
-        holes.append((msix_table, "the kernel does not let user space map the MSI-X table's page"))
-    if tail := region.size % page:
-        holes.append((Area(region.size - tail, tail), "its page reaches beyond the region"))
+        holes.append((msix_table, Unmappable.MSIX_TABLE))
     emulated = _whole_pages(holes, region.size, page)
     mapped = _complement([hole.area for hole in emulated], region.size)
     return RegionSplit(tuple(mapped), tuple(emulated))
 
 
-def _unmappable(region: Region, page: int) -> str | None:
+def _unmappable(region: Region, page: int) -> Unmappable | None:
     if "mmap" not in region.flags:
-        return "the kernel does not let user space map it"
+        return Unmappable.NO_MMAP_FLAG
     if region.size < page:
-        # The rest of the page may be another device's, and mapping it would hand that over too.
-        return f"it is smaller than the host's page of {page:#x} bytes"
+        # Another device's BAR may share the page, and the guest would reach it too.
+        return Unmappable.BELOW_PAGE_SIZE
     return None
 
 
-def _whole_pages(holes: Iterable[tuple[Area, str]], size: int, page: int) -> list[EmulatedArea]:
-    """Holes in order, grown to whole pages within `size` bytes, none overlapping another."""
+def _whole_pages(
+    holes: Iterable[tuple[Area, Unmappable]], size: int, page: int
+) -> list[EmulatedArea]:
+    """Return `holes` in order, grown to whole pages within `size` bytes, without overlaps."""
     grown: list[EmulatedArea] = []
-    for area, why in sorted(holes):
+    for area, reason in sorted(holes, key=lambda hole: hole[0]):
         start = max(area.offset // page * page, grown[-1].area.end if grown else 0)
         end = min(round_up(area.end, page), size)
         if area.size and start < end:
-            grown.append(EmulatedArea(Area(start, end - start), why))
+            grown.append(EmulatedArea(Area(start, end - start), reason))
     return grown
 
 
 def _complement(areas: Iterable[Area], size: int) -> Iterator[Area]:
-    """What `areas` leave of `size` bytes."""
+    """Yield the parts of `size` bytes that `areas` do not cover."""
     at = 0
     for area in sorted(areas):
         if area.offset > at:
@@ -100,66 +115,64 @@ def _complement(areas: Iterable[Area], size: int) -> Iterator[Area]:
 
 @dataclass
 class BarMapping(Closing):
-    """A region's areas, mapped at their offsets in one reserved range of host virtual memory.
+    """The mmapped areas of a region, in one reserved range of host virtual memory.
 
-    Byte N of the region is at HVA ``memory.hva + N``, and the holes between areas have no access.
+    Byte N of the region is at HVA ``memory.hva + N``. The holes between areas are ``PROT_NONE``.
     """
 
     region: Region
     memory: Mapping
     areas: tuple[Area, ...]
-    emulated: tuple[EmulatedArea, ...] = field(default=())
+    emulated: tuple[EmulatedArea, ...]
 
     def load(self, offset: int, size: int) -> int:
-        """One load of `size` bytes (1, 2, 4 or 8) at byte `offset`, little-endian.
+        """Load `size` bytes (1, 2, 4 or 8) at byte `offset` with one access, little-endian.
 
-        Registers want that: what copies bytes (`Mapping.read`) may do so in any pieces, and a
-        device may answer a piece that it does not know with an abort, which is a SIGBUS.
+        Use this for registers. `Mapping.read` copies bytes in accesses of any size, and a device
+        may abort an access of a size that it does not implement, which is a SIGBUS.
         """
         return self._word(offset, size).value
 
     def store(self, offset: int, size: int, value: int) -> None:
-        """One store, as `load` is one load."""
+        """Store `value` in `size` bytes (1, 2, 4 or 8) at byte `offset` with one access."""
         self._word(offset, size).value = value
 
     def _word(self, offset: int, size: int) -> "ctypes._SimpleCData[int]":
         if not any(a.offset <= offset and offset + size <= a.end for a in self.areas):
-            raise ValueError(f"{offset:#x}+{size} is in no mapped area of {self.region.name}")
+            raise ValueError(f"{offset:#x}+{size} is not in a mapped area of {self.region.name}")
         return _WORDS[size].from_address(self.memory.hva + offset)
 
     def close(self) -> None:
-        """Unmap all of it; a memslot over it faults from then on."""
+        """Unmap the region. Guest accesses through a memslot over it fault afterwards."""
         self.memory.close()
 
 
 def map_bar(region: Region, split: RegionSplit) -> BarMapping:
-    """Map the areas of a divided region, or others inside them (a VMA is made for each).
+    """Map the `mapped` areas of a split region, each as one VMA.
 
-    An area that the kernel refuses to map is emulated, with its reason. The kernel populates the
-    mapping at the first access, in blocks as large as HVA and BAR allow.
+    An area for which mmap(2) fails becomes emulated. The kernel populates the mapping at the
+    first access, in blocks as large as the alignment of HVA and BAR allows.
     """
     memory = Mapping(round_up(region.size), align=largest_block(region.size))
-    prot = (PROT_READ if "read" in region.flags else 0) | (
-        PROT_WRITE if "write" in region.flags else 0
-    )
+    prot = PROT_READ if "read" in region.flags else 0
+    prot |= PROT_WRITE if "write" in region.flags else 0
     mapped, emulated = [], list(split.emulated)
     for area in split.mapped:
         start = region.offset + area.offset
         try:
             memory.place(region.device.fileno(), start, at=area.offset, size=area.size, prot=prot)
         except OSError as error:
-            why = f"the kernel refused to map it: {os.strerror(error.errno or 0)}"
-            emulated.append(EmulatedArea(area, why))
+            emulated.append(EmulatedArea(area, Unmappable.MMAP_FAILED, error.errno or 0))
         else:
             mapped.append(area)
     return BarMapping(region, memory, tuple(mapped), tuple(emulated))
 
 
 def largest_block(size: int, page: int = PAGE_SIZE) -> int:
-    """The largest page-table block that fits into `size` bytes: 2 MiB and 1 GiB with 4 KiB pages.
+    """Return the size of the largest page-table block that fits into `size` bytes.
 
-    A table is one page of 8-byte entries, so each of the two levels above the last spans that
-    many times more.
+    That is 2 MiB or 1 GiB with 4 KiB pages, or else a page. A table is one page of 8-byte
+    entries, so each level above the last maps ``page / 8`` times more per entry.
     """
     fits = page
     for level in (1, 2):

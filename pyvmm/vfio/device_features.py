@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a vfio driver offers beyond the basics: ``VFIO_DEVICE_FEATURE``, probed one by one."""
+"""Optional features of vfio device drivers (``VFIO_DEVICE_FEATURE``)."""
 
 import ctypes
 from dataclasses import dataclass
@@ -26,31 +26,32 @@ _FEATURES = {
 
 @dataclass(frozen=True)
 class DeviceFeature:
-    """A feature that the device's driver knows, and which ways it goes."""
+    """A feature that the device supports; `get` and `set` are the supported operations."""
 
     name: str
     get: bool
     set: bool
 
 
-def probe(device: Fd) -> list[DeviceFeature]:
-    """The features of a device; asking changes nothing."""
+def probe_features(device: Fd) -> list[DeviceFeature]:
+    """Return the supported features (``VFIO_DEVICE_FEATURE_PROBE``). Changes nothing."""
     found = (
         DeviceFeature(
             name,
-            get=_knows(device, number | vfio.VFIO_DEVICE_FEATURE_GET),
-            set=_knows(device, number | vfio.VFIO_DEVICE_FEATURE_SET),
+            get=_supports(device, number | vfio.VFIO_DEVICE_FEATURE_GET),
+            set=_supports(device, number | vfio.VFIO_DEVICE_FEATURE_SET),
         )
         for name, number in _FEATURES.items()
     )
     return [feature for feature in found if feature.get or feature.set]
 
 
-def _knows(device: Fd, flags: int) -> bool:
+def _supports(device: Fd, flags: int) -> bool:
     request = vfio.vfio_device_feature(flags=flags | vfio.VFIO_DEVICE_FEATURE_PROBE)
     request.argsz = ctypes.sizeof(request)
     try:
         device.ioctl(vfio.VFIO_DEVICE_FEATURE, request)
     except IoctlError:
-        return False  # ENOTTY: unknown; EINVAL: not this way; others: not on this device
+        # ENOTTY: unknown feature. EINVAL: wrong direction. Others: not on this device.
+        return False
     return True

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An assigned device: its regions, interrupts and config space, in an IO address space."""
+"""A vfio device: its regions, interrupts and config space, attached to an IO address space."""
 
 import contextlib
 import errno
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 from pyvmm.closing import Closing
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.uapi import vfio
-from pyvmm.vfio import bars, cap_chains, device_features
+from pyvmm.vfio import bars, cap_chains
 from pyvmm.vfio.bars import RegionSplit
 from pyvmm.vfio.config import ConfigSpace, Msix
-from pyvmm.vfio.device_features import DeviceFeature
 from pyvmm.vfio.dma import IoAddressSpace, VfioDeviceFd
 from pyvmm.vfio.irqs import Irq
 from pyvmm.vfio.region_caps import Area
@@ -22,58 +20,23 @@ from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 
 
-@dataclass(frozen=True)
-class RegionReport:
-    """A region as the JSON report has it; `areas` are the parts that can be mapped."""
-
-    name: str
-    index: int
-    size: int
-    flags: tuple[str, ...]
-    areas: tuple[Area, ...]
-    emulated: tuple[bars.EmulatedArea, ...]
-    capabilities: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class IrqReport:
-    """A kind of interrupt as the JSON report has it."""
-
-    name: str
-    count: int
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class DeviceReport:
-    """The ``device`` part of the run report; ``dataclasses.asdict`` makes the JSON's dict."""
-
-    bdf: str
-    vendor: str
-    device: str
-    driver: str | None
-    iommu_mode: str
-    iommu_group: int | None
-    regions: tuple[RegionReport, ...]
-    irqs: tuple[IrqReport, ...]
-    features: tuple[DeviceFeature, ...]
-
-
 class VfioDevice(Closing):
-    """A PCI function that vfio gave us, made by `modes.open_device`.
+    """An open vfio device. `iommu_modes.open_device` creates it.
 
     Attributes:
-        function: what sysfs says of it.
-        fd: its descriptor.
-        dma: the address space that its DMA goes through; other devices may be in it too.
-        regions: by name (``BAR0``, ``CONFIG``…), those that the device has.
-        irqs: by name (``INTx``, ``MSI``, ``MSI-X``, ``ERR``, ``REQ``), those that it has.
-        resettable: whether `reset` can be used.
+        function: the PCI function in sysfs.
+        fd: the device's file descriptor.
+        dma: the IO address space that translates the device's DMA. Other devices may share it.
+        regions: the regions with a size above 0, by name (``BAR0``, ``CONFIG``, …).
+        irqs: the interrupt indexes with at least one vector, by name (``INTx``, ``MSI``,
+            ``MSI-X``, ``ERR``, ``REQ``).
+        resettable: True if the device supports ``VFIO_DEVICE_RESET``.
     """
 
     def __init__(
         self, function: PciFunction, fd: VfioDeviceFd, dma: IoAddressSpace, owns_dma: bool
     ) -> None:
+        """Query the device's regions and interrupts. `close` closes `dma` if `owns_dma`."""
         self.function = function
         self.fd = fd
         self.dma = dma
@@ -87,64 +50,42 @@ class VfioDevice(Closing):
 
     @property
     def kvm_file(self) -> Fd:
-        """What ``KVM_DEV_VFIO_FILE_ADD`` wants to know of: the group's fd, or the cdev's own."""
+        """Return the file for ``KVM_DEV_VFIO_FILE_ADD``: the group's fd, or else the cdev's."""
         return self.fd.group or self.fd
 
     @cached_property
     def config(self) -> ConfigSpace:
+        """Return the PCI config space."""
         return ConfigSpace(self.regions["CONFIG"])
 
     @cached_property
     def msix(self) -> Msix | None:
-        """Where the MSI-X table and PBA are; None where the device has no MSI-X."""
+        """Return the MSI-X capability, or None if the device has none."""
         return self.config.msix()
 
     def split(self, region: Region, trap: Iterable[Area] = ()) -> RegionSplit:
-        """Which parts of `region` can be mapped; `trap` are those to emulate in any case."""
-        here = self.msix if self.msix and self.msix.table_bar == region.index else None
-        return bars.split_region(region, msix_table=here.table if here else None, trap=trap)
+        """Split a region into areas to mmap and areas to emulate; `trap` are always emulated."""
+        msix = self.msix
+        table = msix.table if msix and msix.table_bar == region.index else None
+        return bars.split_region(region, msix_table=table, trap=trap)
 
     def reset(self) -> None:
-        """``VFIO_DEVICE_RESET``: a function-level reset, or what stands in for one.
+        """Reset the device with ``VFIO_DEVICE_RESET`` (pci_try_reset_function()).
 
-        Raises `SkippedError` where the device has no reset that spares its neighbours, and
+        Raises `SkippedError` if the device has no reset that leaves other devices alone, and
         `IoctlError`.
         """
         if not self.resettable:
-            raise SkippedError(f"{self.function} can't be reset alone")
+            raise SkippedError(
+                f"{self.function} cannot be reset alone: close every device on its bus, and "
+                "vfio tries to reset the bus"
+            )
         self.fd.ioctl(vfio.VFIO_DEVICE_RESET)
 
-    def report(self) -> DeviceReport:
-        """What there is to say of the device."""
-        group = self.function.group
-        return DeviceReport(
-            bdf=str(self.function),
-            vendor=f"{self.function.vendor:#06x}",
-            device=f"{self.function.device:#06x}",
-            driver=self.function.driver,
-            iommu_mode=self.dma.mode,
-            iommu_group=group.number if group else None,
-            regions=tuple(self._region_report(region) for region in self.regions.values()),
-            irqs=tuple(IrqReport(i.name, i.count, i.flags) for i in self.irqs.values()),
-            features=tuple(device_features.probe(self.fd)),
-        )
-
-    def _region_report(self, region: Region) -> RegionReport:
-        division = self.split(region)
-        return RegionReport(
-            name=region.name,
-            index=region.index,
-            size=region.size,
-            flags=region.flags,
-            areas=division.mapped,
-            emulated=division.emulated,
-            capabilities=tuple(map(str, region.capabilities)),
-        )
-
     def close(self) -> None:
-        """Disable the interrupts and close the device; its address space too, if none shares it.
+        """Disable the interrupts and close the device, and `dma` if the device owns it.
 
-        Mappings of its BARs stay until they are closed themselves.
+        Mappings of its BARs stay until they are closed.
         """
         with contextlib.ExitStack() as stack:
             if self._owns_dma:
@@ -159,7 +100,7 @@ def _regions(fd: VfioDeviceFd, count: int) -> Iterable[Region]:
         try:
             region = Region.query(fd, index)
         except IoctlError as error:
-            if error.errno != errno.EINVAL:  # this kind of device has no such region (VGA)
+            if error.errno != errno.EINVAL:  # the device has no such region (VGA)
                 raise
         else:
             if region.size:
@@ -171,7 +112,7 @@ def _irqs(fd: VfioDeviceFd, count: int) -> Iterable[Irq]:
         try:
             irq = Irq(fd, index)
         except IoctlError as error:
-            if error.errno != errno.EINVAL:  # ERR, where the device is not PCI Express
+            if error.errno != errno.EINVAL:  # ERR needs PCI Express
                 raise
         else:
             if irq.count:

@@ -12,9 +12,9 @@ from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
 from pyvmm.machine.run_loop import Outcome
 from pyvmm.passthrough import DeviceOutcome, JobOutcome
 from pyvmm.passthrough.bar_slots import Part, SlotOutcome
+from pyvmm.passthrough.device_report import DeviceReport
 from pyvmm.passthrough.document import result_of, to_json
 from pyvmm.passthrough.probe_bars import Probed
-from pyvmm.vfio.vfio_device import DeviceReport
 
 CAPS = Report("7.2", "aarch64", 12, [], None, [])
 DEVICE = DeviceReport("0000:01:00.0", "0x1234", "0x1111", "vfio-pci", "iommufd", 3, (), (), ())

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which parts of a BAR may be mapped: rules over descriptions of regions, and real files mapped.
+"""Splitting regions into mapped and emulated areas, and mapping them.
 
-A region here describes a temporary file, which is mapped as a BAR is; devices are mapped in
-test_device.py.
+The regions are descriptions, or temporary files in place of a device's file.
+test_vfio_device.py maps the BARs of real devices.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +16,25 @@ from hypothesis import strategies as st
 
 from pyvmm.ioctl import Fd
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.vfio.bars import RegionSplit, largest_block, map_bar, split_region
+from pyvmm.vfio.bars import (
+    EmulatedArea,
+    RegionSplit,
+    Unmappable,
+    largest_block,
+    map_bar,
+    split_region,
+)
 from pyvmm.vfio.cap_chains import MalformedChainError
 from pyvmm.vfio.region_caps import Area, Capability, MsixMappable, SparseMmap
 from pyvmm.vfio.regions import Region, RegionError
 
 PAGE = 0x1000
 ALL = ("read", "write", "mmap")
-NOWHERE = Fd(-1)
+CLOSED = Fd(-1)
 
 
 def region(size: int, *capabilities: Capability, flags: tuple[str, ...] = ALL) -> Region:
-    return Region(NOWHERE, 0, size=size, offset=0, flags=flags, capabilities=capabilities)
+    return Region(CLOSED, 0, size=size, offset=0, flags=flags, capabilities=capabilities)
 
 
 def sparse(*areas: tuple[int, int]) -> SparseMmap:
@@ -41,7 +49,7 @@ TABLE = Area(0x2000, 0x410)
     [
         pytest.param(region(0x4000), None, [], [(0, 0x4000)], [], id="whole"),
         pytest.param(region(0x100), None, [], [], [(0, 0x100)], id="smaller than a page"),
-        pytest.param(region(0), None, [], [], [], id="not there"),
+        pytest.param(region(0), None, [], [], [], id="empty"),
         pytest.param(
             region(0x4000, flags=("read", "write")), None, [], [], [(0, 0x4000)], id="no mmap"
         ),
@@ -79,17 +87,16 @@ TABLE = Area(0x2000, 0x410)
         pytest.param(region(0x1800), None, [], [(0, 0x1000)], [(0x1000, 0x800)], id="odd tail"),
     ],
 )
-def test_divided(
+def test_split(
     bar: Region,
     table: Area | None,
     trap: list[Area],
     mapped: list[tuple[int, int]],
     emulated: list[tuple[int, int]],
 ) -> None:
-    division = split_region(bar, msix_table=table, trap=trap, page=PAGE)
-    assert [(a.offset, a.size) for a in division.mapped] == mapped
-    assert [(e.area.offset, e.area.size) for e in division.emulated] == emulated
-    assert all(e.why for e in division.emulated)
+    split = split_region(bar, msix_table=table, trap=trap, page=PAGE)
+    assert [(a.offset, a.size) for a in split.mapped] == mapped
+    assert [(e.area.offset, e.area.size) for e in split.emulated] == emulated
 
 
 AREAS = st.lists(st.builds(Area, st.integers(0, 0x8000), st.integers(1, 0x3000)), max_size=5)
@@ -102,18 +109,18 @@ AREAS = st.lists(st.builds(Area, st.integers(0, 0x8000), st.integers(1, 0x3000))
     trap=AREAS,
     page=st.sampled_from([0x1000, 0x4000]),
 )
-def test_a_division_is_the_whole_region_once_and_maps_whole_allowed_pages(
+def test_split_covers_the_region_once_and_maps_whole_allowed_pages(
     size: int, areas: list[Area] | None, table: Area | None, trap: list[Area], page: int
 ) -> None:
     try:
         bar = region(size, *([SparseMmap(tuple(areas))] if areas is not None else []))
     except MalformedChainError:
         assume(False)
-    division = split_region(bar, msix_table=table, trap=trap, page=page)
-    pieces = sorted([*division.mapped, *(e.area for e in division.emulated)])
-    assert [p.offset for p in pieces] == [0, *(p.end for p in pieces[:-1])]
-    assert pieces[-1].end == size
-    for area in division.mapped:
+    split = split_region(bar, msix_table=table, trap=trap, page=page)
+    parts = sorted([*split.mapped, *(e.area for e in split.emulated)])
+    assert [part.offset for part in parts] == [0, *(part.end for part in parts[:-1])]
+    assert parts[-1].end == size
+    for area in split.mapped:
         assert not (area.offset | area.size) % page
         assert not any(area.offset < t.end and t.offset < area.end for t in trap)
         if areas is not None:
@@ -134,7 +141,7 @@ def test_a_division_is_the_whole_region_once_and_maps_whole_allowed_pages(
         pytest.param([(0, 0x2000), (0x1000, 0x1000)], id="overlapping"),
     ],
 )
-def test_areas_that_cannot_be_are_refused(areas: list[tuple[int, int]]) -> None:
+def test_invalid_sparse_areas_are_rejected(areas: list[tuple[int, int]]) -> None:
     with pytest.raises(MalformedChainError, match="BAR0"):
         region(0x4000, sparse(*areas))
 
@@ -152,13 +159,13 @@ def test_areas_that_cannot_be_are_refused(areas: list[tuple[int, int]]) -> None:
         (0x2000000, 0x4000, 0x2000000),
     ],
 )
-def test_the_largest_block(size: int, page: int, expected: int) -> None:
+def test_largest_block(size: int, page: int, expected: int) -> None:
     assert largest_block(size, page) == expected
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Region]:
-    """A file of five numbered pages, as a region that starts at its second page."""
+    """Yield a region of four pages that starts at the second page of a file of five."""
     path = tmp_path / "bar"
     path.write_bytes(b"".join(bytes([page]) * PAGE_SIZE for page in range(5)))
     with Fd(os.open(path, os.O_RDWR)) as fd:
@@ -172,20 +179,19 @@ def test_areas_are_mapped_at_their_offsets(file: Region) -> None:
         assert bar.areas == parts.mapped
 
 
-def test_what_the_kernel_refuses_to_map_is_emulated(tmp_path: Path) -> None:
+def test_area_that_mmap_rejects_is_emulated(tmp_path: Path) -> None:
     (tmp_path / "bar").write_bytes(bytes(PAGE_SIZE))
     with Fd(os.open(tmp_path / "bar", os.O_WRONLY)) as unreadable:
         bar = Region(unreadable, 0, size=PAGE_SIZE, offset=0, flags=ALL)
         with map_bar(bar, RegionSplit((Area(0, PAGE_SIZE),), ())) as mapping:
             assert mapping.areas == ()
-            [left] = mapping.emulated
-            assert (left.area, left.why) == (
-                Area(0, PAGE_SIZE),
-                "the kernel refused to map it: Permission denied",
+            [rejected] = mapping.emulated
+            assert rejected == EmulatedArea(
+                Area(0, PAGE_SIZE), Unmappable.MMAP_FAILED, errno.EACCES
             )
 
 
-def test_a_region_reads_and_writes_its_own_part_of_the_file(file: Region) -> None:
+def test_region_read_and_write_start_at_its_offset(file: Region) -> None:
     assert file.read(0, 4) == b"\x01" * 4
     file.write(PAGE_SIZE, b"\xaa\xbb")
     assert file.read(PAGE_SIZE, 4) == b"\xaa\xbb\x02\x02"
@@ -194,7 +200,7 @@ def test_a_region_reads_and_writes_its_own_part_of_the_file(file: Region) -> Non
 @pytest.mark.parametrize(
     ("offset", "why"), [(5 * PAGE_SIZE, "ends before"), (-2 * PAGE_SIZE, "Invalid")]
 )
-def test_reading_where_nothing_is(file: Region, offset: int, why: str) -> None:
+def test_read_outside_of_the_file(file: Region, offset: int, why: str) -> None:
     with pytest.raises(RegionError, match=why) as caught:
         file.read(offset, 4)
     assert "BAR0" in str(caught.value)
