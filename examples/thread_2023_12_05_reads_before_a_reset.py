@@ -32,7 +32,7 @@ from pyvmm.machine import ENTRY, Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.passthrough import AssignedDevice
-from pyvmm.passthrough.probe_bars import VIEWS, windows
+from pyvmm.passthrough.probe_bars import ALIASES, windows
 
 WORD, OFFSET = 0xFEEDFACE, 0x40
 RTC_GPA = 1 << 36
@@ -65,7 +65,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
         machine.windows.append(identity(RTC_GPA, PAGE_SIZE, MemoryType.DEVICE, writable=False))
         before = bar.region.read(OFFSET, 4)
 
-        combining = VIEWS[MemoryType.NON_CACHEABLE] + bar.gpa + OFFSET
+        combining = ALIASES[MemoryType.NON_CACHEABLE] + bar.gpa + OFFSET
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         machine.enter(probe.pack([Probe(combining, 4, Op.WRITE, WORD)]))
         machine.run()

@@ -28,7 +28,7 @@ from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.passthrough import AssignedDevice
-from pyvmm.passthrough.probe_bars import VIEWS, windows
+from pyvmm.passthrough.probe_bars import ALIASES, windows
 
 UNALIGNED = 1  # byte of the page
 MIND = [
@@ -52,7 +52,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             machine.load(Payload.builtin("probe", machine.arch.NAME))
             for page, kind in enumerate(choice):
                 offset = page * PAGE_SIZE
-                access = Probe(VIEWS[kind] + bar.gpa + offset + UNALIGNED, 4)
+                access = Probe(ALIASES[kind] + bar.gpa + offset + UNALIGNED, 4)
                 block = probe.pack([access])
                 machine.enter(block)
                 outcome = machine.run()
@@ -65,7 +65,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
                 )
             for page, kind in enumerate(choice):
                 gpa = bar.gpa + page * PAGE_SIZE
-                with lingering(machine, VIEWS[kind] + gpa):
+                with lingering(machine, ALIASES[kind] + gpa):
                     told = describe_stage2(gpa)
                 print(f"{bar.region.name}+{page * PAGE_SIZE:#06x}: stage 2 is {told}")
         same = tuple(machine.vm.memslots) == slots

@@ -32,7 +32,7 @@ from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.passthrough import AssignedDevice
-from pyvmm.passthrough.probe_bars import VIEWS
+from pyvmm.passthrough.probe_bars import ALIASES
 
 BAR_AGAIN = 1 << 36  # GPA of the same BAR's first page, by way of sysfs
 STORES = {"writel": (0x80, 4), "unaligned copy": (0x91, 8)}  # byte of the page, width
@@ -70,14 +70,14 @@ def main(bdf: str = "0000:01:00.0") -> None:
         machine.vm.memslots.add(BAR_AGAIN, again)
         gpas = {"vfio-pci": bar.gpa, "sysfs": BAR_AGAIN}
         for gpa in gpas.values():
-            for kind, base in VIEWS.items():
+            for kind, base in ALIASES.items():
                 machine.windows.append(Window(base + gpa, gpa, PAGE_SIZE, kind))
         page = bar.region.read(0, PAGE_SIZE)
         for name, gpa in gpas.items():
-            with lingering(machine, VIEWS[MemoryType.DEVICE] + gpa):
+            with lingering(machine, ALIASES[MemoryType.DEVICE] + gpa):
                 print(f"the BAR through {name}: stage 2 is {describe_stage2(gpa)}")
             machine.load(Payload.builtin("probe", machine.arch.NAME))
-            for kind, base in VIEWS.items():
+            for kind, base in ALIASES.items():
                 for what, (offset, width) in STORES.items():
                     came = store(machine, base + gpa + offset, width)
                     print(f"  stage 1 {machine.arch.MEMORY_TYPES[kind]:<12} {what:<14} {came}")

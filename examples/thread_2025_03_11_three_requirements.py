@@ -28,11 +28,11 @@ from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import Machine
 from pyvmm.machine.spinning_guest import lingering
 from pyvmm.passthrough import AssignedDevice
-from pyvmm.passthrough.probe_bars import VIEWS, windows
+from pyvmm.passthrough.probe_bars import ALIASES, windows
 
 CAPABILITY = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
 USEMEM = "BAR4"
-VIEW = VIEWS[MemoryType.WRITE_BACK]
+VIEW = ALIASES[MemoryType.WRITE_BACK]
 
 
 def registered(system: System, caps: Report, bdf: str) -> None:

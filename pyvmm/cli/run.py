@@ -12,9 +12,9 @@ from pyvmm.cli.caps import print_verdicts
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.faults import policy
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.passthrough import JobOutcome, Plan, perform
+from pyvmm.passthrough import Job, JobResult, run_job
 from pyvmm.passthrough.document import result_of, to_json
-from pyvmm.passthrough.probe_bars import Probed, Write
+from pyvmm.passthrough.probe_bars import BarProbe, Write
 from pyvmm.units import size
 from pyvmm.vfio.iommu_modes import AUTO, MODES
 
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--write is ambiguous with several devices: give one --vfio")
     if args.report:
         _open(args.report).close()  # fail before the run, not after it
-    outcome = perform(
-        Plan(
+    result = run_job(
+        Job(
             devices=args.vfio,
             iommu_mode=args.iommu_mode,
             bind=args.bind,
@@ -108,11 +108,11 @@ def run(args: argparse.Namespace) -> int:
             flip=frozenset(region.upper() for region in args.flip),
         )
     )
-    document = to_json(outcome)
+    document = to_json(result)
     if args.json:
         print(json.dumps(document, indent=1))
     else:
-        _print(outcome)
+        _print(result)
     if args.report:
         _save(args.report, document)
     return Status.DONE if document["result"] == "ok" else Status.FAILED
@@ -149,11 +149,11 @@ def _save(path: Path, document: dict[str, Any]) -> None:
         raise LackingError(f"cannot write the report to {path}: {error.strerror}") from None
 
 
-def _print(outcome: JobOutcome) -> None:
-    caps = outcome.caps
+def _print(result: JobResult) -> None:
+    caps = result.caps
     print(f"Linux {caps.kernel} on {caps.arch}, {PAGE_SIZE >> 10} KiB pages\n")
     print_verdicts(caps)
-    for device in outcome.devices:
+    for device in result.devices:
         report = device.report
         print(
             f"\n{report.bdf}  {report.vendor}:{report.device}  driver {report.driver}, "
@@ -173,23 +173,23 @@ def _print(outcome: JobOutcome) -> None:
                 for slot in device.slots
             ),
         )
-    if outcome.probes:
+    if result.probes:
         output.table(
             "\nThe guest's accesses",
             ("at", "memory type", "access", "result", "value", "exits"),
             (
                 (
-                    f"{probed.region}+{probed.offset:#x}",
-                    probed.attribute,
-                    probed.access,
-                    _coloured(probed.result, probed.result == "ok"),
-                    _value(probed),
-                    str(sum(probed.exits.values())),
+                    f"{probe.region}+{probe.offset:#x}",
+                    probe.attribute,
+                    probe.access,
+                    _coloured(probe.result, probe.result == "ok"),
+                    _value(probe),
+                    str(sum(probe.exits.values())),
                 )
-                for probed in outcome.probes
+                for probe in result.probes
             ),
         )
-    if outcome.faults:
+    if result.faults:
         output.table(
             "\nFaults",
             ("at", "access", "errno", "address from", "cause", "fix", "outcome"),
@@ -203,30 +203,28 @@ def _print(outcome: JobOutcome) -> None:
                     record.fix,
                     _coloured(record.outcome, record.outcome == "resolved"),
                 )
-                for record in outcome.faults
+                for record in result.faults
             ),
         )
-        for why in dict.fromkeys(
-            f"{r.fault.cause}: {r.fault.why}; {r.how}" for r in outcome.faults
-        ):
+        for why in dict.fromkeys(f"{r.fault.cause}: {r.fault.why}; {r.how}" for r in result.faults):
             print(why)
-    if outcome.guest:
-        print(f"\nthe guest ended with {outcome.guest.ending}")
-    exits = ", ".join(f"{count} {kind}" for kind, count in outcome.exits.items()) or "none"
+    if result.guest:
+        print(f"\nthe guest ended with {result.guest.ending}")
+    exits = ", ".join(f"{count} {kind}" for kind, count in result.exits.items()) or "none"
     print(f"\nexits: {exits}")
-    print(f"{result_of(outcome)}: {_verdict(outcome)}")
+    print(f"{result_of(result)}: {_verdict(result)}")
 
 
-def _verdict(outcome: JobOutcome) -> str:
-    slots = [slot for device in outcome.devices for slot in device.slots]
+def _verdict(result: JobResult) -> str:
+    slots = [slot for device in result.devices for slot in device.slots]
     registered = sum(slot.outcome == "registered" for slot in slots)
     parts = [f"{registered} of {len(slots)} BAR areas are memslots"]
     for slot in slots:
         if slot.outcome == "rejected":
             parts.append(f"{slot.part.region} is emulated ({slot.cause})")
-    if outcome.probes:
-        succeeded = sum(probed.result == "ok" for probed in outcome.probes)
-        parts.append(f"{succeeded} of {len(outcome.probes)} guest accesses succeeded")
+    if result.probes:
+        succeeded = sum(probe.result == "ok" for probe in result.probes)
+        parts.append(f"{succeeded} of {len(result.probes)} guest accesses succeeded")
     return ", ".join(parts)
 
 
@@ -238,7 +236,7 @@ def _hex(address: int | None) -> str:
     return "?" if address is None else f"{address:#x}"
 
 
-def _value(probed: Probed) -> str:
-    if probed.result == "ok":
-        return f"{probed.value:#010x}"
-    return f"syndrome {probed.syndrome:#x}" if probed.result == "abort" else "-"
+def _value(probe: BarProbe) -> str:
+    if probe.result == "ok":
+        return f"{probe.value:#010x}"
+    return f"syndrome {probe.syndrome:#x}" if probe.result == "abort" else "-"

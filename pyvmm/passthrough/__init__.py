@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Passthrough of vfio devices: take a device, map its BARs for a guest, let the guest probe them.
+"""Passthrough of vfio devices: open a device, map its BARs for a guest, let the guest probe them.
 
 placement        the GPA of each BAR
 region_backing   a BAR read and written through vfio
 bar_slots        the memslots of one BAR and the outcome of each
 assigned         one device on a machine, from open to close
-probe_bars       the accesses the guest makes
+probe_bars       the accesses that the guest makes
 job              all of the above for one command line
 device_report    the device as JSON
-document         the outcome as JSON
+document         the result as JSON
 """
 
 from pyvmm.passthrough.assigned import AssignedDevice
 from pyvmm.passthrough.bar_slots import SlotOutcome
-from pyvmm.passthrough.job import DeviceOutcome, JobOutcome, Plan, perform
+from pyvmm.passthrough.job import DeviceResult, Job, JobResult, run_job
 
-__all__ = ["AssignedDevice", "DeviceOutcome", "JobOutcome", "Plan", "SlotOutcome", "perform"]
+__all__ = ["AssignedDevice", "DeviceResult", "Job", "JobResult", "SlotOutcome", "run_job"]

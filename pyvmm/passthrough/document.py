@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The main job's outcome as JSON (schema ``pyvmm.run/1``), for others to script against."""
+"""The JSON form of a job's result (schema ``pyvmm.run/1``), for scripts."""
 
 from dataclasses import asdict
 from typing import Any, Literal
@@ -7,41 +7,44 @@ from typing import Any, Literal
 from pyvmm.faults import FaultRecord
 from pyvmm.kvm.exits import Halt, SystemEvent
 from pyvmm.passthrough.bar_slots import SlotOutcome
-from pyvmm.passthrough.job import DeviceOutcome, JobOutcome
-from pyvmm.passthrough.probe_bars import Probed
+from pyvmm.passthrough.job import DeviceResult, JobResult
+from pyvmm.passthrough.probe_bars import BarProbe
 
 SCHEMA = "pyvmm.run/1"
 
 
-def result_of(outcome: JobOutcome) -> Literal["ok", "fault", "error"]:
-    """``fault`` where an access ended a run, ``error`` where the user's own payload did not end."""
-    if any(probed.result == "fault" for probed in outcome.probes):
+def result_of(result: JobResult) -> Literal["ok", "fault", "error"]:
+    """Return how the job ended.
+
+    ``fault`` if an access stopped a guest, ``error`` if the user's payload did not end by itself.
+    """
+    if any(probe.result == "fault" for probe in result.probes):
         return "fault"
-    if outcome.guest and not isinstance(outcome.guest.ending, SystemEvent | Halt):
+    if result.guest and not isinstance(result.guest.ending, SystemEvent | Halt):
         return "error"
     return "ok"
 
 
-def to_json(outcome: JobOutcome) -> dict[str, Any]:
-    """The document; ``device`` is the first of ``devices``."""
-    devices = [_device(device) for device in outcome.devices]
+def to_json(result: JobResult) -> dict[str, Any]:
+    """Return the whole document; its ``device`` is the first of its ``devices``."""
+    devices = [_device(device) for device in result.devices]
     return {
         "schema": SCHEMA,
-        "caps": outcome.caps.to_json(),
+        "caps": result.caps.to_json(),
         "device": devices[0],
         "devices": devices,
         "memslots": [
-            _memslot(device.report.bdf, slot) for device in outcome.devices for slot in device.slots
+            _memslot(device.report.bdf, slot) for device in result.devices for slot in device.slots
         ],
-        "probes": [_probe(probed) for probed in outcome.probes],
-        "faults": [fault_to_json(record) for record in outcome.faults],
-        "exits": {"mmio": 0, **outcome.exits},
-        "result": result_of(outcome),
+        "probes": [_probe(probe) for probe in result.probes],
+        "faults": [fault_to_json(record) for record in result.faults],
+        "exits": {"mmio": 0, **result.exits},
+        "result": result_of(result),
     }
 
 
 def fault_to_json(record: FaultRecord) -> dict[str, Any]:
-    """A fault as the schema has it, and what else is known of it."""
+    """Return a fault and its fix in the form that ``run`` and ``provoke`` share."""
     fault, report = record.fault, record.fault.report
     return {
         "gpa": report.gpa,
@@ -71,7 +74,7 @@ def _text(instruction: object) -> str | None:
     return None if instruction is None else str(instruction)
 
 
-def _device(device: DeviceOutcome) -> dict[str, Any]:
+def _device(device: DeviceResult) -> dict[str, Any]:
     return asdict(device.report)
 
 
@@ -80,7 +83,7 @@ def _memslot(bdf: str, slot: SlotOutcome) -> dict[str, Any]:
     return {"bdf": bdf, **document.pop("part"), **document}
 
 
-def _probe(probed: Probed) -> dict[str, Any]:
-    document = asdict(probed)
+def _probe(probe: BarProbe) -> dict[str, Any]:
+    document = asdict(probe)
     del document["ending"]
-    return document | {"exits": sum(probed.exits.values())}
+    return document | {"exits": sum(probe.exits.values())}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The main job: negotiate, assign devices, let a guest touch them, and tell what happened."""
+"""The job of ``pyvmm run``: assign devices to a machine, let a guest access them, report."""
 
 import struct
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from pyvmm.machine.run_loop import Outcome
 from pyvmm.passthrough import AssignedDevice, probe_bars
 from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport, report_device
-from pyvmm.passthrough.probe_bars import VIEWS, Probed, Write
+from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write
 from pyvmm.vfio.iommu_modes import AUTO
 
 _COUNT = struct.Struct("<Q")
@@ -25,13 +25,17 @@ _BAR = struct.Struct("<QQQQQ")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to do.
+class Job:
+    """The options of a run.
 
     Attributes:
-        guest: a payload's file, to run in place of the built-in probes.
-        on_fault: what to do where KVM can't resolve an access.
-        flip: BARs that are to be mapped behind KVM's back, by name.
+        devices: PCI addresses, as ``0000:01:00.0``.
+        iommu_mode: one of `pyvmm.vfio.iommu_modes.MODES`, or ``auto``.
+        bind: bind the devices to a vfio driver for the run.
+        writes: words for the guest to write and read back.
+        guest: a payload file to run instead of the built-in probes, or None.
+        on_fault: the reaction to an access that KVM cannot resolve.
+        flip: names of BARs to register as anonymous memory and to replace afterwards.
     """
 
     devices: Sequence[str]
@@ -44,82 +48,93 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class DeviceOutcome:
-    """A device as it was found, and what became of its BARs."""
+class DeviceResult:
+    """A device's description, and the outcome of each part of its BARs."""
 
     report: DeviceReport
     slots: tuple[SlotOutcome, ...]
 
 
 @dataclass(frozen=True)
-class JobOutcome:
-    """Everything that happened. `guest` is how the user's own payload ended, if one ran."""
+class JobResult:
+    """The result of a job.
+
+    Attributes:
+        caps: the host's capabilities.
+        devices: one entry per device, in the order of the job.
+        probes: the guest's accesses to the BARs; empty if a payload of the user's ran.
+        guest: how that payload ended, or None.
+        exits: number of exits by kind.
+        faults: each fault and its fix, in order.
+    """
 
     caps: Report
-    devices: tuple[DeviceOutcome, ...]
-    probes: tuple[Probed, ...] = ()
+    devices: tuple[DeviceResult, ...]
+    probes: tuple[BarProbe, ...] = ()
     guest: Outcome | None = None
     exits: dict[str, int] = field(default_factory=dict)
     faults: tuple[FaultRecord, ...] = ()
 
 
-def perform(plan: Plan) -> JobOutcome:
-    """Do it, and undo it: whatever happens, devices go back to where they were.
+def run_job(job: Job) -> JobResult:
+    """Run `job`. On return and on every exception, devices are back with their old drivers.
 
-    Raises `PyvmmError`s, each with one line on what is wrong.
+    Raises `PyvmmError` with a one-line explanation.
     """
     with ExitStack() as stack:
         system = stack.enter_context(System.open())
         caps = negotiate(system)
         machine = stack.enter_context(Machine(system))
-        machine.faults.policy = plan.on_fault
+        machine.faults.policy = job.on_fault
         devices: list[AssignedDevice] = []
-        for address in plan.devices:
+        for address in job.devices:
             device = AssignedDevice(
                 machine,
                 caps,
                 address,
-                mode=plan.iommu_mode,
-                bind=plan.bind,
+                mode=job.iommu_mode,
+                bind=job.bind,
                 beside=tuple(devices),
-                flip=plan.flip,
+                flip=job.flip,
             )
             devices.append(stack.enter_context(device))
-        found = tuple(DeviceOutcome(report_device(d.device), tuple(d.slots)) for d in devices)
+        assigned = tuple(DeviceResult(report_device(d.device), tuple(d.slots)) for d in devices)
         bars = [bar for device in devices for bar in device.bars]
-        if missing := plan.flip - {bar.region.name for bar in bars}:
-            raise UsageError(f"there is no {' or '.join(sorted(missing))} to flip")
-        writable = bool(plan.writes or plan.guest)
+        if missing := job.flip - {bar.region.name for bar in bars}:
+            raise UsageError(f"--flip: no device has {' or '.join(sorted(missing))}")
+        writable = bool(job.writes or job.guest)
         machine.windows += probe_bars.windows(bars, writable=writable)
-        if plan.guest:
-            machine.load(Payload.of_file(plan.guest, machine.arch.NAME))
-            machine.enter(_table_of(devices))
-            ran = machine.run()
-            return JobOutcome(
-                caps, found, guest=ran, exits=ran.exits, faults=tuple(machine.faults.records)
+        if job.guest:
+            machine.load(Payload.of_file(job.guest, machine.arch.NAME))
+            machine.enter(_bar_table(devices))
+            outcome = machine.run()
+            return JobResult(
+                caps,
+                assigned,
+                guest=outcome,
+                exits=outcome.exits,
+                faults=tuple(machine.faults.records),
             )
         machine.load(Payload.builtin(probe_bars.PAYLOAD, machine.arch.NAME))
         probes = tuple(
-            probed
-            for device in devices
-            for probed in probe_bars.probe(machine, device, plan.writes)
+            probe for device in devices for probe in probe_bars.probe(machine, device, job.writes)
         )
         exits: dict[str, int] = {}
-        for probed in probes:
-            for kind, count in probed.exits.items():
+        for probe in probes:
+            for kind, count in probe.exits.items():
                 exits[kind] = exits.get(kind, 0) + count
-        return JobOutcome(
-            caps, found, probes=probes, exits=exits, faults=tuple(machine.faults.records)
+        return JobResult(
+            caps, assigned, probes=probes, exits=exits, faults=tuple(machine.faults.records)
         )
 
 
-def _table_of(devices: Sequence[AssignedDevice]) -> bytes:
-    """The argument block of a user's payload: how many BARs, and for each five words of 64 bits.
+def _bar_table(devices: Sequence[AssignedDevice]) -> bytes:
+    """Return the argument block of a user's payload: the number of BARs, and a record for each.
 
-    They are its size in bytes, its GPA, and its GVA in each memory type, least permissive first
-    (device, non-cacheable, write-back).
+    A record is five 64-bit words: size in bytes, GPA, and the GVA in each memory type, least
+    permissive first (device, non-cacheable, write-back).
     """
     bars = [bar for device in devices for bar in device.bars]
-    views = [base for _, base in sorted(VIEWS.items(), key=lambda item: item[1])]
-    records = (_BAR.pack(b.region.size, b.gpa, *(base + b.gpa for base in views)) for b in bars)
+    gvas = sorted(ALIASES.values())
+    records = (_BAR.pack(b.region.size, b.gpa, *(base + b.gpa for base in gvas)) for b in bars)
     return _COUNT.pack(len(bars)) + b"".join(records)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which guest physical address each BAR gets."""
+"""The guest physical address of each BAR."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,10 +11,11 @@ BAR_BASE = 4 << 30  # above RAM and everything else on the board
 
 
 def place(regions: Iterable[Region], base: int = BAR_BASE) -> Iterator[tuple[Region, int]]:
-    """Each region with its GPA, from `base` up, in the order given.
+    """Yield each region with its GPA, in the given order, upwards from GPA `base`.
 
-    A BAR lies on the largest page-table block that fits into it: where HVA and GPA agree modulo
-    the block, KVM maps whole blocks.
+    A GPA is aligned to the largest page-table block that fits into the BAR. If HVA and GPA are
+    equal modulo the block size, KVM maps the BAR in blocks: see arm64's
+    ``fault_supports_stage2_huge_mapping``.
     """
     gpa = base
     for region in regions:

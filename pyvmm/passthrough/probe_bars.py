@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Let a guest touch an assigned device's BARs, with each memory type that it may pick.
+"""Guest accesses to an assigned device's BARs, with each stage-1 memory type.
 
-The VMM's own mapping stays what vfio gives, and KVM derives stage-2 from it; what the guest's
-stage-1 adds is the one choice that a VM has, so that is what is varied. Each probe is a run of
-its own, so that its exits and faults are its own too.
+KVM derives stage 2 from the VMM's mapping, which vfio decides. The guest's stage 1 is the only
+choice that a VM has, so the probes vary it. Each probe is a run of its own, so that exits and
+faults can be attributed to it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ from pyvmm.machine.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory.mapping import round_up
 from pyvmm.passthrough.assigned import AssignedDevice, PlacedBar
 
-WIDTH = 4  # bytes: what every device's registers can be read in
+WIDTH = 4  # bytes; every device's registers can be read in this width
 PAYLOAD = "probe"
 
-# Where the guest sees GPA 0 in each memory type: three copies of the physical addresses, within
-# the 47 bits that x86-64's four levels leave to one half.
-VIEWS = {kind: n << 44 for n, kind in enumerate(MemoryType, start=1)}
+# The GVA of GPA 0 in each memory type: three aliases of the physical address space, within the
+# 47 bits of the lower half on x86-64 with four levels.
+ALIASES = {kind: n << 44 for n, kind in enumerate(MemoryType, start=1)}
 
 Result = Literal["ok", "abort", "fault", "skipped"]
 
@@ -38,7 +38,7 @@ _RESULTS: dict[guest.Outcome, Result] = {
 
 @dataclass(frozen=True)
 class Write:
-    """A write that the user asked for: `value` of 4 bytes at byte `offset` of a BAR."""
+    """A write that the user requests: `value` of 4 bytes at byte `offset` of a BAR."""
 
     region: str
     offset: int
@@ -46,11 +46,21 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Probed:
-    """One access by the guest, and what came of it.
+class BarProbe:
+    """One access by the guest and its result.
 
-    `offset` and `width` are in bytes; `exits` counts by kind how often the access left the guest.
-    `ending` is the exit that stopped the guest, where it was stopped (`fault`).
+    Attributes:
+        bdf: the device's PCI address.
+        region: the BAR's name.
+        offset: offset in the BAR, in bytes.
+        width: width of the access, in bytes.
+        attribute: the stage-1 memory type, as `arch` names it.
+        access: ``read`` or ``write``.
+        result: ``abort`` if the guest took an exception, ``fault`` if the access stopped the guest.
+        value: the value read or written.
+        syndrome: the guest's exception syndrome for ``abort``, else 0.
+        exits: number of exits by kind.
+        ending: the exit that stopped the guest for ``fault``, else None.
     """
 
     bdf: str
@@ -67,21 +77,22 @@ class Probed:
 
 
 def windows(bars: Iterable[PlacedBar], *, writable: bool) -> Iterator[Window]:
-    """What the guest's page tables have to say: every BAR, once a memory type."""
+    """Yield the windows of the guest's page tables: each BAR once per memory type."""
     for bar in bars:
-        for kind, base in VIEWS.items():
+        for kind, base in ALIASES.items():
             size = round_up(bar.region.size)
             yield Window(base + bar.gpa, bar.gpa, size, kind, writable=writable)
 
 
 def probe(
     machine: Machine, device: AssignedDevice, writes: Iterable[Write] = ()
-) -> Iterator[Probed]:
+) -> Iterator[BarProbe]:
     """Read the first and last word of each part of each BAR, once with each memory type.
 
-    `writes` come first, each with every memory type and read back; what was there before is put
-    back at the end. The machine must be loaded with the payload `PAYLOAD` and with `windows`.
-    Raises `UsageError` for a write to what is not there.
+    `writes` come first: each is made and read back with every memory type, and the old value is
+    restored at the end. The machine must be loaded with the payload `PAYLOAD` and with `windows`.
+
+    Raises `UsageError` for a write outside the device's BARs.
     """
     bars = {bar.region.name: bar for bar in device.bars}
     bdf = str(device.device.function)
@@ -102,17 +113,18 @@ def probe(
 def _target(bars: dict[str, PlacedBar], write: Write) -> PlacedBar:
     bar = bars.get(write.region)
     if bar is None:
-        there = ", ".join(bars) or "none"
-        raise UsageError(f"the device has no {write.region} to write to; its BARs: {there}")
+        names = ", ".join(bars) or "none"
+        raise UsageError(f"--write: the device has no {write.region}; its BARs: {names}")
     if write.offset % WIDTH or not 0 <= write.offset <= bar.region.size - WIDTH:
         raise UsageError(
-            f"{write.region}+{write.offset:#x} is no aligned word of its {bar.region.size:#x} bytes"
+            f"--write: {write.region}+{write.offset:#x} is not {WIDTH}-byte aligned or not within "
+            f"the BAR's {bar.region.size:#x} bytes"
         )
     return bar
 
 
 def _words(bar: PlacedBar) -> list[int]:
-    """Offsets of the first and last word of each part, in order, each once."""
+    """Return the offsets of the first and last word of each part, sorted and unique."""
     parts = (outcome.part for outcome in bar.slots)
     ends = ((part.offset, part.offset + part.size - WIDTH) for part in parts)
     return sorted({offset for pair in ends for offset in pair if offset >= 0})
@@ -126,8 +138,8 @@ def _run(
     kind: MemoryType,
     op: Op,
     value: int = 0,
-) -> Probed:
-    access = guest.Probe(VIEWS[kind] + bar.gpa + offset, WIDTH, op, value)
+) -> BarProbe:
+    access = guest.Probe(ALIASES[kind] + bar.gpa + offset, WIDTH, op, value)
     block = guest.pack([access])
     machine.enter(block)
     outcome = machine.run()
@@ -135,8 +147,8 @@ def _run(
     ended = isinstance(outcome.ending, SystemEvent | Halt)
     exits = dict(outcome.exits)
     if ended:
-        del exits[outcome.ending.kind]  # the payload's own end, once
-    return Probed(
+        del exits[outcome.ending.kind]  # the exit that ends the payload
+    return BarProbe(
         bdf=bdf,
         region=bar.region.name,
         offset=offset,

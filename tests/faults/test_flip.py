@@ -13,7 +13,7 @@ import pytest
 from pyvmm.errors import UsageError
 from pyvmm.faults import Policy
 from pyvmm.faults.policy import auto, parse
-from pyvmm.passthrough import Plan, perform
+from pyvmm.passthrough import Job, run_job
 from pyvmm.passthrough.document import to_json
 from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.sysfs import PciFunction
@@ -30,10 +30,10 @@ def run(
     function: PciFunction, policy: Policy = auto, flip: Sequence[str] = ("BAR4",)
 ) -> dict[str, Any]:
     """Let the guest write `VALUE` at the start of BAR4 and read it back, with each memory type."""
-    plan = Plan(
+    plan = Job(
         [str(function)], writes=[Write("BAR4", 0, VALUE)], on_fault=policy, flip=frozenset(flip)
     )
-    document: dict[str, Any] = json.loads(json.dumps(to_json(perform(plan))))
+    document: dict[str, Any] = json.loads(json.dumps(to_json(run_job(plan))))
     return document
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The shape that others script against; the values come from made-up outcomes, all pure data."""
+"""The document's schema, checked with constructed results."""
 
 import json
 from dataclasses import replace
@@ -10,16 +10,16 @@ import pytest
 from pyvmm.caps.report import Report
 from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
 from pyvmm.machine.run_loop import Outcome
-from pyvmm.passthrough import DeviceOutcome, JobOutcome
+from pyvmm.passthrough import DeviceResult, JobResult
 from pyvmm.passthrough.bar_slots import Part, SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport
 from pyvmm.passthrough.document import result_of, to_json
-from pyvmm.passthrough.probe_bars import Probed
+from pyvmm.passthrough.probe_bars import BarProbe
 
 CAPS = Report("7.2", "aarch64", 12, [], None, [])
 DEVICE = DeviceReport("0000:01:00.0", "0x1234", "0x1111", "vfio-pci", "iommufd", 3, (), (), ())
 SLOT = SlotOutcome(Part("BAR4", 0, 1 << 29, 1 << 32), "registered", "it fits", slot=2)
-PROBED = Probed(
+BAR_PROBE = BarProbe(
     bdf="0000:01:00.0",
     region="BAR4",
     offset=0,
@@ -32,9 +32,9 @@ PROBED = Probed(
     exits={"mmio": 1},
     ending=None,
 )
-OUTCOME = JobOutcome(CAPS, (DeviceOutcome(DEVICE, (SLOT,)),), (PROBED,), exits={"mmio": 1})
+RESULT = JobResult(CAPS, (DeviceResult(DEVICE, (SLOT,)),), (BAR_PROBE,), exits={"mmio": 1})
 
-# The keys of schema pyvmm.run/1: more may come, none may go.
+# The keys of schema pyvmm.run/1. Keys may be added, never removed.
 MEMSLOT = "slot gpa size region outcome errno cause why cacheability fallback"
 KEYS = {
     "device": "bdf vendor device driver iommu_mode regions",
@@ -44,25 +44,25 @@ KEYS = {
 
 
 @pytest.mark.parametrize(("part", "keys"), KEYS.items())
-def test_no_key_has_gone(part: str, keys: str) -> None:
-    assert set(keys.split()) <= to_json(OUTCOME)[part].keys()
+def test_no_key_is_missing(part: str, keys: str) -> None:
+    assert set(keys.split()) <= to_json(RESULT)[part].keys()
 
 
 def test_a_memslot_has_its_keys() -> None:
-    [slot] = to_json(OUTCOME)["memslots"]
+    [slot] = to_json(RESULT)["memslots"]
     assert set(MEMSLOT.split()) <= slot.keys()
     assert (slot["gpa"], slot["slot"], slot["outcome"]) == (1 << 32, 2, "registered")
 
 
 def test_a_probe_has_its_keys() -> None:
-    [probe] = to_json(OUTCOME)["probes"]
+    [probe] = to_json(RESULT)["probes"]
     expected: dict[str, Any] = {"region": "BAR4", "attribute": "normal-wb", "access": "read"}
     expected |= {"result": "ok", "value": 7, "exits": 1}
     assert expected.items() <= probe.items()
 
 
-def test_it_is_json() -> None:
-    document = to_json(OUTCOME)
+def test_the_document_is_json() -> None:
+    document = to_json(RESULT)
     assert json.loads(json.dumps(document))["schema"] == "pyvmm.run/1"
 
 
@@ -76,11 +76,11 @@ def test_it_is_json() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_how_the_users_payload_ended(ending: Exit, result: str) -> None:
-    assert result_of(replace(OUTCOME, guest=Outcome(ending, {}))) == result
+def test_result_of_a_payload(ending: Exit, result: str) -> None:
+    assert result_of(replace(RESULT, guest=Outcome(ending, {}))) == result
 
 
 @pytest.mark.parametrize("result", ["ok", "abort", "skipped", "fault"])
-def test_only_a_fault_is_a_fault(result: Any) -> None:
-    outcome = replace(OUTCOME, probes=(PROBED, replace(PROBED, result=result)))
-    assert result_of(outcome) == ("fault" if result == "fault" else "ok")
+def test_result_of_the_probes(result: Any) -> None:
+    job_result = replace(RESULT, probes=(BAR_PROBE, replace(BAR_PROBE, result=result)))
+    assert result_of(job_result) == ("fault" if result == "fault" else "ok")

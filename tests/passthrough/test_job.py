@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The main job on the emulated arm64 host's devices; what is right depends on the CPU it has."""
+"""Jobs on the emulated arm64 host's devices; some results depend on its CPU."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pyvmm.passthrough import Plan, perform
+from pyvmm.passthrough import Job, run_job
 from pyvmm.passthrough.document import to_json
 from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.iommu_modes import AUTO, MODES
@@ -32,15 +32,15 @@ def run(
     writes: Sequence[Write] = (),
     guest: Path | None = None,
 ) -> dict[str, Any]:
-    """Do the job, and give the report as a script would read it."""
+    """Run the job and return its JSON document."""
     devices = [str(each) for each in (function, *others)]
-    outcome = perform(Plan(devices, iommu_mode=mode, writes=writes, guest=guest))
-    document: dict[str, Any] = json.loads(json.dumps(to_json(outcome)))
+    result = run_job(Job(devices, iommu_mode=mode, writes=writes, guest=guest))
+    document: dict[str, Any] = json.loads(json.dumps(to_json(result)))
     return document
 
 
 def supported(document: dict[str, Any]) -> bool:
-    """Does this CPU take cacheable PFNMAP memslots?"""
+    """Return True if KVM supports cacheable PFNMAP memslots on this CPU."""
     [verdict] = [v for v in document["caps"]["verdicts"] if v["name"] == "cacheable-pfnmap"]
     return bool(verdict["supported"])
 
@@ -57,11 +57,11 @@ def memslot(document: dict[str, Any], region: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def grace(find: Find) -> dict[str, Any]:
-    """One run on the Grace-style GPU."""
+    """Return the document of one run on the Grace-style GPU."""
     return run(find("grace"))
 
 
-def test_cacheable_memory_is_a_memslot_or_is_explained(grace: dict[str, Any]) -> None:
+def test_cacheable_memory_is_registered_or_explained(grace: dict[str, Any]) -> None:
     slot = memslot(grace, "BAR4")
     if supported(grace):
         assert (slot["outcome"], slot["errno"], slot["cause"]) == ("registered", None, None)
@@ -71,7 +71,7 @@ def test_cacheable_memory_is_a_memslot_or_is_explained(grace: dict[str, Any]) ->
         assert slot["cacheability"] == "cacheable"
 
 
-def test_what_the_cpu_lacks_is_named(grace: dict[str, Any]) -> None:
+def test_missing_cpu_features_are_named(grace: dict[str, Any]) -> None:
     features, why = grace["caps"]["features"], memslot(grace, "BAR4")["why"]
     for name in ("fwb", "dic"):
         assert (f"no {name.upper()}" in why) == (not features[name])
@@ -84,16 +84,16 @@ def test_cacheable_memory_is_read_with_every_memory_type(grace: dict[str, Any]) 
     assert {probe["exits"] for probe in found} == {0 if supported(grace) else 1}
 
 
-def test_normal_nc_memory_is_a_memslot_everywhere(grace: dict[str, Any]) -> None:
+def test_normal_nc_memory_is_registered_on_every_cpu(grace: dict[str, Any]) -> None:
     assert memslot(grace, "BAR2")["outcome"] == "registered"
     assert {probe["exits"] for probe in probes(grace, "BAR2")} == {0}
 
 
-def test_an_emulated_bar_is_no_failure(grace: dict[str, Any]) -> None:
+def test_an_emulated_bar_is_not_a_failure(grace: dict[str, Any]) -> None:
     assert grace["result"] == "ok"
 
 
-def test_the_guest_reads_what_the_device_holds(find: Find) -> None:
+def test_the_guest_reads_a_word_that_it_wrote(find: Find) -> None:
     document = run(find("grace"), writes=[Write("BAR4", 0x1000, 0xFEEDFACE)])
     written = [p for p in probes(document, "BAR4") if p["offset"] == 0x1000]
     values = {probe["value"] for probe in written if probe["access"] == "read"}
@@ -123,15 +123,15 @@ def test_two_devices_share_a_machine(find: Find) -> None:
     assert document["result"] == "ok"
 
 
-def test_the_command_prints_and_keeps_the_report(find: Find, tmp_path: Path) -> None:
-    kept = tmp_path / "report.json"
+def test_the_command_prints_and_saves_the_document(find: Find, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
     argv = [sys.executable, "-m", "pyvmm", "--vfio", str(find("edu")), "--json"]
-    done = subprocess.run([*argv, "--report", str(kept)], capture_output=True, timeout=120)
+    done = subprocess.run([*argv, "--report", str(report)], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(kept.read_text()) == json.loads(done.stdout)
+    assert json.loads(report.read_text()) == json.loads(done.stdout)
 
 
-def test_a_guest_of_the_users_own(find: Find, tmp_path: Path) -> None:
+def test_a_payload_file(find: Find, tmp_path: Path) -> None:
     source = tmp_path / "end.s"
     source.write_text("ldr x2, [x1]\n movz w0, #8\n movk w0, #0x8400, lsl #16\n hvc #0\n")
     document = run(find("edu"), guest=source)
@@ -140,7 +140,7 @@ def test_a_guest_of_the_users_own(find: Find, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["edu", "grace"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_the_device_where_it_was(
+def test_a_signal_returns_the_device_to_its_driver(
     find: Find, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     function = find(name)
@@ -159,12 +159,12 @@ def test_a_signal_leaves_the_device_where_it_was(
 
 
 def _wait_for_vcpu(pid: int) -> None:
-    """Until the process has a vCPU, and so its guest is about to run."""
+    """Wait until the process has a vCPU, so its guest is about to run."""
     for _ in range(600):
         for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed while we looked
+            with contextlib.suppress(FileNotFoundError):  # closed in the meantime
                 if "kvm-vcpu" in str(fd.readlink()):
                     time.sleep(0.2)
                     return
         time.sleep(0.1)
-    raise AssertionError("no vCPU came up")
+    raise AssertionError("the process created no vCPU")

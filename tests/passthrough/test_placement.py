@@ -24,10 +24,10 @@ def test_bars_do_not_overlap(sizes: list[int]) -> None:
 
 
 @given(sizes)
-def test_bars_lie_on_blocks(sizes: list[int]) -> None:
+def test_gpas_are_block_aligned(sizes: list[int]) -> None:
     for region, gpa in place(regions(sizes)):
         assert gpa % max(largest_block(region.size), PAGE_SIZE) == 0
 
 
-def test_the_order_is_kept() -> None:
+def test_order() -> None:
     assert [region.index for region, _ in place(regions([1 << 30, 1, 1 << 21]))] == [0, 1, 2]
