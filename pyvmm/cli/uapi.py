@@ -14,7 +14,7 @@ from pyvmm.cli.progress import progress
 from pyvmm.errors import Status, UsageError
 from pyvmm.lab import kernel_headers
 from pyvmm.lab.apt import Progress
-from pyvmm.uapi import header_tree, native_arch, sets
+from pyvmm.uapi import header_tree, native_arch, overlay, sets
 from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.diff import Change, across
 from pyvmm.uapi.sets import HeaderSet
@@ -139,21 +139,25 @@ def _print_changes(
 
 def _show(options: argparse.Namespace) -> int:
     with progress() as tell:
-        found = _read(options.headers, options.arch, tell)
-    ordered = sorted(found, key=lambda each: each != native_arch.architecture)
-    for architecture in ordered:
-        header = found[architecture].all
-        entry = describe(options.name, header)
+        found = [*_read(options.headers, options.arch, tell).values()]
+    found.sort(key=lambda each: each.architecture != native_arch.architecture)
+    if options.kvm_headers and options.headers == BUILTIN:
+        loaded = overlay.load(options.kvm_headers)
+        found = [each for each in (loaded, *found) if options.arch in (None, each.architecture)]
+    for headers in found:
+        entry = describe(options.name, headers.all)
         if entry is not None:
             break
     else:
-        names = [*header.constants, *header.ioctls, *header.structs]
-        near = difflib.get_close_matches(options.name, names, n=3)
+        names = {name for each in found for name in (*each.all.constants, *each.all.ioctls)}
+        names |= {name for each in found for name in each.all.structs}
+        near = difflib.get_close_matches(options.name, sorted(names), n=3)
         hint = f": is it {' or '.join(near)}?" if near else ""
         raise UsageError(f"{options.headers} has no {options.name}{hint}")
-    at_hand = [builtin(architecture), *sets.cached(architecture)]
+    architecture = headers.architecture
+    at_hand = [headers, builtin(architecture), *sets.cached(architecture)]
     facts = {**entry.facts, "since": since(options.name, at_hand)}
-    print(f"{options.name}: {entry.kind}, Linux {header.version}, {architecture}")
+    print(f"{options.name}: {entry.kind}, Linux {headers.version}, {architecture}")
     output.table("", ("", ""), facts.items())
     if entry.layout:
         rows = ((str(row.offset), row.size, row.type, row.name) for row in entry.layout)

@@ -6,6 +6,7 @@ otherwise than C keeps the name it has here.
 """
 
 import ctypes
+import functools
 import importlib
 import re
 from typing import Any
@@ -30,8 +31,9 @@ def version() -> str:
     return said[1]
 
 
+@functools.cache
 def builtin(architecture: str) -> HeaderSet:
-    """Return what the modules say at this moment, with what was loaded over them."""
+    """Return the definitions of the generated modules, as one architecture's header set."""
     headers = {}
     for module in MODULES:
         values = dict(vars(importlib.import_module(f"pyvmm.uapi.{module}")))

@@ -48,6 +48,16 @@ def diff(before: Header, after: Header) -> list[Change]:
     return sorted(changes, key=lambda change: _KINDS.index(change.kind))
 
 
+def contradictions(one: Header, other: Header) -> list[Change]:
+    """Return the definitions that both have, of which neither is the other with an addition."""
+    backwards = {change.name for change in diff(other, one) if change.breaking}
+    return [
+        change
+        for change in diff(one, other)
+        if change.change == "changed" and change.breaking and change.name in backwards
+    ]
+
+
 def across(
     before: Mapping[str, Header], after: Mapping[str, Header]
 ) -> dict[Change, tuple[str, ...]]:

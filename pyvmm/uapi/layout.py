@@ -203,6 +203,14 @@ def _with_room(cls: type[Struct], count: int) -> type[Struct]:
     )
 
 
+def extend(struct: type[Struct], more: type[Struct]) -> None:
+    """Add the members of `more` to `struct`, at their offsets; they lie within its size."""
+    for name in more.members:
+        setattr(struct, name, getattr(more, name))
+    struct.__annotations__ |= more.__annotations__
+    struct.members += more.members
+
+
 def _show(value: object) -> str:
     if isinstance(value, int):
         return str(value) if -10 < value < 10 else f"{value:#x}"

@@ -4,6 +4,7 @@
 `pyvmm.uapi.headers` makes them, `pyvmm.uapi.emit` writes them down as Python.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 from pyvmm.errors import UsageError
@@ -67,6 +68,13 @@ class Header:
     constants: dict[str, Constant]
     structs: dict[str, Struct]
     ioctls: dict[str, Ioctl]
+
+
+def size_of(member: Member, header: Header) -> int:
+    """Return the size of a member in bytes; that of a bit-field is the size of its type."""
+    struct = header.structs.get(member.type)
+    size = struct.size if struct else 8 if member.type == "ptr" else int(member.type[1:]) // 8
+    return size * math.prod(member.counts)
 
 
 def split(first: Header, second: Header) -> tuple[Header, Header, Header]:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One name of a header: what it is, where its members are, and which kernel brought it."""
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pyvmm.uapi import ioctl_number
 from pyvmm.uapi.diff import Kind, kind_of
 from pyvmm.uapi.fds import fds_of
-from pyvmm.uapi.model import Header, Ioctl, Member, Struct, Thing
+from pyvmm.uapi.model import Header, Ioctl, Member, Struct, Thing, size_of
 from pyvmm.uapi.sets import HeaderSet
 from pyvmm.uapi.text import type_of, words
 
@@ -97,13 +96,7 @@ def _rows(type: str | None, header: Header, base: int = 0, prefix: str = "") -> 
 
 
 def _size(member: Member, header: Header) -> str:
-    if member.width:
-        return f"{member.width} bits"
-    if member.type in header.structs:
-        size = header.structs[member.type].size
-    else:
-        size = 8 if member.type == "ptr" else int(member.type[1:]) // 8
-    return str(size * math.prod(member.counts))
+    return f"{member.width} bits" if member.width else str(size_of(member, header))
 
 
 def since(name: str, at_hand: Iterable[HeaderSet]) -> str:

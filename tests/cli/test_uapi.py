@@ -14,6 +14,7 @@ from pyvmm.cli import main
 from pyvmm.errors import Status
 from pyvmm.kvm import System
 from pyvmm.uapi import sets
+from pyvmm.uapi.builtin import version
 from pyvmm.uapi.native_arch import architecture, kvm_run
 from tests.process import ends
 from tests.uapi.made import header, header_set, struct
@@ -161,15 +162,33 @@ def loaded(tmp_path: Path) -> Path:
     exit = struct("kvm_run_foo", 8, {"gpa": "u64@0"})
     run = struct("kvm_run", ctypes.sizeof(kvm_run), {"foo": "kvm_run_foo@32"})
     file = tmp_path / "set.json"
-    kvm = header({"KVM_CAP_FOO": 300, "KVM_EXIT_FOO": 77}, (exit, run))
+    kvm = header({"KVM_CAP_FOO": 300, "KVM_EXIT_FOO": 77}, (exit, run), version="6.1.176")
     sets.save(header_set(kvm), file)
     return file
 
 
-def test_a_loaded_name_is_shown(loaded: Path) -> None:
-    done = pyvmm("--kvm-headers", loaded, "uapi", "show", "KVM_EXIT_FOO", "--arch", architecture)
+@pytest.mark.parametrize("options", [(), ("--arch", architecture)])
+def test_show_speaks_of_the_loaded_headers(
+    loaded: Path, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = pyvmm("--kvm-headers", loaded, "uapi", "show", "KVM_EXIT_FOO", *options)
     assert (done.returncode, done.stderr) == (0, "")
+    assert f"KVM_EXIT_FOO: exit, Linux 6.1.176, {architecture}" in done.stdout
     assert "payload  kvm_run.foo, 8 bytes at 32" in done.stdout
+    assert f"not known: Linux {version()}, the newest at hand, does not have it" in done.stdout
+
+
+def test_show_takes_what_the_loaded_headers_lack_from_the_built_in_ones(loaded: Path) -> None:
+    done = pyvmm("--kvm-headers", loaded, "uapi", "show", "KVM_EXIT_MMIO")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"KVM_EXIT_MMIO: exit, Linux {version()}, {architecture}" in done.stdout
+
+
+def test_diff_compares_with_the_built_in_definitions_alone(loaded: Path) -> None:
+    done = pyvmm("--kvm-headers", loaded, "uapi", "diff", "builtin", "builtin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("nothing changed\n")
 
 
 def test_a_loaded_capability_is_asked_for(loaded: Path, kvm: System) -> None:
