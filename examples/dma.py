@@ -61,7 +61,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
         machine.enter(repeat.pack(1, PAGES + PAGE_SIZE))
         outcome = machine.run()
         word = repeat.last_word(machine.read(ARGUMENT_BLOCK, 24))
-        print(f"the guest reads {word:#x} where the device wrote ({outcome.ending})")
+        print(f"the guest reads {word:#x} where the device wrote ({outcome.last_exit})")
 
         before = machine.read(PAGES, PAGE_SIZE)
         dma(device, OWN_MEMORY, NEVER_MAPPED, TO_RAM)

@@ -29,7 +29,7 @@ from pyvmm.guest.probe import Op, Probe
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ENTRY, Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import ALIASES, windows
@@ -70,20 +70,20 @@ def main(bdf: str = "0000:01:00.0") -> None:
         machine.enter(probe.pack([Probe(combining, 4, Op.WRITE, WORD)]))
         machine.run()
         print(f"1. the guest has written {WORD:#x} through its write-combining mapping")
-        with lingering(machine, combining):
+        with spinning_guest(machine, combining):
             print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
 
-        with lingering(machine, ENTRY):  # the guest runs, and leaves the BAR alone
+        with spinning_guest(machine, ENTRY):  # the guest runs, and leaves the BAR alone
             word = bar.mapping.load(OFFSET, 4)
             print(f"2. the VMM reads the device: {word:#x}, so what was written before is there")
             device.device.reset()
             print("3. the VMM resets the device")
             print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
-        with lingering(machine, combining):
+        with spinning_guest(machine, combining):
             print("4. the guest reads the BAR again")
             print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
 
-        with lingering(machine, RTC_GPA):
+        with spinning_guest(machine, RTC_GPA):
             print("5. no PCI device: the guest reads the host's real-time clock")
             print(f"   stage 2 of the RTC: {describe_stage2(RTC_GPA)}")
         bar.region.write(OFFSET, before)

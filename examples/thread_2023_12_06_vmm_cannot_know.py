@@ -25,7 +25,7 @@ from pyvmm.guest.probe import Probe
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import ALIASES, windows
@@ -65,7 +65,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
                 )
             for page, kind in enumerate(choice):
                 gpa = bar.gpa + page * PAGE_SIZE
-                with lingering(machine, ALIASES[kind] + gpa):
+                with spinning_guest(machine, ALIASES[kind] + gpa):
                     told = describe_stage2(gpa)
                 print(f"{bar.region.name}+{page * PAGE_SIZE:#06x}: stage 2 is {told}")
         same = tuple(machine.vm.memslots) == slots

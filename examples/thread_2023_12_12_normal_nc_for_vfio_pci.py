@@ -25,7 +25,7 @@ from pyvmm.errors import as_command
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.memory.vma import vmas
 from pyvmm.passthrough import AssignedDevice
@@ -61,7 +61,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
         for name, gpa, memory in places:
             [vma] = vmas(memory.hva, PAGE_SIZE)
             flags = " ".join(sorted(vma.flags & {"pf", "io", "??"})) or "-"
-            with lingering(machine, gpa):
+            with spinning_guest(machine, gpa):
                 print(f"{name:<18} VmFlags {flags:<9} stage 2: {describe_stage2(gpa)}")
 
 

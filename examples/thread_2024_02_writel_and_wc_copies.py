@@ -29,7 +29,7 @@ from pyvmm.guest.probe import Op, Outcome, Probe
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import ALIASES
@@ -51,7 +51,7 @@ def store(machine: Machine, gva: int, width: int) -> str:
     outcome = machine.run()
     [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
     if answer.outcome is Outcome.NOT_RUN:
-        return str(outcome.ending)
+        return str(outcome.last_exit)
     if answer.outcome is Outcome.ABORT:
         return f"a fault in the guest (ESR_EL1 {answer.syndrome:#x})"
     return "ok"
@@ -74,7 +74,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
                 machine.windows.append(Window(base + gpa, gpa, PAGE_SIZE, kind))
         page = bar.region.read(0, PAGE_SIZE)
         for name, gpa in gpas.items():
-            with lingering(machine, ALIASES[MemoryType.DEVICE] + gpa):
+            with spinning_guest(machine, ALIASES[MemoryType.DEVICE] + gpa):
                 print(f"the BAR through {name}: stage 2 is {describe_stage2(gpa)}")
             machine.load(Payload.builtin("probe", machine.arch.NAME))
             for kind, base in ALIASES.items():

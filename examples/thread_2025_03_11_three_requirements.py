@@ -26,7 +26,7 @@ from pyvmm.faults.policy import always
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import ALIASES, windows
 
@@ -43,7 +43,7 @@ def registered(system: System, caps: Report, bdf: str) -> None:
             for slot in bar.slots:
                 print(f"   {bar.region.name} {slot.outcome}: {slot.why}")
                 if slot.outcome == "registered":
-                    with lingering(machine, VIEW + bar.gpa):
+                    with spinning_guest(machine, VIEW + bar.gpa):
                         print(f"   {bar.region.name} stage 2: {describe_stage2(bar.gpa)}")
 
 
@@ -56,7 +56,7 @@ def flipped(system: System, caps: Report, bdf: str, fix: Fix) -> None:
         machine.faults.policy = always(fix)
         machine.windows += windows(device.bars, writable=False)
         [gpa] = (bar.gpa for bar in device.bars if bar.region.name == USEMEM)
-        with lingering(machine, VIEW + gpa):
+        with spinning_guest(machine, VIEW + gpa):
             told = describe_stage2(gpa)
         for record in machine.faults.records:
             report = record.fault.report

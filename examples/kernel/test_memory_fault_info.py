@@ -73,7 +73,7 @@ def test_what_pyvmm_makes_of_it(kvm: System, cause: str) -> None:
         machine.load(Payload.builtin("probe", "arm64"))
         machine.enter(pack(probes))
         assert BREAKS[cause](memory.hva + AT) == 0
-        ending = machine.run().ending
+        ending = machine.run().last_exit
         result = answers(probes, machine.read(ARGUMENT_BLOCK, len(pack(probes))))
         [record] = machine.faults.records
         report = record.fault.report

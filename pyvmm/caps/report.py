@@ -9,7 +9,7 @@ from pyvmm.arch.arm64.cpu_features import Features
 from pyvmm.arch.native import native
 from pyvmm.caps.verdicts import Verdict, verdicts_for
 from pyvmm.errors import SkippedError
-from pyvmm.kvm.capabilities import Capability, ask
+from pyvmm.kvm.capabilities import Capability, check_all
 from pyvmm.kvm.system import System
 
 SCHEMA = "pyvmm.caps/1"
@@ -87,7 +87,7 @@ def negotiate(system: System) -> Report:
     with system.create_vm() as vm:
         vcpu = vm.create_vcpu()
         arch.prepare(system, vm, vcpu)
-        capabilities = ask(system, vm)
+        capabilities = check_all(system, vm)
         features = arch.features(vcpu)
     return Report(
         kernel=platform.release(),

@@ -10,8 +10,8 @@ from typing import Any
 from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
 from pyvmm.passthrough.document import fault_to_json
-from pyvmm.provoke.runner import PROVOCATIONS, Provoked, provoke
-from pyvmm.provoke.scene import Provocation
+from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
+from pyvmm.provoke.testbed import Provocation
 
 SCHEMA = "pyvmm.provoke/1"
 HEADINGS = ("provoked by", "the kernel gave", "told by", "cause", "fix", "outcome", "the guest")
@@ -68,7 +68,7 @@ def _select(names: Sequence[str], everything: bool) -> list[Provocation]:
     return [each for each in PROVOCATIONS if everything or not each.harm]
 
 
-def _rows(results: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
+def _rows(results: Sequence[ProvocationResult]) -> Iterator[tuple[str, ...]]:
     for each in results:
         how = each.provocation.how
         if each.skipped:
@@ -90,13 +90,13 @@ def _rows(results: Sequence[Provoked]) -> Iterator[tuple[str, ...]]:
             yield (how, each.kernel, "", "", "", "", each.guest)
 
 
-def _verdict(each: Provoked) -> dict[str, Any]:
+def _verdict(each: ProvocationResult) -> dict[str, Any]:
     """Return what ``lab matrix`` compares: whether the kernel reports the fault's address."""
     supported = each.record is None or each.record.fault.report.source == "kernel"
     return {"name": each.provocation.name, "supported": supported, "why": each.kernel}
 
 
-def _to_json(each: Provoked) -> dict[str, Any]:
+def _to_json(each: ProvocationResult) -> dict[str, Any]:
     return {
         "name": each.provocation.name,
         "how": each.provocation.how,

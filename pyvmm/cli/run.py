@@ -209,7 +209,7 @@ def _print(result: JobResult) -> None:
         for why in dict.fromkeys(f"{r.fault.cause}: {r.fault.why}; {r.how}" for r in result.faults):
             print(why)
     if result.guest:
-        print(f"\nthe guest ended with {result.guest.ending}")
+        print(f"\nthe guest ended with {result.guest.last_exit}")
     exits = ", ".join(f"{count} {kind}" for kind, count in result.exits.items()) or "none"
     print(f"\nexits: {exits}")
     print(f"{result_of(result)}: {_verdict(result)}")

@@ -15,7 +15,7 @@ from pyvmm.uapi.names import names
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckResult:
     """What one fd answered: a value, or the name of the error."""
 
     value: int | None
@@ -28,8 +28,8 @@ class Capability:
 
     name: str
     number: int
-    system: Answer
-    vm: Answer | None
+    system: CheckResult
+    vm: CheckResult | None
 
     @property
     def value(self) -> int:
@@ -38,7 +38,7 @@ class Capability:
         return answer.value or 0
 
 
-def ask(system: System, vm: Vm | None) -> list[Capability]:
+def check_all(system: System, vm: Vm | None) -> list[Capability]:
     """Ask about every capability, in the headers' order."""
     return [
         Capability(name, number, _ask(system, number), _ask(vm, number) if vm else None)
@@ -46,8 +46,8 @@ def ask(system: System, vm: Vm | None) -> list[Capability]:
     ]
 
 
-def _ask(fd: System | Vm, number: int) -> Answer:
+def _ask(fd: System | Vm, number: int) -> CheckResult:
     try:
-        return Answer(fd.check(number), None)
+        return CheckResult(fd.check(number), None)
     except IoctlError as error:
-        return Answer(None, errno_name(error.errno))
+        return CheckResult(None, errno_name(error.errno))

@@ -15,7 +15,7 @@ from pyvmm.uapi.kvm import (
 from pyvmm.uapi.layout import Struct
 
 
-class Attributed(Fd):
+class AttrFd(Fd):
     """A descriptor with device attributes: each a value under a group and a number."""
 
     def has_attr(self, group: int, attribute: int) -> bool:
@@ -47,7 +47,7 @@ class Attributed(Fd):
         self.ioctl(request, kvm_device_attr(group=group, attr=attribute, addr=address))
 
 
-class Device(Attributed):
+class Device(AttrFd):
     """An in-kernel device, made by `Vm.create_device`."""
 
     kind = "device"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import stop_signal
-from pyvmm.kvm.device import Attributed
+from pyvmm.kvm.device import AttrFd
 from pyvmm.memory import Mapping
 from pyvmm.uapi.kvm import (
     KVM_EXIT_IO,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pyvmm.kvm.exits import Exit
 
 
-class Vcpu(Attributed):
+class Vcpu(AttrFd):
     """Made by `Vm.create_vcpu`. One thread at a time runs it; any thread may `stop` it.
 
     Attributes:
@@ -44,12 +44,12 @@ class Vcpu(Attributed):
     def __init__(self, number: int, run_size: int) -> None:
         super().__init__(number)
         try:
-            self.shared = Mapping.of_file(number, run_size)
+            self.mapping = Mapping.of_file(number, run_size)
         except OSError:
             self.close()
             raise
-        self._view = self.shared.view()
-        self.state = kvm_run.from_address(self.shared.hva)
+        self._view = self.mapping.view()
+        self.kvm_run = kvm_run.from_address(self.mapping.hva)
         self._runner = 0  # the thread that is in `run`
         self._stopping = False
         stop_signal.handle()
@@ -89,27 +89,27 @@ class Vcpu(Attributed):
 
         KVM puts them into the guest's register at the next `run`.
         """
-        if self.state.exit_reason == KVM_EXIT_MMIO:
-            ctypes.memmove(self.state.mmio.data, data, min(len(data), 8))
-        elif self.state.exit_reason == KVM_EXIT_IO:
-            io = self.state.io
+        if self.kvm_run.exit_reason == KVM_EXIT_MMIO:
+            ctypes.memmove(self.kvm_run.mmio.data, data, min(len(data), 8))
+        elif self.kvm_run.exit_reason == KVM_EXIT_IO:
+            io = self.kvm_run.io
             size = io.size * io.count
-            ctypes.memmove(self.shared.hva + io.data_offset, data, min(len(data), size))
+            ctypes.memmove(self.mapping.hva + io.data_offset, data, min(len(data), size))
         else:
             raise ValueError("the last exit asked for no data")
 
-    def settle(self) -> None:
+    def complete_exit(self) -> None:
         """Let KVM finish what the last exit was about, and not enter the guest.
 
         It does so at the next ``KVM_RUN`` anyway (Documentation/virt/kvm/api.rst, KVM_EXIT_MMIO):
         it fills in the register of a read, and steps over the instruction. Registers that are to
         be set anew are set after that.
         """
-        self.state.immediate_exit = 1
+        self.kvm_run.immediate_exit = 1
         self.run()
-        self.state.immediate_exit = 0
+        self.kvm_run.immediate_exit = 0
         if self._stopping:  # meanwhile, perhaps
-            self.state.immediate_exit = 1
+            self.kvm_run.immediate_exit = 1
 
     def stop(self) -> None:
         """Make `run` return `Interrupted` at once, in whichever thread it is, or at its next call.
@@ -117,7 +117,7 @@ class Vcpu(Attributed):
         ``immediate_exit`` closes the gap between a caller's last check and its ``KVM_RUN``.
         """
         self._stopping = True
-        self.state.immediate_exit = 1
+        self.kvm_run.immediate_exit = 1
         if runner := self._runner:
             stop_signal.send(runner)
 
@@ -129,7 +129,7 @@ class Vcpu(Attributed):
     def resume(self) -> None:
         """Take back a `stop`: `run` enters the guest again."""
         self._stopping = False
-        self.state.immediate_exit = 0
+        self.kvm_run.immediate_exit = 0
 
     def get_one_reg(self, register: int) -> int:
         """``KVM_GET_ONE_REG``: the register as an unsigned integer of its own size."""
@@ -159,9 +159,9 @@ class Vcpu(Attributed):
         """Unmap ``struct kvm_run`` and close the fd; no thread may be in `run`."""
         if hasattr(self, "state"):
             # A late `stop` from another thread must not write to what is no longer mapped.
-            self.state = kvm_run()
+            self.kvm_run = kvm_run()
             self._view.release()
-            self.shared.close()
+            self.mapping.close()
         super().close()
 
 

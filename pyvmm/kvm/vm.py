@@ -4,7 +4,7 @@
 import errno
 
 from pyvmm.ioctl import Fd, IoctlError
-from pyvmm.kvm.device import Attributed, Device
+from pyvmm.kvm.device import AttrFd, Device
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.vcpu import Vcpu
@@ -21,7 +21,7 @@ from pyvmm.uapi.kvm import (
 )
 
 
-class Vm(Attributed):
+class Vm(AttrFd):
     """A virtual machine, made by `System.create_vm`.
 
     Closing it closes the vCPUs and devices that it made and forgets its memslots: the kernel

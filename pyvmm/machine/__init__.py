@@ -5,7 +5,7 @@ board     RAM, a console, one vCPU
 bus       devices by address
 console   a transmit register
 run       the loop
-lingering a guest that stays where it is, to be looked at
+spinning_guest a guest that stays where it is, to be looked at
 """
 
 from pyvmm.machine.machine import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine

@@ -26,7 +26,7 @@ from pyvmm.kvm.exits import Io, Mmio
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vfio_files import VfioFiles
 from pyvmm.machine.console import Console
-from pyvmm.machine.run_loop import Handlers, Outcome, answer_mmio, answer_ports, run
+from pyvmm.machine.run_loop import Handlers, RunOutcome, mmio_handler, port_handler, run
 from pyvmm.memory.mapping import Mapping
 
 RAM_BASE = 0x4000_0000
@@ -67,8 +67,8 @@ class Machine(Closing):
         self.faults = FaultHandler(Board(self.vm, self.vcpu, self.arch, self.mmio))
         self.handlers: Handlers = {
             **self.faults.handlers(),
-            Mmio: self.faults.unless(answer_mmio(self.vcpu, self.mmio)),
-            Io: answer_ports(self.vcpu, self.ports),
+            Mmio: self.faults.unless(mmio_handler(self.vcpu, self.mmio)),
+            Io: port_handler(self.vcpu, self.ports),
         }
         self._attach(Console(console or sys.stdout.buffer))
 
@@ -100,11 +100,11 @@ class Machine(Closing):
         otherwise (kvm_prepare_system_event in arch/arm64/kvm/psci.c).
         """
         self.write(ARGUMENT_BLOCK, block)
-        self.vcpu.settle()
+        self.vcpu.complete_exit()
         self.arch.prepare(self._system, self.vm, self.vcpu)
         self.arch.enter(self.vcpu, ENTRY, (self.arch.CONSOLE, ARGUMENT_BLOCK), self._translation)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """Run the vCPU until an exit that no handler answers, or a fault that stops it."""
         with poison.told(self.vcpu):
             return run(self.vcpu, self.handlers)

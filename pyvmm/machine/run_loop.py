@@ -15,10 +15,10 @@ Handlers = Mapping[type[Exit], Handler]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended: the exit that no one answered, and how many of each kind there were."""
 
-    ending: Exit
+    last_exit: Exit
     exits: dict[str, int]
 
 
@@ -32,7 +32,7 @@ class _Kind:
         self.count = 0
 
 
-def run(vcpu: Vcpu, handlers: Handlers) -> Outcome:
+def run(vcpu: Vcpu, handlers: Handlers) -> RunOutcome:
     """Run `vcpu` until an exit comes that has no handler, or whose handler says stop.
 
     A signal that is not a `Vcpu.stop` (Ctrl-C, a child's end) is handled by Python between two
@@ -50,10 +50,10 @@ def run(vcpu: Vcpu, handlers: Handlers) -> Outcome:
         elif isinstance(exit, Interrupted) and not vcpu.stopping:
             continue
         break
-    return Outcome(exit, {type.kind: kind.count for type, kind in kinds.items()})
+    return RunOutcome(exit, {type.kind: kind.count for type, kind in kinds.items()})
 
 
-def answer_mmio(vcpu: Vcpu, bus: Bus) -> Handler:
+def mmio_handler(vcpu: Vcpu, bus: Bus) -> Handler:
     """The handler that takes MMIO exits to the devices on `bus`."""
 
     def answer(exit: Mmio) -> bool:
@@ -68,7 +68,7 @@ def answer_mmio(vcpu: Vcpu, bus: Bus) -> Handler:
     return answer
 
 
-def answer_ports(vcpu: Vcpu, bus: Bus) -> Handler:
+def port_handler(vcpu: Vcpu, bus: Bus) -> Handler:
     """The handler that takes x86 port exits to the devices on `bus`, item by item."""
 
     def answer(exit: Io) -> bool:

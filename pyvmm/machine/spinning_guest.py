@@ -11,7 +11,7 @@ from pyvmm.errors import PyvmmError
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Interrupted
 from pyvmm.machine.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.run_loop import Outcome
+from pyvmm.machine.run_loop import RunOutcome
 
 _BLOCK = struct.Struct("<QQ")  # address, how often it was read
 _PATIENCE = 60.0  # seconds for the first read, on a busy machine in an emulated one
@@ -19,14 +19,14 @@ _PAUSE = 0.005
 
 
 @contextmanager
-def lingering(machine: Machine, gva: int) -> Iterator[None]:
+def spinning_guest(machine: Machine, gva: int) -> Iterator[None]:
     """While the block runs, the guest reads the 32-bit word at `gva`, in a thread of its own.
 
     When the block begins it has done so already; it stops at the block's end and nowhere else.
     `machine.windows` have to show `gva`. Raises `PyvmmError` where the guest can't stay.
     """
-    outcomes: list[Outcome] = []
-    machine.load(Payload.builtin("linger", machine.arch.NAME))
+    outcomes: list[RunOutcome] = []
+    machine.load(Payload.builtin("read_loop", machine.arch.NAME))
     machine.enter(_BLOCK.pack(gva, 0))
     thread = threading.Thread(target=lambda: outcomes.append(machine.run()), name="vcpu")
     thread.start()
@@ -37,8 +37,8 @@ def lingering(machine: Machine, gva: int) -> Iterator[None]:
         machine.vcpu.stop()
         thread.join()
         machine.vcpu.resume()
-    if not outcomes or not isinstance(outcomes[0].ending, Interrupted):
-        raise PyvmmError(f"the guest came to {outcomes[0].ending if outcomes else 'nothing'}")
+    if not outcomes or not isinstance(outcomes[0].last_exit, Interrupted):
+        raise PyvmmError(f"the guest came to {outcomes[0].last_exit if outcomes else 'nothing'}")
 
 
 def _begun(machine: Machine, thread: threading.Thread) -> bool:

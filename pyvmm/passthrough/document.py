@@ -20,7 +20,7 @@ def result_of(result: JobResult) -> Literal["ok", "fault", "error"]:
     """
     if any(probe.result == "fault" for probe in result.probes):
         return "fault"
-    if result.guest and not isinstance(result.guest.ending, SystemEvent | Halt):
+    if result.guest and not isinstance(result.guest.last_exit, SystemEvent | Halt):
         return "error"
     return "ok"
 

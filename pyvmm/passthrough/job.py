@@ -13,7 +13,7 @@ from pyvmm.faults import FaultRecord, Policy, auto
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.system import System
 from pyvmm.machine.machine import Machine
-from pyvmm.machine.run_loop import Outcome
+from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.passthrough import AssignedDevice, probe_bars
 from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport, report_device
@@ -71,7 +71,7 @@ class JobResult:
     caps: Report
     devices: tuple[DeviceResult, ...]
     probes: tuple[BarProbe, ...] = ()
-    guest: Outcome | None = None
+    guest: RunOutcome | None = None
     exits: dict[str, int] = field(default_factory=dict)
     faults: tuple[FaultRecord, ...] = ()
 

@@ -144,10 +144,10 @@ def _run(
     machine.enter(block)
     outcome = machine.run()
     [answer] = guest.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
-    ended = isinstance(outcome.ending, SystemEvent | Halt)
+    ended = isinstance(outcome.last_exit, SystemEvent | Halt)
     exits = dict(outcome.exits)
     if ended:
-        del exits[outcome.ending.kind]  # the exit that ends the payload
+        del exits[outcome.last_exit.kind]  # the exit that ends the payload
     return BarProbe(
         bdf=bdf,
         region=bar.region.name,
@@ -159,5 +159,5 @@ def _run(
         value=answer.value,
         syndrome=answer.syndrome,
         exits=exits,
-        ending=None if ended else outcome.ending,
+        ending=None if ended else outcome.last_exit,
     )

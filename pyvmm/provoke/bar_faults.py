@@ -7,8 +7,8 @@ from pathlib import Path
 from pyvmm.errors import SkippedError
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.assigned import PlacedBar
-from pyvmm.provoke import raw
-from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene, function_of
+from pyvmm.provoke import raw_mmap
+from pyvmm.provoke.testbed import SIZE, WHERE, Provocation, Testbed, function_of
 from pyvmm.vfio.sysfs import PciFunction
 
 _VFIO_PCI, _NVGRACE = "vfio-pci", "nvgrace_gpu_vfio_pci"
@@ -22,72 +22,72 @@ _LDR_X4_X2 = 0xF9400044
 _DC_ZVA_X2 = 0xD50B7422
 
 
-def _bar(scene: Scene, device: AssignedDevice) -> PlacedBar:
+def _bar(testbed: Testbed, device: AssignedDevice) -> PlacedBar:
     """A BAR that is a memslot, for the guest to see."""
     for bar in device.bars:
         if any(slot.slot is not None for slot in bar.slots):
-            return scene.see(bar)
+            return testbed.see(bar)
     raise SkippedError(f"{device.device.function} has no BAR that can be a memslot")
 
 
-def _registered(scene: Scene) -> None:
-    _read_cacheable(scene, scene.assign(_NVGRACE))
+def _registered(testbed: Testbed) -> None:
+    _read_cacheable(testbed, testbed.assign(_NVGRACE))
 
 
-def _flipped(scene: Scene) -> None:
-    _read_cacheable(scene, scene.assign(_NVGRACE, flip=(_CACHEABLE,)))
+def _flipped(testbed: Testbed) -> None:
+    _read_cacheable(testbed, testbed.assign(_NVGRACE, flip=(_CACHEABLE,)))
 
 
-def _read_cacheable(scene: Scene, device: AssignedDevice) -> None:
+def _read_cacheable(testbed: Testbed, device: AssignedDevice) -> None:
     [bar] = [bar for bar in device.bars if bar.region.name == _CACHEABLE]
-    scene.rejected = next((slot for slot in bar.slots if slot.outcome == "rejected"), None)
-    scene.read(scene.see(bar).gpa)
+    testbed.rejected = next((slot for slot in bar.slots if slot.outcome == "rejected"), None)
+    testbed.read(testbed.see(bar).gpa)
 
 
-def _switched_off(scene: Scene) -> None:
-    device = scene.assign(_VFIO_PCI)
-    bar = _bar(scene, device)
+def _switched_off(testbed: Testbed) -> None:
+    device = testbed.assign(_VFIO_PCI)
+    bar = _bar(testbed, device)
     device.device.config.enable_memory(False)
-    scene.read(bar.gpa)
+    testbed.read(bar.gpa)
 
 
-def _fetched(scene: Scene) -> None:
-    bar = _bar(scene, scene.assign(_VFIO_PCI))
-    scene.carry_out([_BLR_X2], (0, 0, bar.gpa))
+def _fetched(testbed: Testbed) -> None:
+    bar = _bar(testbed, testbed.assign(_VFIO_PCI))
+    testbed.carry_out([_BLR_X2], (0, 0, bar.gpa))
 
 
-def _does_not_answer(scene: Scene) -> None:
+def _does_not_answer(testbed: Testbed) -> None:
     """The host switches the BAR off behind vfio's back, through sysfs: vfio leaves it mapped."""
-    device = scene.assign(_VFIO_PCI)
-    bar = _bar(scene, device)
+    device = testbed.assign(_VFIO_PCI)
+    bar = _bar(testbed, device)
     config = os.open(device.device.function.path / "config", os.O_RDWR | os.O_CLOEXEC)
-    scene.own(config)
+    testbed.own(config)
     command = int.from_bytes(os.pread(config, 2, _COMMAND), "little")
-    scene.finally_do(lambda: os.pwrite(config, command.to_bytes(2, "little"), _COMMAND))
+    testbed.finally_do(lambda: os.pwrite(config, command.to_bytes(2, "little"), _COMMAND))
     os.pwrite(config, (command & ~_COMMAND_MEMORY).to_bytes(2, "little"), _COMMAND)
-    scene.read(bar.gpa)
+    testbed.read(bar.gpa)
 
 
-def _copied_on_write(scene: Scene) -> None:
-    _map_through_sysfs(scene, private=True)
-    scene.write()
+def _copied_on_write(testbed: Testbed) -> None:
+    _map_through_sysfs(testbed, private=True)
+    testbed.write()
 
 
-def _unaligned(scene: Scene) -> None:
-    _map_through_sysfs(scene)
-    scene.carry_out([_LDR_X4_X2], (0, 0, WHERE + 4))
+def _unaligned(testbed: Testbed) -> None:
+    _map_through_sysfs(testbed)
+    testbed.carry_out([_LDR_X4_X2], (0, 0, WHERE + 4))
 
 
-def _zeroed(scene: Scene) -> None:
-    _map_through_sysfs(scene)
-    scene.carry_out([_DC_ZVA_X2], (0, 0, WHERE))
+def _zeroed(testbed: Testbed) -> None:
+    _map_through_sysfs(testbed)
+    testbed.carry_out([_DC_ZVA_X2], (0, 0, WHERE))
 
 
-def _map_through_sysfs(scene: Scene, *, private: bool = False) -> None:
+def _map_through_sysfs(testbed: Testbed, *, private: bool = False) -> None:
     """Map a BAR without vfio, over anonymous memory that is registered."""
     fd = os.open(_mappable(function_of(_VFIO_PCI)), os.O_RDWR | os.O_CLOEXEC)
-    scene.own(fd)
-    raw.map_file(scene.anonymous(), SIZE, fd, private=private)
+    testbed.own(fd)
+    raw_mmap.map_file(testbed.anonymous(), SIZE, fd, private=private)
 
 
 def _mappable(function: PciFunction) -> Path:

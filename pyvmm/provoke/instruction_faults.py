@@ -4,9 +4,9 @@
 import os
 
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.provoke import raw
+from pyvmm.provoke import raw_mmap
 from pyvmm.provoke.memory_faults import register
-from pyvmm.provoke.scene import WHERE, Provocation, Scene
+from pyvmm.provoke.testbed import WHERE, Provocation, Testbed
 
 _LDP_X4_X5_X2 = 0xA9401444
 _STR_POST_INDEXED = 0xF8008444  # str x4, [x2], #8
@@ -18,43 +18,43 @@ _TABLES_SIZE = 1 << 20  # bytes, more than they take
 _AT_WHERE = (0, 0, WHERE)  # x0 to x2
 
 
-def _pair(scene: Scene) -> None:
-    register(scene)
-    scene.carry_out([_LDP_X4_X5_X2], _AT_WHERE)
+def _pair(testbed: Testbed) -> None:
+    register(testbed)
+    testbed.carry_out([_LDP_X4_X5_X2], _AT_WHERE)
 
 
-def _writeback(scene: Scene) -> None:
-    register(scene)
-    scene.carry_out([_STR_POST_INDEXED], _AT_WHERE)
+def _writeback(testbed: Testbed) -> None:
+    register(testbed)
+    testbed.carry_out([_STR_POST_INDEXED], _AT_WHERE)
 
 
-def _atomic(scene: Scene) -> None:
-    register(scene)
-    scene.carry_out([_LDADD_W4_W5_X2], _AT_WHERE)
+def _atomic(testbed: Testbed) -> None:
+    register(testbed)
+    testbed.carry_out([_LDADD_W4_W5_X2], _AT_WHERE)
 
 
-def _pair_outside(scene: Scene) -> None:
-    scene.open_window()
-    scene.carry_out([_LDP_X4_X5_X2], _AT_WHERE)
+def _pair_outside(testbed: Testbed) -> None:
+    testbed.open_window()
+    testbed.carry_out([_LDP_X4_X5_X2], _AT_WHERE)
 
 
-def _code(scene: Scene) -> None:
-    hva, fd = scene.file()
+def _code(testbed: Testbed) -> None:
+    hva, fd = testbed.file()
     os.pwrite(fd, _RET.to_bytes(4, "little"), 0)
-    scene.carry_out([_BLR_X2], _AT_WHERE, after=lambda: raw.unmap(hva, PAGE_SIZE))
+    testbed.carry_out([_BLR_X2], _AT_WHERE, after=lambda: raw_mmap.unmap(hva, PAGE_SIZE))
 
 
-def _table(scene: Scene) -> None:
-    hva, fd = scene.file(_TABLES_SIZE)
-    machine = scene.machine
+def _table(testbed: Testbed) -> None:
+    hva, fd = testbed.file(_TABLES_SIZE)
+    machine = testbed.machine
 
     def move_tables() -> None:
         tables = machine.arch.translate(WHERE, machine.windows)
         os.pwrite(fd, tables.image, 0)
         machine.arch.write(machine.vcpu, tables.registers)
-        raw.unmap(hva, _TABLES_SIZE)
+        raw_mmap.unmap(hva, _TABLES_SIZE)
 
-    scene.carry_out([], _AT_WHERE, after=move_tables)
+    testbed.carry_out([], _AT_WHERE, after=move_tables)
 
 
 PROVOCATIONS = (

@@ -11,8 +11,8 @@ from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.peek import poke
-from pyvmm.provoke import raw
-from pyvmm.provoke.scene import SIZE, WHERE, Provocation, Scene
+from pyvmm.provoke import raw_mmap
+from pyvmm.provoke.testbed import SIZE, WHERE, Provocation, Testbed
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_INIT_SHARED,
     GUEST_MEMFD_FLAG_MMAP,
@@ -23,58 +23,58 @@ _MADV_HWPOISON = 100  # asm-generic/mman-common.h
 _MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architecture
 
 
-def _unmapped(scene: Scene) -> None:
-    hva = scene.anonymous()
-    scene.read(after=lambda: raw.unmap(hva, PAGE_SIZE))
+def _unmapped(testbed: Testbed) -> None:
+    hva = testbed.anonymous()
+    testbed.read(after=lambda: raw_mmap.unmap(hva, PAGE_SIZE))
 
 
-def _unmapped_file(scene: Scene) -> None:
-    hva, _ = scene.file()
-    scene.read(after=lambda: raw.unmap(hva, PAGE_SIZE))
+def _unmapped_file(testbed: Testbed) -> None:
+    hva, _ = testbed.file()
+    testbed.read(after=lambda: raw_mmap.unmap(hva, PAGE_SIZE))
 
 
-def _no_access(scene: Scene) -> None:
-    raw.protect(scene.anonymous(), SIZE, PROT_NONE)
-    scene.read()
+def _no_access(testbed: Testbed) -> None:
+    raw_mmap.protect(testbed.anonymous(), SIZE, PROT_NONE)
+    testbed.read()
 
 
-def _read_only(scene: Scene) -> None:
-    raw.protect(scene.anonymous(), SIZE, PROT_READ)
-    scene.write()
+def _read_only(testbed: Testbed) -> None:
+    raw_mmap.protect(testbed.anonymous(), SIZE, PROT_READ)
+    testbed.write()
 
 
-def _replaced_by_memory(scene: Scene) -> None:
-    hva, _ = scene.file()
-    raw.map_anonymous(hva, SIZE)
-    scene.read()
+def _replaced_by_memory(testbed: Testbed) -> None:
+    hva, _ = testbed.file()
+    raw_mmap.map_anonymous(hva, SIZE)
+    testbed.read()
 
 
-def _replaced_by_secret(scene: Scene) -> None:
+def _replaced_by_secret(testbed: Testbed) -> None:
     try:
         fd = libc.syscall(_MEMFD_SECRET, os.O_CLOEXEC)
     except OSError:
         raise SkippedError(
             "this kernel has no memfd_secret: it needs CONFIG_SECRETMEM, and secretmem.enable=1"
         ) from None
-    scene.own(fd)
+    testbed.own(fd)
     os.ftruncate(fd, SIZE)
-    raw.map_file(scene.anonymous(), SIZE, fd)
-    scene.read()
+    raw_mmap.map_file(testbed.anonymous(), SIZE, fd)
+    testbed.read()
 
 
-def _truncated(scene: Scene) -> None:
-    _, fd = scene.file()
+def _truncated(testbed: Testbed) -> None:
+    _, fd = testbed.file()
     os.ftruncate(fd, 0)
-    scene.read()
+    testbed.read()
 
 
-def _poisoned(scene: Scene) -> None:
-    hva = scene.anonymous()
+def _poisoned(testbed: Testbed) -> None:
+    hva = testbed.anonymous()
     poke(hva, b"lost")
     # The kernel forces a SIGBUS on whoever asks for this, and ends a process without a handler.
     before = signal.signal(signal.SIGBUS, lambda *_: None)
     try:
-        raw.advise(hva, PAGE_SIZE, _MADV_HWPOISON)
+        raw_mmap.advise(hva, PAGE_SIZE, _MADV_HWPOISON)
     except OSError as error:
         raise SkippedError(
             f"MADV_HWPOISON: {os.strerror(error.errno or 0)}: it needs root, and a kernel with "
@@ -82,12 +82,12 @@ def _poisoned(scene: Scene) -> None:
         ) from None
     finally:
         signal.signal(signal.SIGBUS, before)
-    scene.read()
+    testbed.read()
 
 
-def _guest_memfd(scene: Scene) -> GuestMemfd:
+def _guest_memfd(testbed: Testbed) -> GuestMemfd:
     """A guest_memfd that may be mapped, which arm64 wants for every memslot."""
-    vm = scene.machine.vm
+    vm = testbed.machine.vm
     if not vm.check(KVM_CAP_GUEST_MEMFD):
         raise SkippedError("this kernel has no guest_memfd (KVM_CAP_GUEST_MEMFD is 0)")
     try:
@@ -99,35 +99,35 @@ def _guest_memfd(scene: Scene) -> GuestMemfd:
     return memfd
 
 
-def _guest_memfd_closed(scene: Scene) -> None:
-    memfd = _guest_memfd(scene)
+def _guest_memfd_closed(testbed: Testbed) -> None:
+    memfd = _guest_memfd(testbed)
     # Not mapped in this process as well: that would keep the file open.
-    scene.machine.vm.memslots.add(WHERE, None, guest_memfd=memfd)
-    scene.open_window()
+    testbed.machine.vm.memslots.add(WHERE, None, guest_memfd=memfd)
+    testbed.open_window()
     memfd.close()
-    scene.read()
+    testbed.read()
 
 
-def _guest_memfd_punched(scene: Scene) -> None:
-    memfd = _guest_memfd(scene)
-    memory = scene.keep(Mapping.of_file(memfd.fileno(), SIZE))
-    scene.machine.vm.memslots.add(WHERE, memory, guest_memfd=memfd)
-    scene.open_window()
+def _guest_memfd_punched(testbed: Testbed) -> None:
+    memfd = _guest_memfd(testbed)
+    memory = testbed.keep(Mapping.of_file(memfd.fileno(), SIZE))
+    testbed.machine.vm.memslots.add(WHERE, memory, guest_memfd=memfd)
+    testbed.open_window()
     memfd.populate(0, SIZE)
     memfd.punch(0, SIZE)
-    scene.read()
+    testbed.read()
 
 
-def _outside(scene: Scene) -> None:
-    scene.open_window()
-    scene.read()
+def _outside(testbed: Testbed) -> None:
+    testbed.open_window()
+    testbed.read()
 
 
-def _read_only_slot(scene: Scene) -> None:
-    memory = scene.keep(Mapping.anonymous(SIZE))
-    scene.machine.vm.memslots.add(WHERE, memory, readonly=True)
-    scene.open_window()
-    scene.write()
+def _read_only_slot(testbed: Testbed) -> None:
+    memory = testbed.keep(Mapping.anonymous(SIZE))
+    testbed.machine.vm.memslots.add(WHERE, memory, readonly=True)
+    testbed.open_window()
+    testbed.write()
 
 
 class Register:
@@ -140,10 +140,10 @@ class Register:
         pass
 
 
-def register(scene: Scene) -> None:
+def register(testbed: Testbed) -> None:
     """Put a device of the VMM's at `WHERE`."""
-    scene.machine.mmio.attach(WHERE, SIZE, Register())
-    scene.open_window()
+    testbed.machine.mmio.attach(WHERE, SIZE, Register())
+    testbed.open_window()
 
 
 PROVOCATIONS = (

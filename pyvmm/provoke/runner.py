@@ -12,7 +12,7 @@ from pyvmm.kvm.exits import MemoryFault, RunFailure
 from pyvmm.kvm.system import System
 from pyvmm.passthrough import SlotOutcome
 from pyvmm.provoke import bar_faults, instruction_faults, memory_faults
-from pyvmm.provoke.scene import Provocation, Scene
+from pyvmm.provoke.testbed import Provocation, Testbed
 from pyvmm.uapi.names import names
 
 PROVOCATIONS = (
@@ -23,7 +23,7 @@ PROVOCATIONS = (
 
 
 @dataclass(frozen=True)
-class Provoked:
+class ProvocationResult:
     """What came of a provocation.
 
     Attributes:
@@ -64,20 +64,20 @@ class Provoked:
                 return names("KVM_EXIT_")[exit.reason]
 
 
-def provoke(provocations: Iterable[Provocation]) -> Iterator[Provoked]:
+def provoke(provocations: Iterable[Provocation]) -> Iterator[ProvocationResult]:
     """Do each, one after the other."""
     with System.open() as system:
         for provocation in provocations:
             yield _provoke(system, provocation)
 
 
-def _provoke(system: System, provocation: Provocation) -> Provoked:
+def _provoke(system: System, provocation: Provocation) -> ProvocationResult:
     with ExitStack() as stack:
-        scene = Scene(system, stack)
+        testbed = Testbed(system, stack)
         try:
-            provocation.act(scene)
+            provocation.act(testbed)
         except SkippedError as error:
-            return Provoked(provocation, skipped=str(error))
-        records = scene.machine.faults.records
+            return ProvocationResult(provocation, skipped=str(error))
+        records = testbed.machine.faults.records
         record = records[0] if records else None
-        return Provoked(provocation, record, scene.rejected, scene.guest)
+        return ProvocationResult(provocation, record, testbed.rejected, testbed.guest)

@@ -83,7 +83,7 @@ def _time(system: System, loop: Callable[[Machine], object]) -> float:
 
 
 def _bare(vcpu: Vcpu) -> None:
-    fd, state, ioctl, run = vcpu.fileno(), vcpu.state, fcntl.ioctl, int(KVM_RUN)
+    fd, state, ioctl, run = vcpu.fileno(), vcpu.kvm_run, fcntl.ioctl, int(KVM_RUN)
     while True:
         ioctl(fd, run)
         if state.exit_reason not in (KVM_EXIT_IO, KVM_EXIT_MMIO):
@@ -92,7 +92,7 @@ def _bare(vcpu: Vcpu) -> None:
 
 def _reason(vcpu: Vcpu) -> int:
     field: Any = kvm_run.exit_reason  # ctypes' descriptor, which type checkers take for the value
-    return vcpu.shared.hva + int(field.offset)
+    return vcpu.mapping.hva + int(field.offset)
 
 
 def _compile(directory: Path) -> Callable[[int, int], object]:

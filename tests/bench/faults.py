@@ -22,7 +22,7 @@ from pyvmm.kvm import System
 from pyvmm.kvm.exits import Mmio
 from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.provoke import raw
+from pyvmm.provoke import raw_mmap
 from pyvmm.uapi.kvm import KVM_EXIT_MMIO, KVM_RUN
 from pyvmm.uapi.native_arch import kvm_run
 from tests.bench._rounds import medians
@@ -52,7 +52,7 @@ def main() -> Iterator[str]:
         in_c = _compile(Path(directory))
 
         def bare(machine: Machine, page: int) -> None:
-            run = machine.vcpu.shared.hva
+            run = machine.vcpu.mapping.hva
             in_c(
                 machine.vcpu.fileno(), run + _offset("exit_reason"), run + _offset("mmio") + 8, page
             )
@@ -76,7 +76,7 @@ def _time(system: System, loop: Callable[[Machine, int], None]) -> float:
             machine.load(Payload.builtin("loads", machine.arch.NAME))
             machine.enter(repeat.pack(FAULTS, GPA))
             page = memory.hva + PAGE_SIZE
-            raw.unmap(page, PAGE_SIZE)
+            raw_mmap.unmap(page, PAGE_SIZE)
             start = time.thread_time()
             loop(machine, page)
             return time.thread_time() - start
@@ -88,7 +88,7 @@ def _flipped(machine: Machine, page: int) -> None:
 
     def answer(exit: Mmio) -> bool:
         goes_on = mend(exit)
-        raw.unmap(page, PAGE_SIZE)
+        raw_mmap.unmap(page, PAGE_SIZE)
         return goes_on
 
     machine.handlers = {**machine.handlers, Mmio: answer}

@@ -5,22 +5,24 @@ import pytest
 
 from pyvmm.arch.arm64.cpu_features import Features
 from pyvmm.caps.verdicts import Verdict, verdicts_for
-from pyvmm.kvm.capabilities import Answer, Capability
+from pyvmm.kvm.capabilities import Capability, CheckResult
 from pyvmm.uapi.names import names
 
 CACHEABLE = "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED"
-UNKNOWN = Answer(0, None)  # a kernel's answer on /dev/kvm to an unknown number
-VM_ONLY = Answer(None, "EINVAL")
+UNKNOWN = CheckResult(0, None)  # a kernel's answer on /dev/kvm to an unknown number
+VM_ONLY = CheckResult(None, "EINVAL")
 
 
 def features(*, fwb: bool, dic: bool) -> Features:
     return Features(fwb=fwb, dic=dic, idc=True, pa_bits=48, granules=(4096,))
 
 
-def verdict(name: str, features: Features | None, **answers: tuple[Answer, Answer]) -> Verdict:
+def verdict(
+    name: str, features: Features | None, **answers: tuple[CheckResult, CheckResult]
+) -> Verdict:
     """Return a verdict; `answers` are (system, VM) by capability, and 0 for the others."""
     capabilities = {
-        cap: Capability(cap, number, *answers.get(cap, (UNKNOWN, Answer(0, None))))
+        cap: Capability(cap, number, *answers.get(cap, (UNKNOWN, CheckResult(0, None))))
         for number, cap in names("KVM_CAP_").items()
     }
     [found] = [verdict for verdict in verdicts_for(capabilities, features) if verdict.name == name]
@@ -42,10 +44,10 @@ def verdict(name: str, features: Features | None, **answers: tuple[Answer, Answe
     ],
 )
 def test_cacheable_pfnmap(
-    fwb: bool, dic: bool, system: Answer, vm: int, supported: bool, why: str
+    fwb: bool, dic: bool, system: CheckResult, vm: int, supported: bool, why: str
 ) -> None:
     cpu = features(fwb=fwb, dic=dic)
-    found = verdict("cacheable-pfnmap", cpu, **{CACHEABLE: (system, Answer(vm, None))})
+    found = verdict("cacheable-pfnmap", cpu, **{CACHEABLE: (system, CheckResult(vm, None))})
     assert found.supported == supported
     assert why in found.why
 
@@ -75,7 +77,7 @@ def test_cacheable_pfnmap_applies_to_arm64_only() -> None:
 )
 @pytest.mark.parametrize("value", [0, 1])
 def test_offered(name: str, capability: str, value: int) -> None:
-    answer = Answer(value, None)
+    answer = CheckResult(value, None)
     found = verdict(name, features(fwb=True, dic=True), **{capability: (answer, answer)})
     assert found.supported == bool(value)
     assert found.why.startswith(f"{capability} is {value}: ")

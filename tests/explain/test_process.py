@@ -9,7 +9,7 @@ from pyvmm.explain.process import look
 from pyvmm.explain.slots import Slots, ToldSlot
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, RAM_BASE, Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.testing.needs import devices
 from tests.process import as_nobody
@@ -55,7 +55,7 @@ def test_a_process_that_is_not_ours(host: Host) -> None:
 
 @pytest.mark.needs_arch("aarch64")
 def test_what_is_mapped_in_stage_2(host: Host, kvm: System) -> None:
-    with Machine(kvm) as machine, lingering(machine, ENTRY):
+    with Machine(kvm) as machine, spinning_guest(machine, ENTRY):
         found = look(os.getpid(), host)
     if not found.stage2:
         pytest.skip("debugfs has no stage2_page_tables: CONFIG_PTDUMP_STAGE2_DEBUGFS, and root")

@@ -26,7 +26,7 @@ from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.passthrough.document import fault_to_json
-from pyvmm.provoke import raw
+from pyvmm.provoke import raw_mmap
 
 pytestmark = pytest.mark.needs_arch("aarch64")
 
@@ -90,11 +90,11 @@ class Fuzz:
         size = len(self.broken) * PAGE_SIZE
         match self.chance.randrange(3):
             case 0:
-                raw.protect(hva, size, PROT_NONE)
+                raw_mmap.protect(hva, size, PROT_NONE)
             case 1:
-                raw.protect(hva, size, PROT_READ)
+                raw_mmap.protect(hva, size, PROT_READ)
             case _:
-                raw.unmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
+                raw_mmap.unmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
 
     def guest(self) -> None:
         """Make one up, run it for a while, and see that all there is to tell can be told."""

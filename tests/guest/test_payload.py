@@ -47,7 +47,7 @@ def start(machine: Machine, name: str, block: bytes = b"") -> None:
 
 def test_hello_prints_a_line(machine: Machine, console: io.BytesIO) -> None:
     start(machine, "hello")
-    assert isinstance(machine.run().ending, Halt | SystemEvent)
+    assert isinstance(machine.run().last_exit, Halt | SystemEvent)
     assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode()
 
 
@@ -55,7 +55,7 @@ def test_spin_ends_only_from_outside(machine: Machine) -> None:
     start(machine, "spin")
     threading.Timer(0.05, machine.vcpu.stop).start()
     outcome = machine.run()
-    assert isinstance(outcome.ending, Interrupted)
+    assert isinstance(outcome.last_exit, Interrupted)
 
 
 class Sink:

@@ -11,10 +11,10 @@ from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Answer, Probe, answers, pack
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.machine.run_loop import Outcome
+from pyvmm.machine.run_loop import RunOutcome
 from tests.kvm.places import DEVICE_GPA, MEMORY_GPA, WINDOW
 
-Touch = Callable[..., tuple[Outcome, list[Answer]]]
+Touch = Callable[..., tuple[RunOutcome, list[Answer]]]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def machine(kvm: System) -> Iterator[Machine]:
 def touch(machine: Machine) -> Touch:
     """Let the guest make accesses, one after the other; how the run ended, and each answer."""
 
-    def touch(*probes: Probe) -> tuple[Outcome, list[Answer]]:
+    def touch(*probes: Probe) -> tuple[RunOutcome, list[Answer]]:
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         block = pack(probes)
         machine.enter(block)

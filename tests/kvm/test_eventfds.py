@@ -44,7 +44,7 @@ def test_a_write_counts_and_does_not_exit(machine: Machine, touch: Touch) -> Non
 def test_another_access_exits(machine: Machine, touch: Touch, probe: Probe) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 4) as eventfd:
         outcome, _ = touch(probe)
-        assert isinstance(outcome.ending, Mmio)
+        assert isinstance(outcome.last_exit, Mmio)
         with pytest.raises(BlockingIOError):
             os.eventfd_read(eventfd)
 
@@ -59,7 +59,7 @@ def test_size_0_is_any_width(machine: Machine, touch: Touch, width: int) -> None
 def test_only_the_value_that_matches_counts(machine: Machine, touch: Touch) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 4, match=7) as eventfd:
         outcome, _ = touch(write(7), write(8))
-        assert outcome.ending == Mmio(DEVICE_GPA, 4, True, 8)
+        assert outcome.last_exit == Mmio(DEVICE_GPA, 4, True, 8)
         assert os.eventfd_read(eventfd) == 1
 
 
@@ -68,7 +68,7 @@ def test_a_port(machine: Machine) -> None:
     machine.load(Payload.builtin("exits", machine.arch.NAME))
     machine.enter(repeat.pack(5, PORT))
     with ioeventfd(machine.vm, PORT, 1, port=True) as eventfd:
-        assert machine.run().ending == Halt()
+        assert machine.run().last_exit == Halt()
         assert os.eventfd_read(eventfd) == 5
 
 
@@ -78,7 +78,7 @@ def test_it_ends_with_its_context(machine: Machine, touch: Touch) -> None:
         _ = 1 / 0
     assert open_fds() == before
     outcome, _ = touch(write(1))
-    assert outcome.ending == Mmio(DEVICE_GPA, 4, True, 1)
+    assert outcome.last_exit == Mmio(DEVICE_GPA, 4, True, 1)
 
 
 def test_an_address_that_is_taken(vm: Vm) -> None:

@@ -92,7 +92,7 @@ def test_the_guest_faults_once_it_is_closed(machine: Machine, touch: Touch) -> N
     machine.vm.memslots.add(MEMORY_GPA, None, guest_memfd=memfd)
     memfd.close()
     outcome, _ = touch(Probe(MEMORY_GPA + PAGE_SIZE))
-    assert outcome.ending == MemoryFault(0, MEMORY_GPA + PAGE_SIZE, PAGE_SIZE, errno.EFAULT)
+    assert outcome.last_exit == MemoryFault(0, MEMORY_GPA + PAGE_SIZE, PAGE_SIZE, errno.EFAULT)
 
 
 def test_a_system_without_vm_closes_it(kvm: System) -> None:

@@ -53,7 +53,7 @@ def test_a_removed_slot_leaves_mmio(machine: Machine, touch: Touch, memory: Mapp
     touch(Probe(MEMORY_GPA))
     machine.vm.memslots.remove(slot)
     outcome, _ = touch(Probe(MEMORY_GPA))
-    assert outcome.ending == Mmio(MEMORY_GPA, 4, False, 0)
+    assert outcome.last_exit == Mmio(MEMORY_GPA, 4, False, 0)
 
 
 def test_a_moved_slot_shows_the_same_memory(
@@ -66,7 +66,7 @@ def test_a_moved_slot_shows_the_same_memory(
     _, [answer] = touch(Probe(moved.gpa, 1))
     assert (answer.outcome, answer.value) == (Outcome.OK, 42)
     outcome, _ = touch(Probe(MEMORY_GPA, 1))
-    assert outcome.ending == Mmio(MEMORY_GPA, 1, False, 0)
+    assert outcome.last_exit == Mmio(MEMORY_GPA, 1, False, 0)
 
 
 def test_replaced_memory_is_the_new(machine: Machine, touch: Touch, memory: Mapping) -> None:
@@ -97,7 +97,7 @@ def test_a_write_to_a_read_only_slot_exits(machine: Machine, touch: Touch, memor
     machine.vm.memslots.add(MEMORY_GPA, memory, readonly=True)
     outcome, [read, _] = touch(Probe(MEMORY_GPA, 1), Probe(MEMORY_GPA, 2, Op.WRITE, 0xBEEF))
     assert read.value == 42
-    assert outcome.ending == Mmio(MEMORY_GPA, 2, True, 0xBEEF)
+    assert outcome.last_exit == Mmio(MEMORY_GPA, 2, True, 0xBEEF)
     assert memory.read(0, 2) == b"\x2a\0"
 
 

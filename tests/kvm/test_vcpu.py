@@ -17,7 +17,7 @@ from pyvmm.kvm import System, Vcpu, Vm
 from pyvmm.kvm.exits import Interrupted, Mmio, RunFailure
 from pyvmm.kvm.vcpu import register_size
 from pyvmm.machine import Machine
-from pyvmm.machine.run_loop import Outcome
+from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.uapi.kvm import KVM_CAP_ONE_REG, KVM_REG_SIZE_U64, KVM_REG_X86
 from pyvmm.uapi.kvm_x86_64 import KVM_X86_REG_TYPE_MSR
 from tests.kvm.conftest import Touch
@@ -63,8 +63,8 @@ def exit_forever(machine: Machine, device: Counter) -> None:
     machine.enter(repeat.pack(FOREVER, PORT if machine.arch.CONSOLE_IS_PORT else DEVICE_GPA))
 
 
-def is_interrupted(running: Future[Outcome]) -> bool:
-    return running.result(timeout=60).ending == Interrupted()
+def is_interrupted(running: Future[RunOutcome]) -> bool:
+    return running.result(timeout=60).last_exit == Interrupted()
 
 
 def test_a_spinning_guest_is_stopped(machine: Machine, thread: ThreadPoolExecutor) -> None:
@@ -90,7 +90,7 @@ def test_a_guest_in_the_midst_of_exits_is_stopped(
 def test_a_device_stops_the_guest_that_writes_to_it(machine: Machine) -> None:
     exit_forever(machine, Counter(10, machine.vcpu.stop))
     outcome = machine.run()
-    assert outcome.ending == Interrupted()
+    assert outcome.last_exit == Interrupted()
     assert sum(outcome.exits.values()) == 11
 
 
@@ -104,7 +104,7 @@ def test_a_stop_before_the_run_counts(machine: Machine) -> None:
 def test_settling_does_not_take_back_a_stop(machine: Machine) -> None:
     spin(machine)
     machine.vcpu.stop()
-    machine.vcpu.settle()
+    machine.vcpu.complete_exit()
     assert machine.vcpu.run() == Interrupted()
 
 
@@ -126,7 +126,7 @@ def test_the_read_that_was_answered_before_a_stop_is_not_lost(
     machine.vcpu.stop()
     assert machine.vcpu.run() == Interrupted()
     machine.vcpu.resume()
-    assert outcome.ending == Mmio(DEVICE_GPA, 4, False, 0)
+    assert outcome.last_exit == Mmio(DEVICE_GPA, 4, False, 0)
     assert machine.vcpu.run() == Mmio(DEVICE_GPA + 4, 4, True, 1)
 
 
@@ -181,7 +181,7 @@ def test_a_signal_that_is_not_a_stop_is_handled_and_the_guest_goes_on(machine: M
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert outcome.ending == Interrupted()
+    assert outcome.last_exit == Interrupted()
     assert len(seen) >= 3
     assert outcome.exits["intr"] >= 3
 
@@ -211,7 +211,7 @@ def test_a_closed_vcpu_does_not_run(vm: Vm) -> None:
     vcpu.close()
     vcpu.close()
     assert len(open_fds()) == len(before) - 1
-    assert vcpu.state.exit_reason == 0
+    assert vcpu.kvm_run.exit_reason == 0
     with pytest.raises(ValueError, match="closed"):
         vcpu.run()
 

@@ -15,7 +15,7 @@ from pyvmm.guest.probe import Probe, pack
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import EXITS, Exit, Mmio, RunFailure
 from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine
-from pyvmm.machine.run_loop import Outcome
+from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.memory.vma import vmas
 from tests.process import open_fds
 
@@ -53,7 +53,7 @@ def test_an_access_that_nobody_answered_is_over(machine: Machine, console: io.By
     machine.windows.append(identity(NOBODY_GPA, 0x1000, MemoryType.DEVICE))
     machine.load(Payload.builtin("probe", machine.arch.NAME))
     machine.enter(pack([Probe(NOBODY_GPA)]))
-    assert machine.run().ending == Mmio(NOBODY_GPA, 4, False, 0)
+    assert machine.run().last_exit == Mmio(NOBODY_GPA, 4, False, 0)
     machine.load(Payload.builtin("hello", machine.arch.NAME))
     machine.enter()
     machine.run()
@@ -117,10 +117,10 @@ def is_typed(ending: Exit) -> bool:
 def test_junk_comes_to_a_typed_end(machine: Machine, code: bytes) -> None:
     machine.load(Payload("junk", machine.arch.NAME, code))
     machine.enter()
-    assert is_typed(run_for(machine, 0.05).ending)
+    assert is_typed(run_for(machine, 0.05).last_exit)
 
 
-def run_for(machine: Machine, seconds: float) -> Outcome:
+def run_for(machine: Machine, seconds: float) -> RunOutcome:
     """Run the guest until its end, or until its time is up."""
     timer = threading.Timer(seconds, machine.vcpu.stop)
     timer.start()
@@ -136,4 +136,4 @@ def test_a_guest_that_runs_off(machine: Machine, pc: int) -> None:
     machine.load(Payload.builtin("spin", machine.arch.NAME))
     machine.enter()
     machine.arch.enter(machine.vcpu, pc, (), machine._translation)
-    assert is_typed(run_for(machine, 0.2).ending)
+    assert is_typed(run_for(machine, 0.2).last_exit)

@@ -11,7 +11,7 @@ from pyvmm.guest.probe import Op, Probe, pack
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import Halt, Interrupted, Io, Mmio
 from pyvmm.machine import Machine
-from pyvmm.machine.run_loop import answer_mmio, run
+from pyvmm.machine.run_loop import mmio_handler, run
 
 NOBODY = 0x0A00_0000
 PORT = 0x80
@@ -51,8 +51,8 @@ def hello(machine: Machine) -> None:
 def test_a_run_ends_at_the_first_exit_that_nobody_answers(machine: Machine) -> None:
     hello(machine)
     outcome = run(machine.vcpu, {})
-    assert isinstance(outcome.ending, (Io, Mmio))
-    assert outcome.exits == {outcome.ending.kind: 1}
+    assert isinstance(outcome.last_exit, (Io, Mmio))
+    assert outcome.exits == {outcome.last_exit.kind: 1}
 
 
 def test_a_handler_may_end_it(machine: Machine) -> None:
@@ -64,7 +64,7 @@ def test_a_handler_may_end_it(machine: Machine) -> None:
         return len(seen) < 3
 
     outcome = run(machine.vcpu, {Io: third, Mmio: third})
-    assert outcome.ending is seen[2]
+    assert outcome.last_exit is seen[2]
     assert sum(outcome.exits.values()) == 3
 
 
@@ -86,19 +86,19 @@ def test_a_handler_of_interruptions_decides(machine: Machine) -> None:
 
     outcome = run(machine.vcpu, {**machine.handlers, Interrupted: go_on})
     assert outcome.exits["intr"] == 1
-    assert not isinstance(outcome.ending, Interrupted)
+    assert not isinstance(outcome.last_exit, Interrupted)
 
 
 def test_an_mmio_access_goes_to_its_device(machine: Machine) -> None:
     bus, device = Bus(), Recorder()
     bus.attach(NOBODY, 0x1000, device)
-    answer = answer_mmio(machine.vcpu, bus)
+    answer = mmio_handler(machine.vcpu, bus)
     assert answer(Mmio(NOBODY + 4, 2, True, 7))
     assert device.accesses == [("write", 4, 2, 7)]
 
 
 def test_an_mmio_access_to_nobody_ends_the_run(machine: Machine) -> None:
-    answer = answer_mmio(machine.vcpu, Bus())
+    answer = mmio_handler(machine.vcpu, Bus())
     assert not answer(Mmio(0, 4, True, 7))
     assert not answer(Mmio(0, 4, False, 0))
 
@@ -122,7 +122,7 @@ def test_port_instructions(
     machine.ports.attach(PORT, 4, device)
     enter(machine, code)
     machine.arch.write(machine.vcpu, {"rax": 0, "rdx": PORT})
-    assert machine.run().ending == Halt()
+    assert machine.run().last_exit == Halt()
     assert device.accesses == accesses
     assert machine.arch.read(machine.vcpu, "rax") == rax
 
@@ -135,7 +135,7 @@ def test_string_instructions_go_item_by_item(machine: Machine) -> None:
     machine.write(text, b"\1\0\2\0\3\0")
     enter(machine, "66f36f 48c7c103000000 f3666d f4")  # rep outsw; mov $3,%rcx; rep insw; hlt
     machine.arch.write(machine.vcpu, {"rcx": 3, "rsi": text, "rdi": text + 0x100, "rdx": PORT})
-    assert machine.run().ending == Halt()
+    assert machine.run().last_exit == Halt()
     assert device.accesses == [("write", 0, 2, n) for n in (1, 2, 3)] + [("read", 0, 2)] * 3
     assert machine.read(text + 0x100, 6) == b"\4\0\5\0\6\0"
 
@@ -145,7 +145,7 @@ def test_string_instructions_go_item_by_item(machine: Machine) -> None:
 def test_a_port_of_nobody_ends_the_run(machine: Machine, code: str, write: bool) -> None:
     enter(machine, code)
     machine.arch.write(machine.vcpu, {"rax": 5, "rdx": PORT})
-    assert machine.run().ending == Io(PORT, 1, 1, write, b"\5" if write else b"")
+    assert machine.run().last_exit == Io(PORT, 1, 1, write, b"\5" if write else b"")
 
 
 def test_the_ending_can_be_answered_and_the_run_go_on(machine: Machine) -> None:
@@ -154,6 +154,6 @@ def test_the_ending_can_be_answered_and_the_run_go_on(machine: Machine) -> None:
     machine.load(Payload.builtin("probe", machine.arch.NAME))
     machine.enter(pack(probes))
     outcome = run(machine.vcpu, {})
-    assert outcome.ending == Mmio(NOBODY, 4, False, 0)
+    assert outcome.last_exit == Mmio(NOBODY, 4, False, 0)
     machine.vcpu.answer(b"\1\0\0\0")
-    assert run(machine.vcpu, {}).ending == Mmio(NOBODY + 4, 4, True, 1)
+    assert run(machine.vcpu, {}).last_exit == Mmio(NOBODY + 4, 4, True, 1)

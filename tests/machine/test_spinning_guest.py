@@ -9,13 +9,13 @@ from pyvmm.kvm import System
 from pyvmm.lab import stage2_client
 from pyvmm.lab.stage2 import Stage2
 from pyvmm.machine import ENTRY, Machine
-from pyvmm.machine.spinning_guest import lingering
+from pyvmm.machine.spinning_guest import spinning_guest
 
 
 def test_it_can_be_had_again(kvm: System) -> None:
     with Machine(kvm) as machine:
         for _ in range(2):
-            with lingering(machine, ENTRY):
+            with spinning_guest(machine, ENTRY):
                 pass
 
 
@@ -23,7 +23,7 @@ def test_a_guest_that_cannot_stay(kvm: System) -> None:
     nowhere = 0x6000_0000  # no memslot, no device
     with Machine(kvm) as machine:
         machine.windows.append(identity(nowhere, 0x1000))
-        with pytest.raises(PyvmmError, match="the guest came to"), lingering(machine, nowhere):
+        with pytest.raises(PyvmmError, match="the guest came to"), spinning_guest(machine, nowhere):
             pass
 
 
@@ -36,14 +36,14 @@ def stage2(ipa: int) -> Stage2:
 
 @pytest.mark.needs_arch("aarch64")
 def test_ram_is_cacheable_in_stage_2(kvm: System) -> None:
-    with Machine(kvm) as machine, lingering(machine, ENTRY):
+    with Machine(kvm) as machine, spinning_guest(machine, ENTRY):
         assert stage2(ENTRY).memory_type == "Normal-WB"
         assert stage2(1 << 39).memory_type == "unmapped"
 
 
 @pytest.mark.needs_arch("aarch64")
 def test_an_ipa_that_the_vm_has_no_room_for(kvm: System) -> None:
-    with Machine(kvm) as machine, lingering(machine, ENTRY):
+    with Machine(kvm) as machine, spinning_guest(machine, ENTRY):
         with pytest.raises(PyvmmError, match="is beyond this VM's"):
             stage2(1 << 52)
 
@@ -53,7 +53,7 @@ def test_the_tables_are_those_of_the_vm_that_runs(kvm: System) -> None:
     with Machine(kvm) as one, Machine(kvm) as other:
         found = set()
         for machine in (one, other):
-            with lingering(machine, ENTRY):
+            with spinning_guest(machine, ENTRY):
                 found.add(stage2(ENTRY).pa)
     assert len(found) == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from pyvmm.caps.report import Report
 from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
-from pyvmm.machine.run_loop import Outcome
+from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.passthrough import DeviceResult, JobResult
 from pyvmm.passthrough.bar_slots import Part, SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport
@@ -77,7 +77,7 @@ def test_the_document_is_json() -> None:
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_result_of_a_payload(ending: Exit, result: str) -> None:
-    assert result_of(replace(RESULT, guest=Outcome(ending, {}))) == result
+    assert result_of(replace(RESULT, guest=RunOutcome(ending, {}))) == result
 
 
 @pytest.mark.parametrize("result", ["ok", "abort", "skipped", "fault"])

@@ -5,7 +5,7 @@ import platform
 
 import pytest
 
-from pyvmm.provoke.runner import PROVOCATIONS, Provoked, provoke
+from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 
 BARE = "bare EFAULT"
 FAULT_EXIT = "KVM_EXIT_MEMORY_FAULT, EFAULT"
@@ -44,7 +44,7 @@ BY_NAME = {each.name: each for each in PROVOCATIONS}
 on_arm64 = pytest.mark.needs_arch("aarch64")
 
 
-def done(name: str) -> Provoked:
+def done(name: str) -> ProvocationResult:
     [provoked] = provoke([BY_NAME[name]])
     if provoked.skipped:
         pytest.skip(provoked.skipped)

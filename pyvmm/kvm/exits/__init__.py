@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.kvm.exits import foreign
 from pyvmm.kvm.exits.base import Exit, unpacker
-from pyvmm.kvm.exits.ending import (
+from pyvmm.kvm.exits.end_of_run import (
     FailEntry,
     Halt,
     InternalError,
@@ -22,11 +22,14 @@ from pyvmm.kvm.exits.ending import (
     SystemEvent,
     Unknown,
 )
-from pyvmm.kvm.exits.event import (
+from pyvmm.kvm.exits.generic import exit_of
+from pyvmm.kvm.exits.memory_fault import ArmSea, MemoryFault, RunFailure
+from pyvmm.kvm.exits.mmio import ArmLdst64b, ArmNisv, Io, Mmio
+from pyvmm.kvm.exits.opt_in import (
     ApResetHold,
     Debug,
     DirtyRingFull,
-    Exception_,
+    GuestException,
     Hypercall,
     Hyperv,
     IoapicEoi,
@@ -43,9 +46,6 @@ from pyvmm.kvm.exits.event import (
     X86Wrmsr,
     Xen,
 )
-from pyvmm.kvm.exits.memory_fault import ArmSea, MemoryFault, RunFailure
-from pyvmm.kvm.exits.mmio import ArmLdst64b, ArmNisv, Io, Mmio
-from pyvmm.kvm.exits.named import exit_of
 from pyvmm.uapi import kvm as uapi
 from pyvmm.uapi.native_arch import kvm_run
 
@@ -57,9 +57,9 @@ __all__ = [
     "ArmSea",
     "Debug",
     "DirtyRingFull",
-    "Exception_",
     "Exit",
     "FailEntry",
+    "GuestException",
     "Halt",
     "Hypercall",
     "Hyperv",

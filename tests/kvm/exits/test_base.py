@@ -30,7 +30,7 @@ CASES = [
     (exits.X86Wrmsr(0x10, 2, 3), "msr", {"index": 0x10, "reason": 2, "data": 3}),
     (exits.IoapicEoi(9), "eoi", {"vector": 9}),
     (exits.TprAccess(1, 1), "tpr_access", {"rip": 1, "is_write": 1}),
-    (exits.Exception_(13, 2), "ex", {"exception": 13, "error_code": 2}),
+    (exits.GuestException(13, 2), "ex", {"exception": 13, "error_code": 2}),
     (exits.SnpReqCerts(1, 2, 3), "snp_req_certs", {"gpa": 1, "npages": 2, "ret": 3}),
     (foreign.S390Sieic(1, 2, 3), "s390_sieic", {"icptcode": 1, "ipa": 2, "ipb": 3}),
     (foreign.S390Reset(5), "", {"s390_reset_flags": 5}),

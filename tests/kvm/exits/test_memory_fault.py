@@ -19,4 +19,4 @@ def test_memory_that_is_gone_is_a_bare_efault(machine: Machine, touch: Touch) ->
         machine.vm.memslots.add(MEMORY_GPA, memory)
         memory.unmap()
         outcome, _ = touch(Probe(MEMORY_GPA))
-    assert outcome.ending == RunFailure(errno.EFAULT)
+    assert outcome.last_exit == RunFailure(errno.EFAULT)

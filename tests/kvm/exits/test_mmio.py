@@ -57,7 +57,7 @@ def test_a_guests_write_arrives(touch: Touch, register: Register, width: int) ->
 )
 def test_an_access_that_nobody_answers(touch: Touch, probe: Probe, exit: Mmio) -> None:
     outcome, _ = touch(probe)
-    assert outcome.ending == exit
+    assert outcome.last_exit == exit
 
 
 @pytest.mark.parametrize(

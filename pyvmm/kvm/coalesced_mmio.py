@@ -19,7 +19,7 @@ from pyvmm.uapi.kvm import (
 )
 
 
-class Write(NamedTuple):
+class CoalescedWrite(NamedTuple):
     """One collected write: `size` bytes of `value` (little-endian) at a GPA, or a port."""
 
     address: int
@@ -29,10 +29,10 @@ class Write(NamedTuple):
 
 
 @contextlib.contextmanager
-def coalesced(vm: Vm, address: int, size: int, *, port: bool = False) -> Iterator[None]:
+def coalesced_mmio(vm: Vm, address: int, size: int, *, port: bool = False) -> Iterator[None]:
     """``KVM_REGISTER_COALESCED_MMIO`` over `size` bytes from a GPA (or an x86 port).
 
-    Writes there wait in the ring (`Ring`) until the next exit, or until the ring is full.
+    Writes there wait in the ring (`CoalescedRing`) until the next exit, or until the ring is full.
     """
     zone = kvm_coalesced_mmio_zone(addr=address, size=size, pio=port)
     vm.ioctl(KVM_REGISTER_COALESCED_MMIO, zone)
@@ -42,7 +42,7 @@ def coalesced(vm: Vm, address: int, size: int, *, port: bool = False) -> Iterato
         vm.ioctl(KVM_UNREGISTER_COALESCED_MMIO, zone)
 
 
-class Ring:
+class CoalescedRing:
     """The ring of a VM, in the pages of `vcpu`'s ``struct kvm_run`` (any vCPU's will do)."""
 
     def __init__(self, vm: Vm, vcpu: Vcpu) -> None:
@@ -50,13 +50,13 @@ class Ring:
         header, entry = ctypes.sizeof(kvm_coalesced_mmio_ring), ctypes.sizeof(kvm_coalesced_mmio)
         self._room = (PAGE_SIZE - header) // entry
         ring = kvm_coalesced_mmio_ring.with_room(self._room)
-        self._ring = ring.from_address(vcpu.shared.hva + page * PAGE_SIZE)
+        self._ring = ring.from_address(vcpu.mapping.hva + page * PAGE_SIZE)
 
-    def drain(self) -> Iterator[Write]:
+    def drain(self) -> Iterator[CoalescedWrite]:
         """Take out what has been collected, oldest first."""
         ring = self._ring
         while ring.first != ring.last:
             entry = ring.coalesced_mmio[ring.first]
             value = int.from_bytes(entry.data[: entry.len], "little")
-            yield Write(entry.phys_addr, entry.len, value, bool(entry.pio))
+            yield CoalescedWrite(entry.phys_addr, entry.len, value, bool(entry.pio))
             ring.first = (ring.first + 1) % self._room

@@ -5,7 +5,7 @@ from dataclasses import make_dataclass
 from typing import Any
 
 from pyvmm.kvm.exits.base import Exit
-from pyvmm.kvm.exits.ending import Unknown
+from pyvmm.kvm.exits.end_of_run import Unknown
 from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.names import names
 from pyvmm.uapi.native_arch import module

@@ -4,7 +4,7 @@ import pytest
 from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
-from pyvmm.kvm.coalesced import Ring, Write, coalesced
+from pyvmm.kvm.coalesced_mmio import CoalescedRing, CoalescedWrite, coalesced_mmio
 from pyvmm.kvm.exits import Halt, Mmio
 from pyvmm.machine import Machine
 from tests.kvm.conftest import Touch
@@ -18,47 +18,47 @@ def writes(*values: int) -> list[Probe]:
 
 
 def test_writes_wait_in_the_ring(machine: Machine, touch: Touch) -> None:
-    ring = Ring(machine.vm, machine.vcpu)
-    with coalesced(machine.vm, DEVICE_GPA, 0x100):
+    ring = CoalescedRing(machine.vm, machine.vcpu)
+    with coalesced_mmio(machine.vm, DEVICE_GPA, 0x100):
         outcome, _ = touch(*writes(7, 8), Probe(DEVICE_GPA + 8, 1, Op.WRITE, 9))
         assert "mmio" not in outcome.exits
         assert list(ring.drain()) == [
-            Write(DEVICE_GPA, 4, 7, False),
-            Write(DEVICE_GPA + 4, 4, 8, False),
-            Write(DEVICE_GPA + 8, 1, 9, False),
+            CoalescedWrite(DEVICE_GPA, 4, 7, False),
+            CoalescedWrite(DEVICE_GPA + 4, 4, 8, False),
+            CoalescedWrite(DEVICE_GPA + 8, 1, 9, False),
         ]
         assert list(ring.drain()) == []
 
 
 def test_a_full_ring_lets_the_next_write_exit(machine: Machine, touch: Touch) -> None:
-    ring = Ring(machine.vm, machine.vcpu)
+    ring = CoalescedRing(machine.vm, machine.vcpu)
     count = 400  # a 64 KiB page holds more: the guest then never exits
-    with coalesced(machine.vm, DEVICE_GPA, 4 * count):
+    with coalesced_mmio(machine.vm, DEVICE_GPA, 4 * count):
         outcome, _ = touch(*writes(*range(count)))
         collected = list(ring.drain())
     assert [write.value for write in collected] == list(range(len(collected)))
     if len(collected) < count:
-        assert outcome.ending == Mmio(DEVICE_GPA + 4 * len(collected), 4, True, len(collected))
+        assert outcome.last_exit == Mmio(DEVICE_GPA + 4 * len(collected), 4, True, len(collected))
 
 
 def test_reads_exit_all_the_same(machine: Machine, touch: Touch) -> None:
-    with coalesced(machine.vm, DEVICE_GPA, 0x100):
+    with coalesced_mmio(machine.vm, DEVICE_GPA, 0x100):
         outcome, _ = touch(Probe(DEVICE_GPA))
-    assert outcome.ending == Mmio(DEVICE_GPA, 4, False, 0)
+    assert outcome.last_exit == Mmio(DEVICE_GPA, 4, False, 0)
 
 
 def test_it_ends(machine: Machine, touch: Touch) -> None:
-    with coalesced(machine.vm, DEVICE_GPA, 0x100):
+    with coalesced_mmio(machine.vm, DEVICE_GPA, 0x100):
         pass
     outcome, _ = touch(*writes(7))
-    assert outcome.ending == Mmio(DEVICE_GPA, 4, True, 7)
+    assert outcome.last_exit == Mmio(DEVICE_GPA, 4, True, 7)
 
 
 @pytest.mark.needs_arch("x86_64")
 def test_ports_coalesce_too(machine: Machine) -> None:
-    ring = Ring(machine.vm, machine.vcpu)
+    ring = CoalescedRing(machine.vm, machine.vcpu)
     machine.load(Payload.builtin("exits", machine.arch.NAME))
     machine.enter(repeat.pack(3, PORT))
-    with coalesced(machine.vm, PORT, 1, port=True):
-        assert machine.run().ending == Halt()
-        assert list(ring.drain()) == [Write(PORT, 1, 0, True)] * 3
+    with coalesced_mmio(machine.vm, PORT, 1, port=True):
+        assert machine.run().last_exit == Halt()
+        assert list(ring.drain()) == [CoalescedWrite(PORT, 1, 0, True)] * 3

@@ -28,7 +28,7 @@ def test_single_steps(machine: Machine) -> None:
     machine.vcpu.ioctl(KVM_SET_GUEST_DEBUG, kvm_guest_debug(control=control))
     pc = "rip" if arch.NAME == "x86_64" else "pc"
     for step in (1, 2):
-        assert isinstance(machine.run().ending, Debug)
+        assert isinstance(machine.run().last_exit, Debug)
         assert arch.read(machine.vcpu, pc) == ENTRY + step * STEP[arch.NAME]
 
 
@@ -39,7 +39,7 @@ def test_an_unknown_msr_can_be_user_spaces(machine: Machine) -> None:
     # mov $0xdead,%ecx; rdmsr; hlt
     machine.load(Payload("rdmsr", "x86_64", bytes.fromhex("b9adde0000 0f32 f4")))
     machine.enter()
-    assert machine.run().ending == X86Rdmsr(0xDEAD, unknown)
-    machine.vcpu.state.msr.data = 42
-    assert machine.run().ending == Halt()
+    assert machine.run().last_exit == X86Rdmsr(0xDEAD, unknown)
+    machine.vcpu.kvm_run.msr.data = 42
+    assert machine.run().last_exit == Halt()
     assert machine.arch.read(machine.vcpu, "rax") == 42

@@ -122,7 +122,7 @@ class SetTpr(Exit):
 
 
 @dataclass(frozen=True)
-class Exception_(Exit):
+class GuestException(Exit):
     """An exception that KVM hands to user space."""
 
     reason = uapi.KVM_EXIT_EXCEPTION

@@ -44,7 +44,7 @@ class Provocation:
     name: str
     how: str
     cause: str | None
-    act: "Callable[[Scene], None]"
+    act: "Callable[[Testbed], None]"
     harm: str | None = None
 
 
@@ -61,7 +61,7 @@ def function_of(driver: str) -> PciFunction:
     raise SkippedError(f"needs a device that {driver} has: in the lab, --device bochs or grace")
 
 
-class Scene:
+class Testbed:
     """A machine of its own for each provocation.
 
     Attributes:
@@ -78,15 +78,15 @@ class Scene:
         self.rejected: SlotOutcome | None = None
 
     def keep(self, resource: AbstractContextManager[_T]) -> _T:
-        """Let something end with the scene."""
+        """Let something end with the testbed."""
         return self._stack.enter_context(resource)
 
     def own(self, fd: int) -> None:
-        """Let a file descriptor be closed with the scene."""
+        """Let a file descriptor be closed with the testbed."""
         self.finally_do(lambda: os.close(fd))
 
     def finally_do(self, undo: Callable[[], object]) -> None:
-        """Do this when the scene ends, before what was done earlier is undone."""
+        """Do this when the testbed ends, before what was done earlier is undone."""
         self._stack.callback(undo)
 
     def anonymous(self) -> int:
@@ -150,7 +150,7 @@ class Scene:
         block = probe.pack([access])
         machine.enter(block)
         after()
-        ended = isinstance(machine.run().ending, SystemEvent | Halt)
+        ended = isinstance(machine.run().last_exit, SystemEvent | Halt)
         [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
             self.guest = "was stopped"
@@ -174,7 +174,7 @@ class Scene:
         block = snippet.pack(registers)
         machine.enter(block)
         after()
-        ended = isinstance(machine.run().ending, SystemEvent)
+        ended = isinstance(machine.run().last_exit, SystemEvent)
         answer = snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
             self.guest = "was stopped"

@@ -20,7 +20,7 @@ def ending(machine: Machine, code: str) -> Exit:
     """Run machine code, given in hex."""
     machine.load(Payload("test", machine.arch.NAME, bytes.fromhex(code)))
     machine.enter()
-    return machine.run().ending
+    return machine.run().last_exit
 
 
 @pytest.mark.needs_arch("x86_64")
@@ -48,7 +48,7 @@ def test_an_instruction_that_kvm_cannot_emulate(machine: Machine) -> None:
 def test_power_off(machine: Machine) -> None:
     machine.load(Payload.builtin("hello", machine.arch.NAME))
     machine.enter()
-    event = machine.run().ending
+    event = machine.run().last_exit
     assert isinstance(event, SystemEvent)
     assert event.type == KVM_SYSTEM_EVENT_SHUTDOWN
 
