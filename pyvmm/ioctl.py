@@ -6,7 +6,7 @@ import fcntl
 import os
 import warnings
 
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import PyvmmError, Status
 from pyvmm.uapi.ioctl_number import Ioctl
@@ -58,7 +58,7 @@ class IoctlError(PyvmmError, OSError):
         return text
 
 
-class Fd(Closing):
+class Fd(Closeable):
     """A file descriptor that this object owns: closed once, by `close`, ``with``, or at the end.
 
     Subclasses say in `kind` what sort of descriptor it is, in the words of the ioctl tables.

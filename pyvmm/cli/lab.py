@@ -14,7 +14,7 @@ from pyvmm.cli import output
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import cache, host, kernel, kernel_build, lab_devices, matrix, qemu
-from pyvmm.uapi import sets
+from pyvmm.uapi import header_set
 
 _PYVMM = ("python3", "-m", "pyvmm")
 
@@ -139,7 +139,7 @@ def _host(options: argparse.Namespace) -> host.Host:
 def _files(options: argparse.Namespace) -> list[Path]:
     """What the emulated host is given: the headers that its pyvmm is to know, read here."""
     headers: Path | None = options.kvm_headers
-    return [sets.path_of(headers, "arm64")] if headers else []
+    return [header_set.cache_file(headers, "arm64")] if headers else []
 
 
 def _known(options: argparse.Namespace) -> list[str]:

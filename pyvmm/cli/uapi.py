@@ -14,12 +14,12 @@ from pyvmm.cli.progress import progress
 from pyvmm.errors import Status, UsageError
 from pyvmm.lab import kernel_headers
 from pyvmm.lab.apt import Progress
-from pyvmm.uapi import header_tree, native_arch, overlay, sets
+from pyvmm.uapi import header_set, header_tree, native_arch, overlay
 from pyvmm.uapi.builtin import builtin
-from pyvmm.uapi.diff import Change, across
-from pyvmm.uapi.sets import HeaderSet
-from pyvmm.uapi.show import describe, since
-from pyvmm.uapi.text import document, words
+from pyvmm.uapi.definition_text import document, words
+from pyvmm.uapi.header_diff import Change, across
+from pyvmm.uapi.header_set import HeaderSet
+from pyvmm.uapi.lookup import describe, since
 
 SCHEMA = "pyvmm.uapi-diff/1"
 BUILTIN = "builtin"
@@ -92,7 +92,7 @@ def _read(source: str, architecture: str | None, tell: Progress) -> dict[str, He
             raise UsageError(f"{source} is no directory; give {_SOURCES}")
     wanted = [architecture] if architecture else header_tree.architectures(place)
     tell(f"reading the headers in {place}", None)
-    return {each: sets.of(place, each) for each in wanted}
+    return {each: header_set.read(place, each) for each in wanted}
 
 
 def _whole(found: Mapping[str, HeaderSet]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _show(options: argparse.Namespace) -> int:
         hint = f": is it {' or '.join(near)}?" if near else ""
         raise UsageError(f"{options.headers} has no {options.name}{hint}")
     architecture = headers.architecture
-    at_hand = [headers, builtin(architecture), *sets.cached(architecture)]
+    at_hand = [headers, builtin(architecture), *header_set.read_cached(architecture)]
     facts = {**entry.facts, "since": since(options.name, at_hand)}
     print(f"{options.name}: {entry.kind}, Linux {headers.version}, {architecture}")
     output.table("", ("", ""), facts.items())

@@ -9,7 +9,7 @@ import re
 import socket
 from pathlib import Path
 
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 
 _CPSR = 33  # where org.gnu.gdb.aarch64.core has it; x0 is 0
 _REGISTER = re.compile(r'<reg name="(\w+)"[^>]* regnum="(\d+)"')
@@ -21,7 +21,7 @@ class GdbError(OSError):
     """The stub refused, or said what cannot be."""
 
 
-class GdbClient(Closing):
+class GdbClient(Closeable):
     """A connection to the stub at a socket's path; the machine stands still meanwhile."""
 
     def __init__(self, path: Path) -> None:

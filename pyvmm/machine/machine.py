@@ -17,7 +17,7 @@ from typing import BinaryIO
 from pyvmm.arch.native import native
 from pyvmm.arch.page_tables import MemoryType, Translation, Window, identity
 from pyvmm.bus import Bus
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultHandler, ask_for_syndromes, poison
 from pyvmm.faults.board import Board
@@ -35,7 +35,7 @@ ENTRY = 0x4020_0000
 MINIMUM_RAM = 4 << 20
 
 
-class Machine(Closing):
+class Machine(Closeable):
     """One virtual machine with one vCPU. Everything it opened goes when it is closed.
 
     Attributes:

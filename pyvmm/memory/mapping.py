@@ -11,7 +11,7 @@ import mmap
 from typing import Protocol, Self
 
 from pyvmm import libc
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 from pyvmm.memory.placements import Placement, Placements
 
 PAGE_SIZE = mmap.PAGESIZE
@@ -61,7 +61,7 @@ class Backing(Protocol):
         """Why it cannot be reached now, told without touching what it shows; None: nothing."""
 
 
-class Mapping(Closing):
+class Mapping(Closeable):
     """An owned range of host virtual memory: `hva` to `hva + size`, both in bytes.
 
     Whatever is later placed inside (`place`, `protect`, `unmap`) stays within the range, and

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyvmm.caps import Report
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 from pyvmm.faults.board import BackedDevice
 from pyvmm.machine import RAM_BASE, Machine
 from pyvmm.passthrough.bar_slots import Part, SlotOutcome, register, register_flipped
@@ -31,7 +31,7 @@ class PlacedBar:
     slots: tuple[SlotOutcome, ...]
 
 
-class AssignedDevice(Closing):
+class AssignedDevice(Closeable):
     """A PCI function that belongs to a machine until it is closed.
 
     Attributes:

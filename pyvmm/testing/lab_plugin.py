@@ -19,7 +19,7 @@ from pyvmm.errors import PyvmmError
 from pyvmm.lab import host, lab_devices, qemu
 from pyvmm.lab.host import Host
 from pyvmm.testing.host_session import HostFailure, HostSession
-from pyvmm.uapi import sets
+from pyvmm.uapi import header_set
 
 When: TypeAlias = Literal["setup", "call", "teardown"]
 
@@ -239,7 +239,7 @@ def _hosts(
     boards: Sequence[LabTarget], option: Any, progress: Callable[[str, float | None], None]
 ) -> dict[tuple[str, str | None], Host]:
     program = qemu.find(progress, option.lab_qemu)
-    files = [sets.path_of(option.kvm_headers, "arm64")] if option.kvm_headers else []
+    files = [header_set.cache_file(option.kvm_headers, "arm64")] if option.kvm_headers else []
     found = {}
     for board in boards:
         machine = qemu.EmulatedMachine(

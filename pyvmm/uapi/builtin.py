@@ -11,11 +11,11 @@ import importlib
 import re
 from typing import Any
 
-from pyvmm.uapi import ioctl_number, kvm
+from pyvmm.uapi import kvm
+from pyvmm.uapi.header_set import MODULES, HeaderSet
+from pyvmm.uapi.ioctl_number import Ioctl
 from pyvmm.uapi.layout import Struct
-from pyvmm.uapi.model import Constant, Header, Ioctl, Member
-from pyvmm.uapi.model import Struct as Layout
-from pyvmm.uapi.sets import MODULES, HeaderSet
+from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout
 
 _SCALARS: dict[Any, str] = {
     getattr(ctypes, f"c_{c}{bits}"): f"{sign}{bits}"
@@ -48,18 +48,18 @@ def _header(values: dict[str, Any]) -> Header:
     for name, value in values.items():
         if type(value) is int:
             constants[name] = Constant(name, value, str(value))
-        elif isinstance(value, ioctl_number.Ioctl):
+        elif isinstance(value, Ioctl):
             argument = _name(value.argument) if value.argument else None
-            ioctls[name] = Ioctl(name, int(value), argument)
+            ioctls[name] = IoctlDefinition(name, int(value), argument)
         elif isinstance(value, type) and issubclass(value, Struct) and value is not Struct:
             structs[name] = layout(value)
     return Header(version(), constants, structs, ioctls)
 
 
-def layout(struct: type[Struct]) -> Layout:
+def layout(struct: type[Struct]) -> StructLayout:
     """Return the layout of a struct's class."""
     members = tuple(_member(struct, name) for name in struct.members)
-    return Layout(struct.__name__, ctypes.sizeof(struct), members)
+    return StructLayout(struct.__name__, ctypes.sizeof(struct), members)
 
 
 def _member(struct: type[Struct], name: str) -> Member:

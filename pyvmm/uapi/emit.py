@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from pyvmm.uapi.fds import fds_of
-from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
+from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout
 
 _CTYPES = {"ptr": "c_uint64"} | {
     f"{sign}{bits}": f"c_{name}{bits}"
@@ -85,7 +85,7 @@ def _number(constant: Constant) -> str:
     return str(constant.value)
 
 
-def _struct(struct: Struct) -> Iterator[str]:
+def _struct(struct: StructLayout) -> Iterator[str]:
     yield from ("", "", f"class {struct.name}(Struct, size={struct.size}):")
     if not struct.members:
         yield '    """Empty on this architecture."""'
@@ -110,7 +110,7 @@ def _annotation(member: Member) -> str:
     return f"Annotated[{array}, {element}{counts}]"
 
 
-def _ioctl(ioctl: Ioctl) -> list[str]:
+def _ioctl(ioctl: IoctlDefinition) -> list[str]:
     fds = str(fds_of(ioctl.name)).replace("'", '"')
     items = [_hex(ioctl.number), f'"{ioctl.name}"', fds]
     if ioctl.argument:

@@ -9,9 +9,9 @@ too. An ioctl that several fds answer stands under each. The generator refuses a
 ioctl that has no line here.
 """
 
-from pyvmm.uapi.ioctl_number import Fd
+from pyvmm.uapi.ioctl_number import FdKind
 
-ANSWERS: dict[Fd, str] = {
+ANSWERS: dict[FdKind, str] = {
     "system": """
         KVM_GET_API_VERSION KVM_CREATE_VM KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE
         KVM_GET_MSR_INDEX_LIST KVM_GET_MSR_FEATURE_INDEX_LIST KVM_GET_MSRS
@@ -143,6 +143,6 @@ ARGUMENTS: dict[str, str | None] = {
 }
 
 
-def fds_of(ioctl: str) -> tuple[Fd, ...]:
+def fds_of(ioctl: str) -> tuple[FdKind, ...]:
     """Return the fds that answer an ioctl; none where the table does not know it."""
     return tuple(fd for fd, names in ANSWERS.items() if ioctl in names.split())

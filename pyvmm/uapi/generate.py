@@ -7,7 +7,7 @@
 
 DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
 that `pyvmm.uapi.header_tree` knows for both architectures. To add a header, name it in
-`pyvmm.uapi.sets`, run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`;
+`pyvmm.uapi.header_set`, run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`;
 if its constants have a prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find
 it by themselves.
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 from pyvmm.errors import PyvmmError, Status, as_command
 from pyvmm.uapi import emit, header_tree
 from pyvmm.uapi.fds import fds_of
+from pyvmm.uapi.header_set import MODULES
 from pyvmm.uapi.model import split
-from pyvmm.uapi.sets import MODULES
 
 HERE = Path(__file__).parent
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from pyvmm.errors import LackingError
 from pyvmm.uapi.fds import ARGUMENTS
 from pyvmm.uapi.header_tree import ARCHITECTURES, Tree
-from pyvmm.uapi.model import SCALARS, Constant, Header, HeaderError, Ioctl, Member, Struct
+from pyvmm.uapi.model import (
+    SCALARS,
+    Constant,
+    Header,
+    HeaderError,
+    IoctlDefinition,
+    Member,
+    StructLayout,
+)
 
 try:
     from clang import cindex
@@ -86,7 +94,10 @@ def read(tree: Tree, header: str) -> Header:
             if constant.name not in numbers
         },
         structs=structs,
-        ioctls={n: Ioctl(n, number, _argument(n, types, structs)) for n, number in numbers.items()},
+        ioctls={
+            n: IoctlDefinition(n, number, _argument(n, types, structs))
+            for n, number in numbers.items()
+        },
     )
 
 
@@ -142,7 +153,7 @@ def _evaluate(
     return values, types
 
 
-def _argument(ioctl: str, types: dict[str, str], structs: dict[str, Struct]) -> str | None:
+def _argument(ioctl: str, types: dict[str, str], structs: dict[str, StructLayout]) -> str | None:
     """Return the type that an ioctl's pointer leads to, where this architecture has it."""
     argument = ARGUMENTS.get(ioctl, types.get(ioctl))
     return argument if argument in structs or argument in SCALARS else None
@@ -160,9 +171,9 @@ def _constants(
         yield Constant(cursor.spelling, values[cursor.spelling], "".join(macros[cursor.spelling]))
 
 
-def _structs(own: list[Cursor]) -> dict[str, Struct]:
+def _structs(own: list[Cursor]) -> dict[str, StructLayout]:
     """Read every struct that is defined, and those they are made of, these first."""
-    structs: dict[str, Struct] = {}
+    structs: dict[str, StructLayout] = {}
     for cursor in own:
         record = cursor.kind in (CursorKind.STRUCT_DECL, CursorKind.UNION_DECL)
         if record and cursor.is_definition() and cursor.spelling.isidentifier():
@@ -170,13 +181,15 @@ def _structs(own: list[Cursor]) -> dict[str, Struct]:
     return structs
 
 
-def _struct(record: Type, structs: dict[str, Struct], name: str) -> None:
+def _struct(record: Type, structs: dict[str, StructLayout], name: str) -> None:
     if name not in structs:
         members = tuple(_members(record, structs, name, 0))
-        structs[name] = Struct(name, record.get_size(), members)
+        structs[name] = StructLayout(name, record.get_size(), members)
 
 
-def _members(record: Type, structs: dict[str, Struct], name: str, base: int) -> Iterator[Member]:
+def _members(
+    record: Type, structs: dict[str, StructLayout], name: str, base: int
+) -> Iterator[Member]:
     for cursor in record.get_fields():
         member, bits = cursor.spelling, cursor.get_field_offsetof()
         if not member.isidentifier():  # anonymous: its members are the parent's
@@ -191,7 +204,9 @@ def _members(record: Type, structs: dict[str, Struct], name: str, base: int) -> 
             yield Member(member, kind, counts, base + bits // 8)
 
 
-def _type(type: Type, structs: dict[str, Struct], unnamed: str) -> tuple[str, tuple[int, ...]]:
+def _type(
+    type: Type, structs: dict[str, StructLayout], unnamed: str
+) -> tuple[str, tuple[int, ...]]:
     """Return a canonical type's name and, for an array, its lengths; its struct joins `structs`."""
     if type.kind in (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY):
         count = type.element_count if type.kind == TypeKind.CONSTANTARRAY else 0

@@ -4,7 +4,7 @@
 from typing import Any, Literal
 
 # What the file descriptor is that an ioctl belongs to.
-Fd = Literal[
+FdKind = Literal[
     "system",  # /dev/kvm
     "vm",  # from KVM_CREATE_VM
     "vcpu",  # from KVM_CREATE_VCPU
@@ -29,11 +29,11 @@ class Ioctl(int):
     """
 
     name: str
-    fds: tuple[Fd, ...]
+    fds: tuple[FdKind, ...]
     argument: type[Any] | None  # the ctypes type the ioctl's pointer leads to; None: no pointer
 
     def __new__(
-        cls, number: int, name: str, fds: tuple[Fd, ...], argument: type[Any] | None = None
+        cls, number: int, name: str, fds: tuple[FdKind, ...], argument: type[Any] | None = None
     ) -> "Ioctl":
         self = super().__new__(cls, number)
         self.name = name

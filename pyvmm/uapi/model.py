@@ -39,7 +39,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Struct:
+class StructLayout:
     """A struct or a union. One without a name is called after its parent and its member."""
 
     name: str
@@ -48,7 +48,7 @@ class Struct:
 
 
 @dataclass(frozen=True)
-class Ioctl:
+class IoctlDefinition:
     """An ioctl's number, and the type that its pointer leads to; None where it has no pointer."""
 
     name: str
@@ -57,7 +57,7 @@ class Ioctl:
 
 
 # What a name in a header stands for; a constant is its number.
-Thing = int | Ioctl | Struct | Member
+Definition = int | IoctlDefinition | StructLayout | Member
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Header:
 
     version: str  # of the kernel, "7.2.12"
     constants: dict[str, Constant]
-    structs: dict[str, Struct]
-    ioctls: dict[str, Ioctl]
+    structs: dict[str, StructLayout]
+    ioctls: dict[str, IoctlDefinition]
 
 
 def size_of(member: Member, header: Header) -> int:

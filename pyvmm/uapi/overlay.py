@@ -21,28 +21,29 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pyvmm.uapi import emit, sets
+from pyvmm.uapi import emit, header_set
 from pyvmm.uapi.builtin import builtin
-from pyvmm.uapi.diff import contradictions, struct_changes
+from pyvmm.uapi.definition_text import words
+from pyvmm.uapi.header_diff import contradictions, struct_changes
+from pyvmm.uapi.header_set import HeaderSet
 from pyvmm.uapi.header_tree import ARCHITECTURES
 from pyvmm.uapi.layout import extend
-from pyvmm.uapi.model import Header, HeaderError, Member, Struct, size_of
+from pyvmm.uapi.model import Header, HeaderError, Member, StructLayout, size_of
 from pyvmm.uapi.names import names
 from pyvmm.uapi.native_arch import architecture
-from pyvmm.uapi.sets import HeaderSet
-from pyvmm.uapi.text import words
 
 
 @functools.cache
 def load(place: Path) -> HeaderSet:
     """Load the headers of this machine's architecture and return all that they define.
 
-    `place` is a directory (see `pyvmm.uapi.header_tree`), or a file from `pyvmm.uapi.sets.path_of`.
-    Loading it again has no effect. Raises `HeaderError`, and loads nothing, if there are no
-    headers, if they do not compile, or if a definition contradicts a built-in one. Raises
-    `LackingError` as `pyvmm.uapi.sets.of` does.
+    `place` is a directory (see `pyvmm.uapi.header_tree`), or a file that
+    `pyvmm.uapi.header_set.cache_file` returned. Loading it again has no effect. Raises
+    `HeaderError`, and loads nothing, if there are no headers, if they do not compile, or if a
+    definition contradicts a built-in one. Raises `LackingError` as `pyvmm.uapi.header_set.read`
+    does.
     """
-    loaded = sets.of(place, architecture)
+    loaded = header_set.read(place, architecture)
     # `builtin` keeps its result: read both before names are added to the module that they share.
     present = {each: builtin(each) for each in ARCHITECTURES}[architecture]
     older = _release(loaded.version) < _release(present.version)
@@ -94,7 +95,7 @@ def _execute(header: Header, namespace: dict[str, Any]) -> dict[str, Any]:
     return extended
 
 
-def _new_members(struct: Struct, present: Header, header: Header) -> Struct | None:
+def _new_members(struct: StructLayout, present: Header, header: Header) -> StructLayout | None:
     """Return the members that `header` adds within the size of `struct`, or None."""
     other = header.structs.get(struct.name, struct)
     appeared = [

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, round_up
 from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
@@ -114,7 +114,7 @@ def _complement(areas: Iterable[Area], size: int) -> Iterator[Area]:
 
 
 @dataclass
-class BarMapping(Closing):
+class BarMapping(Closeable):
     """The mmapped areas of a region, in one reserved range of host virtual memory.
 
     Byte N of the region is at HVA ``memory.hva + N``. The holes between areas are ``PROT_NONE``.

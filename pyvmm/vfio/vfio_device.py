@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 from functools import cached_property
 
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.uapi import vfio
@@ -20,7 +20,7 @@ from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 
 
-class VfioDevice(Closing):
+class VfioDevice(Closeable):
     """An open vfio device. `iommu_modes.open_device` creates it.
 
     Attributes:

@@ -13,11 +13,11 @@ import pytest
 from pyvmm.cli import main
 from pyvmm.errors import Status
 from pyvmm.kvm import System
-from pyvmm.uapi import sets
+from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import version
 from pyvmm.uapi.native_arch import architecture, kvm_run
 from tests.process import ends
-from tests.uapi.made import header, header_set, struct
+from tests.uapi.header_samples import header, kvm_header_set, struct
 
 
 def pyvmm(*args: str | Path) -> subprocess.CompletedProcess[str]:
@@ -163,7 +163,7 @@ def loaded(tmp_path: Path) -> Path:
     run = struct("kvm_run", ctypes.sizeof(kvm_run), {"foo": "kvm_run_foo@32"})
     file = tmp_path / "set.json"
     kvm = header({"KVM_CAP_FOO": 300, "KVM_EXIT_FOO": 77}, (exit, run), version="6.1.176")
-    sets.save(header_set(kvm), file)
+    header_set.save(kvm_header_set(kvm), file)
     return file
 
 

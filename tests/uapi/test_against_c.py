@@ -17,9 +17,9 @@ from types import ModuleType
 import pytest
 
 from pyvmm.uapi import kvm_x86_64
+from pyvmm.uapi.header_set import MODULES
 from pyvmm.uapi.header_tree import find
 from pyvmm.uapi.layout import Struct
-from pyvmm.uapi.sets import MODULES
 
 COMPILERS = {"arm64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
 CASES = [

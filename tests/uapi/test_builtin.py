@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.uapi import sets
+from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import builtin
-from pyvmm.uapi.diff import diff
+from pyvmm.uapi.header_diff import diff
 from pyvmm.uapi.header_tree import ARCHITECTURES
-from pyvmm.uapi.model import Ioctl, Member
+from pyvmm.uapi.model import IoctlDefinition, Member
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nothing_is_lost(architecture: str, headers: Path, libclang: None) -> None:
-    assert diff(sets.of(headers, architecture).all, builtin(architecture).all) == []
+    assert diff(header_set.read(headers, architecture).all, builtin(architecture).all) == []
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,10 @@ def test_members(struct: str, member: Member) -> None:
 
 def test_ioctls() -> None:
     ioctls = builtin("arm64").all.ioctls
-    assert ioctls["KVM_RUN"] == Ioctl("KVM_RUN", 0xAE80, None)
-    assert ioctls["KVM_GET_ONE_REG"] == Ioctl("KVM_GET_ONE_REG", 0x4010AEAB, "kvm_one_reg")
+    assert ioctls["KVM_RUN"] == IoctlDefinition("KVM_RUN", 0xAE80, None)
+    assert ioctls["KVM_GET_ONE_REG"] == IoctlDefinition(
+        "KVM_GET_ONE_REG", 0x4010AEAB, "kvm_one_reg"
+    )
     assert ioctls["VFIO_GROUP_SET_CONTAINER"].argument == "s32"
 
 

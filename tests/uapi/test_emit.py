@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from pyvmm.uapi import emit
-from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
+from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout
 
 
 def header(
-    *constants: Constant, structs: tuple[Struct, ...] = (), ioctls: tuple[Ioctl, ...] = ()
+    *constants: Constant,
+    structs: tuple[StructLayout, ...] = (),
+    ioctls: tuple[IoctlDefinition, ...] = (),
 ) -> Header:
     return Header(
         "7.2.12",
@@ -21,8 +23,8 @@ def header(
     )
 
 
-def struct(name: str, member: Member) -> Struct:
-    return Struct(name, 8, (member,))
+def struct(name: str, member: Member) -> StructLayout:
+    return StructLayout(name, 8, (member,))
 
 
 def run(said: Header) -> SimpleNamespace:
@@ -64,7 +66,7 @@ def test_a_struct_has_its_layout() -> None:
         Member("pair", "inner", (2,), 12),
     )
     inner = struct("inner", Member("value", "s32", (), 4))
-    outer = run(header(structs=(inner, Struct("outer", 32, members)))).outer
+    outer = run(header(structs=(inner, StructLayout("outer", 32, members)))).outer
     assert outer.members == ("class_", "_reserved", "bits", "pair")
     assert ctypes.sizeof(outer) == 32
     assert [getattr(outer, name).offset for name in outer.members] == [0, 2, 8, 12]
@@ -73,7 +75,7 @@ def test_a_struct_has_its_layout() -> None:
 
 def test_an_ioctl_has_its_fds_and_argument() -> None:
     one_reg = struct("kvm_one_reg", Member("id", "u64", (), 0))
-    get = Ioctl("KVM_GET_ONE_REG", 0x4010AEAB, "kvm_one_reg")
+    get = IoctlDefinition("KVM_GET_ONE_REG", 0x4010AEAB, "kvm_one_reg")
     ioctl = run(header(structs=(one_reg,), ioctls=(get,))).KVM_GET_ONE_REG
     assert (ioctl, ioctl.name, ioctl.fds) == (0x4010AEAB, "KVM_GET_ONE_REG", ("vcpu",))
     assert ioctl.argument.__name__ == "kvm_one_reg"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.uapi.header_tree import find
-from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
+from pyvmm.uapi.model import Constant, Header, HeaderError, IoctlDefinition, Member, StructLayout
 
 pytestmark = pytest.mark.usefixtures("libclang")
 
@@ -93,7 +93,7 @@ def test_structs_come_after_what_they_are_made_of(header: Header) -> None:
 
 
 def test_struct(header: Header) -> None:
-    assert header.structs["example"] == Struct(
+    assert header.structs["example"] == StructLayout(
         "example",
         56,
         (
@@ -111,14 +111,14 @@ def test_struct(header: Header) -> None:
 
 def test_flexible_array(header: Header) -> None:
     members = (Member("count", "u32", (), 0), Member("items", "u64", (0,), 8))
-    assert header.structs["flexible"] == Struct("flexible", 8, members)
+    assert header.structs["flexible"] == StructLayout("flexible", 8, members)
 
 
 def test_ioctls_are_those_whose_argument_is_known(header: Header) -> None:
     assert header.ioctls == {
-        "RUN": Ioctl("RUN", 0xAE80, None),
-        "SET": Ioctl("SET", 0x4038AE46, "example"),
-        "SCALAR": Ioctl("SCALAR", 0x4008AE47, "u64"),
+        "RUN": IoctlDefinition("RUN", 0xAE80, None),
+        "SET": IoctlDefinition("SET", 0x4038AE46, "example"),
+        "SCALAR": IoctlDefinition("SCALAR", 0x4008AE47, "u64"),
     }
 
 
@@ -154,5 +154,7 @@ def test_a_kernel_tree_is_read_as_it_would_be_installed(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert read(tmp_path, "linux/kvm.h", "arm64").structs == {
-        "tags": Struct("tags", 12, (Member("addr", "ptr", (), 0), Member("length", "u32", (), 8)))
+        "tags": StructLayout(
+            "tags", 12, (Member("addr", "ptr", (), 0), Member("length", "u32", (), 8))
+        )
     }

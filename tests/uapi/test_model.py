@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Two architectures' headers are taken apart into what is common and what is not."""
 
-from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct, split
+from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout, split
 
 
 def architecture(type_: str, value: int) -> Header:
     """A header whose struct regs, and one constant, differ with the arguments."""
     structs = (
-        Struct("same", 8, (Member("a", "u64", (), 0),)),
-        Struct("regs", 8, (Member("a", type_, (), 0),)),
-        Struct("run", 8, (Member("regs", "regs", (), 0),)),
+        StructLayout("same", 8, (Member("a", "u64", (), 0),)),
+        StructLayout("regs", 8, (Member("a", type_, (), 0),)),
+        StructLayout("run", 8, (Member("regs", "regs", (), 0),)),
     )
     return Header(
         "7.2.12",
         {"SAME": Constant("SAME", 1, "1"), "OTHER": Constant("OTHER", value, "")},
         {struct.name: struct for struct in structs},
-        {"KVM_RUN": Ioctl("KVM_RUN", 1, None), "KVM_GET_REGS": Ioctl("KVM_GET_REGS", 2, "run")},
+        {
+            "KVM_RUN": IoctlDefinition("KVM_RUN", 1, None),
+            "KVM_GET_REGS": IoctlDefinition("KVM_GET_REGS", 2, "run"),
+        },
     )
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.uapi import overlay, sets
+from pyvmm.uapi import header_set, overlay
 from pyvmm.uapi.builtin import builtin
-from pyvmm.uapi.model import Header, HeaderError, Ioctl, Struct
+from pyvmm.uapi.header_set import HeaderSet
+from pyvmm.uapi.model import Header, HeaderError, IoctlDefinition, StructLayout
 from pyvmm.uapi.native_arch import architecture
-from pyvmm.uapi.sets import HeaderSet
-from tests.uapi.made import Members, header, header_set, struct
+from tests.uapi.header_samples import Members, header, kvm_header_set, struct
 
 RUN = builtin(architecture).all.structs["kvm_run"]
 REGION: Members = {
@@ -37,9 +37,9 @@ KVM = header(
         struct("kvm_userspace_memory_region2", 160, {"slot": "u32@0"}),
     ),
     (
-        Ioctl("KVM_SET_FOO", 0x4010AED9, "kvm_foo"),
-        Ioctl("KVM_FOO_IRQFD", 0x4020AEDA, "kvm_irqfd"),
-        Ioctl("KVM_RUN", 0xAE80, None),
+        IoctlDefinition("KVM_SET_FOO", 0x4010AED9, "kvm_foo"),
+        IoctlDefinition("KVM_FOO_IRQFD", 0x4020AEDA, "kvm_irqfd"),
+        IoctlDefinition("KVM_RUN", 0xAE80, None),
     ),
 )
 VFIO = header(
@@ -79,7 +79,7 @@ HOLDS = [
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
     """The value of each expression in a process that loaded FOO after pyvmm's own imports."""
     file = tmp_path_factory.mktemp("overlay") / "set.json"
-    sets.save(FOO, file)
+    header_set.save(FOO, file)
     script = f"""
 import ctypes
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_loaded(text: str, results: dict[str, bool]) -> None:
 )
 @pytest.mark.parametrize("version", ["6.1.5", "7.2.12"])
 def test_another_layout_is_rejected(
-    changed: Struct, says: str, version: str, tmp_path: Path
+    changed: StructLayout, says: str, version: str, tmp_path: Path
 ) -> None:
     rejected(header({"KVM_CAP_FOO": 300}, (changed,), version=version), says, tmp_path)
 
@@ -135,7 +135,7 @@ def test_another_value_is_rejected(tmp_path: Path) -> None:
 
 
 def test_another_ioctl_number_is_rejected(tmp_path: Path) -> None:
-    ioctls = (Ioctl("KVM_RUN", 0xAE81, None),)
+    ioctls = (IoctlDefinition("KVM_RUN", 0xAE81, None),)
     says = "KVM_RUN is 0xae81, and pyvmm is built for 0xae80"
     rejected(header({"KVM_CAP_FOO": 300}, ioctls=ioctls), says, tmp_path)
 
@@ -144,7 +144,7 @@ def rejected(kvm: Header, says: str, tmp_path: Path) -> None:
     """Check that these headers are rejected in one line, and that nothing of them is loaded."""
     from pyvmm.uapi import kvm as module
 
-    sets.save(header_set(kvm), tmp_path / "set.json")
+    header_set.save(kvm_header_set(kvm), tmp_path / "set.json")
     with pytest.raises(HeaderError, match=says) as error:
         overlay.load(tmp_path / "set.json")
     assert "\n" not in str(error.value)
@@ -153,7 +153,7 @@ def rejected(kvm: Header, says: str, tmp_path: Path) -> None:
 
 def test_a_constant_that_older_headers_have_otherwise_stays_built_in(tmp_path: Path) -> None:
     file = tmp_path / "set.json"
-    sets.save(header_set(header({"KVM_DIRTY_LOG_PAGE_OFFSET": 1}, version="6.1.5")), file)
+    header_set.save(kvm_header_set(header({"KVM_DIRTY_LOG_PAGE_OFFSET": 1}, version="6.1.5")), file)
     script = f"""
 from pathlib import Path
 from pyvmm.uapi import native_arch, overlay, kvm

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.uapi import sets
+from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.native_arch import architecture
-from tests.uapi.made import header, header_set, struct
+from tests.uapi.header_samples import header, kvm_header_set, struct
 
 RUN = builtin(architecture).all.structs["kvm_run"]
 LOADED = header(
@@ -51,7 +51,7 @@ for reason in {reasons}:
 )
 def test_exits(before: str, tmp_path: Path) -> None:
     file = tmp_path / "set.json"
-    sets.save(header_set(LOADED), file)
+    header_set.save(kvm_header_set(LOADED), file)
     script = before + SCRIPT.format(file=str(file), reasons=[reason for reason, _ in EXITS])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stderr == ""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pyvmm.uapi import ioctl_number
-from pyvmm.uapi.diff import Kind, kind_of
+from pyvmm.uapi.definition_text import type_of, words
 from pyvmm.uapi.fds import fds_of
-from pyvmm.uapi.model import Header, Ioctl, Member, Struct, Thing, size_of
-from pyvmm.uapi.sets import HeaderSet
-from pyvmm.uapi.text import type_of, words
+from pyvmm.uapi.header_diff import Kind, kind_of
+from pyvmm.uapi.header_set import HeaderSet
+from pyvmm.uapi.model import Definition, Header, IoctlDefinition, Member, StructLayout, size_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Entry:
     layout: list[Row]
 
 
-def lookup(name: str, header: Header) -> Thing | None:
+def lookup(name: str, header: Header) -> Definition | None:
     """Return what a name stands for: a constant, an ioctl, a struct, or ``STRUCT.MEMBER``."""
     first, *path = name.split(".")
     struct = header.structs.get(first)
@@ -62,7 +62,7 @@ def describe(name: str, header: Header) -> Entry | None:
                 facts["payload"] = f"{payload}, {_size(member, header)} bytes at {member.offset}"
                 return Entry(kind, facts, list(_rows(member.type, header)))
             return Entry(kind, facts, [])
-        case Ioctl():
+        case IoctlDefinition():
             number = ioctl_number.Ioctl(thing.number, name, fds_of(name))
             facts = {
                 "number": f"{thing.number:#x}",
@@ -71,14 +71,14 @@ def describe(name: str, header: Header) -> Entry | None:
                 "argument": _argument(thing, header),
             }
             return Entry("ioctl", facts, list(_rows(thing.argument, header)))
-        case Struct():
+        case StructLayout():
             return Entry("struct", {"size": words(thing)}, list(_rows(name, header)))
         case Member():
             return Entry("member", {"place": words(thing)}, list(_rows(thing.type, header)))
     return None
 
 
-def _argument(ioctl: Ioctl, header: Header) -> str:
+def _argument(ioctl: IoctlDefinition, header: Header) -> str:
     struct = header.structs.get(ioctl.argument or "")
     if struct is not None:
         return f"struct {struct.name}, {words(struct)}"

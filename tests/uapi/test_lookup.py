@@ -4,8 +4,8 @@
 import pytest
 
 from pyvmm.uapi.builtin import builtin
-from pyvmm.uapi.show import Entry, Row, describe, since
-from tests.uapi.made import header, header_set
+from pyvmm.uapi.lookup import Entry, Row, describe, since
+from tests.uapi.header_samples import header, kvm_header_set
 
 
 def entry(name: str) -> Entry:
@@ -81,7 +81,7 @@ def test_a_layout_goes_into_what_has_no_name() -> None:
 )
 def test_since(releases: dict[str, int], told: str) -> None:
     at_hand = [
-        header_set(header({"KVM_CAP_FOO": 1} if has else {}, version=version))
+        kvm_header_set(header({"KVM_CAP_FOO": 1} if has else {}, version=version))
         for version, has in releases.items()
     ]
     assert since("KVM_CAP_FOO", at_hand) == told
@@ -90,5 +90,5 @@ def test_since(releases: dict[str, int], told: str) -> None:
 
 def test_a_tree_under_development_does_not_date_what_it_adds() -> None:
     tree, release = header({"KVM_CAP_FOO": 1}, version="7.2.0"), header(version="7.2.12")
-    told = since("KVM_CAP_FOO", [header_set(tree), header_set(release)])
+    told = since("KVM_CAP_FOO", [kvm_header_set(tree), kvm_header_set(release)])
     assert told == "not known: Linux 7.2, the newest at hand, does not have it"

@@ -3,10 +3,10 @@
 
 import pytest
 
-from pyvmm.closing import Closing
+from pyvmm.closeable import Closeable
 
 
-class Owner(Closing):
+class Owner(Closeable):
     def __init__(self) -> None:
         self.closed = 0
 

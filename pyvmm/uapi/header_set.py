@@ -16,7 +16,7 @@ from typing import Any
 from pyvmm.cache_dir import root
 from pyvmm.errors import LackingError
 from pyvmm.uapi import fds, header_tree, model
-from pyvmm.uapi.model import Constant, Header, HeaderError, Ioctl, Member, Struct
+from pyvmm.uapi.model import Constant, Header, HeaderError, IoctlDefinition, Member, StructLayout
 
 # Module → header. One with an architecture's own part has a module for each (kvm_arm64).
 MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommufd.h"}
@@ -46,13 +46,13 @@ class HeaderSet:
         return whole
 
 
-def of(place: Path, architecture: str) -> HeaderSet:
-    """Return the header set of a directory, or of a file that `path_of` named.
+def read(place: Path, architecture: str) -> HeaderSet:
+    """Return the header set of a directory, or of a file that `cache_file` named.
 
     Raises `HeaderError` where there is none or it does not compile, and `LackingError` where it
     was never read before and libclang is missing.
     """
-    path = place if place.is_file() else path_of(place, architecture)
+    path = place if place.is_file() else cache_file(place, architecture)
     try:
         found = _decode(json.loads(path.read_text()))
     except (ValueError, LookupError, TypeError):
@@ -62,7 +62,7 @@ def of(place: Path, architecture: str) -> HeaderSet:
     return found
 
 
-def path_of(directory: Path, architecture: str) -> Path:
+def cache_file(directory: Path, architecture: str) -> Path:
     """Return the cache's file of a directory's header set; read the headers if it has none yet.
 
     The file does for the directory where that, or libclang, is out of reach: in an emulated host.
@@ -76,21 +76,26 @@ def path_of(directory: Path, architecture: str) -> Path:
         digest.update(f"{name}\0{text}\0".encode())
     path = root() / _ROOM / f"{architecture}-{digest.hexdigest()}.json"
     if not path.exists():
-        from pyvmm.uapi.headers import read  # needs libclang
+        from pyvmm.uapi import headers  # needs libclang
 
-        headers = {each: read(found, name) for each, name in MODULES.items() if name in texts}
-        save(HeaderSet(found.version, architecture, headers), path)
+        by_module = {
+            each: headers.read(found, name) for each, name in MODULES.items() if name in texts
+        }
+        save(HeaderSet(found.version, architecture, by_module), path)
     return path
 
 
-def cached(architecture: str) -> list[HeaderSet]:
+def read_cached(architecture: str) -> list[HeaderSet]:
     """Return every header set that was read before and is still kept."""
     there = sorted((root() / _ROOM).glob(f"{architecture}-*.json"))
-    return [of(path, architecture) for path in there]
+    return [read(path, architecture) for path in there]
 
 
 def save(headers: HeaderSet, path: Path) -> None:
-    """Write a file for `of`, whole, in one step; the oldest beside it go, but for the last few."""
+    """Write a file for `read` atomically, and delete the oldest files beside it.
+
+    Raises `LackingError` if the cache cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as partial:
@@ -129,10 +134,10 @@ def _decode(document: dict[str, Any]) -> HeaderSet:
             version,
             {each[0]: Constant(*each) for each in header["constants"]},
             {
-                name: Struct(name, size, tuple(_member(*each) for each in members))
+                name: StructLayout(name, size, tuple(_member(*each) for each in members))
                 for name, size, members in header["structs"]
             },
-            {each[0]: Ioctl(*each) for each in header["ioctls"]},
+            {each[0]: IoctlDefinition(*each) for each in header["ioctls"]},
         )
         for module, header in document["headers"].items()
     }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyvmm.uapi.emit import member_name
-from pyvmm.uapi.model import Header, Member, Struct, Thing
+from pyvmm.uapi.model import Definition, Header, Member, StructLayout
 
 Kind = Literal["capability", "exit", "ioctl", "constant", "struct", "member"]
 
@@ -31,8 +31,8 @@ class Change:
 
     kind: Kind
     name: str  # a member's has its struct's before it: "kvm_run.memory_fault"
-    before: Thing | None  # a number where it is a constant; None: it appeared
-    after: Thing | None  # None: it went
+    before: Definition | None  # a number where it is a constant; None: it appeared
+    after: Definition | None  # None: it went
     breaking: bool
 
     @property
@@ -120,7 +120,7 @@ def _structs(before: Header, after: Header) -> Iterator[Change]:
 
 
 def struct_changes(
-    one: Struct, other: Struct, before: Header, after: Header, place: str
+    one: StructLayout, other: StructLayout, before: Header, after: Header, place: str
 ) -> Iterator[Change]:
     """Yield how one struct of a header became another; `place` is what it goes by."""
     if one.size != other.size:
@@ -135,7 +135,7 @@ def struct_changes(
             yield Change("member", f"{place}.{name}", old, new, breaking=True)
 
 
-def _may_grow(struct: Struct, before: Header, after: Header) -> bool:
+def _may_grow(struct: StructLayout, before: Header, after: Header) -> bool:
     """Whether a struct can have more members with nobody the worse for it.
 
     Either the caller tells the kernel how much of it there is, in VFIO's argsz or iommufd's size;
@@ -162,7 +162,7 @@ def places(header: Header) -> dict[str, str]:
     return found
 
 
-def _by_name(struct: Struct) -> dict[str, Member]:
+def _by_name(struct: StructLayout) -> dict[str, Member]:
     names = {member_name(member): member for member in struct.members}
     return {name: member for name, member in names.items() if not _PADDING.fullmatch(name)}
 

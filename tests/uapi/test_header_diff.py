@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.uapi.diff import Change, across, diff, kind_of
-from pyvmm.uapi.model import Header, Ioctl, Member, Struct
-from tests.uapi.made import Members, header, struct
+from pyvmm.uapi.header_diff import Change, across, diff, kind_of
+from pyvmm.uapi.model import Header, IoctlDefinition, Member, StructLayout
+from tests.uapi.header_samples import Members, header, struct
 
 SLOT: Members = {"slot": "u32@0", "flags": "u32@4", "pad": "u64[2]@8"}
 
@@ -76,7 +76,7 @@ def test_a_struct_of_24_bytes(
 
 
 def test_bit_fields_move() -> None:
-    old, new = (Struct("s", 4, (Member("b", "u32", (), 0, bit, 3),)) for bit in (0, 3))
+    old, new = (StructLayout("s", 4, (Member("b", "u32", (), 0, bit, 3),)) for bit in (0, 3))
     assert told(header(structs=(old,)), header(structs=(new,))) == [
         ("member", "s.b", "changed", True)
     ]
@@ -101,7 +101,7 @@ def test_a_struct_that_says_its_size_may_grow(first: str, breaking: bool) -> Non
 def test_a_struct_may_grow_into_its_holders_room(
     holder: int, ioctl: str | None, breaking: bool
 ) -> None:
-    ioctls = (Ioctl("KVM_SET", 1, ioctl),)
+    ioctls = (IoctlDefinition("KVM_SET", 1, ioctl),)
     before = header(
         structs=(struct("inner", 8, {}), struct("s", 64, {"u": "inner@0"})), ioctls=ioctls
     )
@@ -143,8 +143,8 @@ def test_ioctls(
     number: int, argument: str | None, expected: list[tuple[str, str, str, bool]]
 ) -> None:
     structs = (struct("s", 8, SLOT), struct("same", 8, SLOT), struct("other", 8, {"a": "u64@0"}))
-    before = header(structs=structs, ioctls=(Ioctl("KVM_SET", 1, "s"),))
-    after = header(structs=structs, ioctls=(Ioctl("KVM_SET", number, argument),))
+    before = header(structs=structs, ioctls=(IoctlDefinition("KVM_SET", 1, "s"),))
+    after = header(structs=structs, ioctls=(IoctlDefinition("KVM_SET", number, argument),))
     assert told(before, after) == expected
 
 
@@ -185,7 +185,7 @@ constants = st.dictionaries(
 )
 ioctls = st.lists(
     st.builds(
-        Ioctl,
+        IoctlDefinition,
         st.sampled_from(["KVM_SET", "KVM_GET"]),
         st.integers(0, 3),
         st.sampled_from([None, "u32", "s", "t"]),

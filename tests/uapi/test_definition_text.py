@@ -3,8 +3,8 @@
 
 import pytest
 
-from pyvmm.uapi.model import Ioctl, Member, Struct, Thing
-from pyvmm.uapi.text import document, words
+from pyvmm.uapi.definition_text import document, words
+from pyvmm.uapi.model import Definition, IoctlDefinition, Member, StructLayout
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,9 @@ from pyvmm.uapi.text import document, words
         (243, "243", 243),
         (-1, "-1", -1),
         (1 << 31, "0x80000000", 1 << 31),
-        (Ioctl("KVM_RUN", 0xAE80, None), "0xae80", {"number": 0xAE80, "argument": None}),
-        (Ioctl("A", 0x40, "kvm_a"), "0x40, kvm_a", {"number": 0x40, "argument": "kvm_a"}),
-        (Struct("kvm_a", 24, ()), "24 bytes", {"size": 24}),
+        (IoctlDefinition("KVM_RUN", 0xAE80, None), "0xae80", {"number": 0xAE80, "argument": None}),
+        (IoctlDefinition("A", 0x40, "kvm_a"), "0x40, kvm_a", {"number": 0x40, "argument": "kvm_a"}),
+        (StructLayout("kvm_a", 24, ()), "24 bytes", {"size": 24}),
         (
             Member("pad", "u64", (3, 0), 16),
             "u64[3][] at 16",
@@ -29,6 +29,6 @@ from pyvmm.uapi.text import document, words
         ),
     ],
 )
-def test_things(thing: Thing | None, text: str, json: object) -> None:
+def test_things(thing: Definition | None, text: str, json: object) -> None:
     assert words(thing) == text
     assert document(thing) == json

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Headers made up by a test."""
 
-from pyvmm.uapi.model import Constant, Header, Ioctl, Member, Struct
+from pyvmm.uapi.header_set import HeaderSet
+from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout
 from pyvmm.uapi.native_arch import architecture
-from pyvmm.uapi.sets import HeaderSet
 
 # A member's C type and offset, for those that are no array: "u32@8".
 Members = dict[str, str]
 
 
-def struct(name: str, size: int, members: Members) -> Struct:
-    return Struct(name, size, tuple(member(*each) for each in members.items()))
+def struct(name: str, size: int, members: Members) -> StructLayout:
+    return StructLayout(name, size, tuple(member(*each) for each in members.items()))
 
 
 def member(name: str, place: str) -> Member:
@@ -22,8 +22,8 @@ def member(name: str, place: str) -> Member:
 
 def header(
     constants: dict[str, int] | None = None,
-    structs: tuple[Struct, ...] = (),
-    ioctls: tuple[Ioctl, ...] = (),
+    structs: tuple[StructLayout, ...] = (),
+    ioctls: tuple[IoctlDefinition, ...] = (),
     version: str = "7.2.12",
 ) -> Header:
     return Header(
@@ -34,6 +34,6 @@ def header(
     )
 
 
-def header_set(kvm: Header) -> HeaderSet:
+def kvm_header_set(kvm: Header) -> HeaderSet:
     """A header set of the running machine's architecture that has but one header."""
     return HeaderSet(kvm.version, architecture, {"kvm": kvm})

@@ -4,7 +4,7 @@
 from typing import Self
 
 
-class Closing:
+class Closeable:
     """A base for what has a `close` that may be called twice."""
 
     def close(self) -> None:

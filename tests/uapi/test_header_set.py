@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError
-from pyvmm.uapi import sets
+from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import builtin
+from pyvmm.uapi.header_set import HeaderSet, cache_file, read, read_cached, save
 from pyvmm.uapi.model import HeaderError
-from pyvmm.uapi.sets import HeaderSet, cached, of, path_of, save
 
 HEADERS = {
     "linux/version.h": "#define LINUX_VERSION_CODE 459276",
@@ -48,7 +48,7 @@ def no_libclang(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_read(directory: Path, libclang: None) -> None:
-    found = of(directory, "arm64")
+    found = read(directory, "arm64")
     assert (found.version, found.architecture, list(found.headers)) == ("7.2.12", "arm64", ["kvm"])
     assert found.all.constants["KVM_CAP_FOO"].value == 1
     assert found.all.structs["foo"].size == 8
@@ -58,7 +58,7 @@ def test_what_is_read(directory: Path, libclang: None) -> None:
 def test_what_is_kept_is_what_was_saved(architecture: str, tmp_path: Path) -> None:
     whole = builtin(architecture)
     save(whole, tmp_path / "set.json")
-    assert of(tmp_path / "set.json", architecture) == whole
+    assert read(tmp_path / "set.json", architecture) == whole
 
 
 def test_the_same_headers_elsewhere_are_not_read_again(
@@ -66,30 +66,30 @@ def test_the_same_headers_elsewhere_are_not_read_again(
 ) -> None:
     copy = Path(shutil.copytree(directory, tmp_path / "copy"))
     (copy / "linux/unread.h").write_text("#error not read")
-    assert path_of(copy, "arm64") == path_of(directory, "arm64")
-    assert path_of(copy, "x86_64") != path_of(directory, "arm64")
+    assert cache_file(copy, "arm64") == cache_file(directory, "arm64")
+    assert cache_file(copy, "x86_64") != cache_file(directory, "arm64")
 
 
 @pytest.mark.parametrize("name", ["linux/version.h", "linux/kvm.h", "asm/types.h"])
 def test_other_headers_are(directory: Path, libclang: None, name: str) -> None:
-    before = path_of(directory, "arm64")
+    before = cache_file(directory, "arm64")
     (directory / name).write_text(HEADERS[name].replace("459276", "459277") + "\n")
-    assert path_of(directory, "arm64") != before
+    assert cache_file(directory, "arm64") != before
 
 
 def test_what_is_kept_needs_no_libclang(
     directory: Path, libclang: None, request: pytest.FixtureRequest
 ) -> None:
-    first = of(directory, "arm64")
+    first = read(directory, "arm64")
     request.getfixturevalue("no_libclang")
-    assert of(directory, "arm64") == first
-    assert cached("arm64") == [first]
-    assert cached("x86_64") == []
+    assert read(directory, "arm64") == first
+    assert read_cached("arm64") == [first]
+    assert read_cached("x86_64") == []
 
 
 def test_what_is_not_kept_needs_libclang(directory: Path, no_libclang: None) -> None:
     with pytest.raises(LackingError, match=r"pip install 'pyvmm\[headers\]'"):
-        of(directory, "arm64")
+        read(directory, "arm64")
 
 
 def test_a_header_that_does_not_compile_is_not_kept(
@@ -97,7 +97,7 @@ def test_a_header_that_does_not_compile_is_not_kept(
 ) -> None:
     (directory / "linux/kvm.h").write_text("struct foo { __u32 a;")
     with pytest.raises(HeaderError, match=r"linux/kvm\.h in .* does not compile for arm64: "):
-        of(directory, "arm64")
+        read(directory, "arm64")
     assert list(cache.glob("*")) == []
 
 
@@ -107,13 +107,13 @@ def test_a_header_that_does_not_compile_is_not_kept(
 def test_a_file_of_something_else(text: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(text)
     with pytest.raises(HeaderError, match=r"file is no header set of pyvmm's"):
-        of(tmp_path / "file", "arm64")
+        read(tmp_path / "file", "arm64")
 
 
 def test_a_file_of_another_architecture(tmp_path: Path) -> None:
     save(builtin("x86_64"), tmp_path / "set.json")
     with pytest.raises(HeaderError, match="is for x86_64, not for arm64"):
-        of(tmp_path / "set.json", "arm64")
+        read(tmp_path / "set.json", "arm64")
 
 
 def test_a_cache_that_cannot_be_written(
@@ -122,12 +122,12 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(LackingError, match=r"cannot be written .*XDG_CACHE_HOME"):
-        of(directory, "arm64")
+        read(directory, "arm64")
 
 
 def test_the_oldest_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sets, "_KEPT", 2)
+    monkeypatch.setattr(header_set, "_KEPT", 2)
     for number in range(4):
         save(HeaderSet("7.2.12", "arm64", {}), cache / f"arm64-{number}.json")
-    assert len(cached("arm64")) == 2
+    assert len(read_cached("arm64")) == 2
     assert (cache / "arm64-3.json").exists()

@@ -3,19 +3,19 @@
 
 from typing import Any
 
-from pyvmm.uapi.model import Ioctl, Member, Struct, Thing
+from pyvmm.uapi.model import Definition, IoctlDefinition, Member, StructLayout
 
 
-def words(thing: Thing | None) -> str:
+def words(thing: Definition | None) -> str:
     """``"24 bytes"``, ``"u64[16] at 32"``: what can differ of a thing; "-" for none."""
     match thing:
         case None:
             return "-"
         case int():
             return str(thing) if -10000 < thing < 10000 else f"{thing:#x}"
-        case Ioctl():
+        case IoctlDefinition():
             return f"{thing.number:#x}" + (f", {thing.argument}" if thing.argument else "")
-        case Struct():
+        case StructLayout():
             return f"{thing.size} bytes"
         case Member():
             bits = f", bits {thing.bit}-{thing.bit + thing.width - 1}" if thing.width else ""
@@ -27,12 +27,12 @@ def type_of(member: Member) -> str:
     return member.type + "".join(f"[{count or ''}]" for count in member.counts)
 
 
-def document(thing: Thing | None) -> Any:
+def document(thing: Definition | None) -> Any:
     """The same for JSON: a number, or an object of numbers and names; None for none."""
     match thing:
-        case Ioctl():
+        case IoctlDefinition():
             return {"number": thing.number, "argument": thing.argument}
-        case Struct():
+        case StructLayout():
             return {"size": thing.size}
         case Member():
             place = {"type": thing.type, "counts": list(thing.counts), "offset": thing.offset}
