@@ -76,10 +76,10 @@ def cache_file(directory: Path, architecture: str) -> Path:
         digest.update(f"{name}\0{text}\0".encode())
     path = root() / _ROOM / f"{architecture}-{digest.hexdigest()}.json"
     if not path.exists():
-        from pyvmm.uapi import headers  # needs libclang
+        from pyvmm.uapi.headers import read as read_header  # needs libclang
 
         by_module = {
-            each: headers.read(found, name) for each, name in MODULES.items() if name in texts
+            each: read_header(found, name) for each, name in MODULES.items() if name in texts
         }
         save(HeaderSet(found.version, architecture, by_module), path)
     return path
