@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The emulated arm64 host's devices, wherever they sit, bound to their vfio drivers by it."""
+"""The lab's devices, which the lab binds to their vfio drivers."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ Find = Callable[[str], PciFunction]
 
 @pytest.fixture(scope="session")
 def find() -> Find:
-    """The function that is a device of this name; skips where there is none."""
+    """Return a function that finds a lab device by name, or skips the test."""
 
     def found(name: str) -> PciFunction:
         for function in needs.devices(name):

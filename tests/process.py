@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What this process holds, and what another user may do in its place."""
+"""Helpers around this process: open descriptors, unprivileged children, exits and rlimits."""
 
 import contextlib
 import os
@@ -13,16 +13,16 @@ NOBODY = 65534
 
 
 def open_fds() -> set[str]:
-    """This process's open file descriptors, by number and what they lead to."""
+    """Return this process's open file descriptors, each as its number and its target."""
     found = set()
     for fd in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the one that lists
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
             found.add(f"{fd.name} {fd.readlink()}")
     return found
 
 
-def as_nobody(say: Callable[[], str]) -> str:
-    """What `say` returns in a child process that has no privileges."""
+def as_nobody(function: Callable[[], str]) -> str:
+    """Call `function` in an unprivileged child process and return its result."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -30,18 +30,18 @@ def as_nobody(say: Callable[[], str]) -> str:
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-        os.write(writer, say().encode())
+        os.write(writer, function().encode())
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader) as said:
-        text = said.read()
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
     os.waitpid(child, 0)
     return text
 
 
 @contextlib.contextmanager
 def ends(status: int) -> Iterator[None]:
-    """The block ends the process, with this exit status."""
+    """Check that the block ends the process with exit status `status`."""
     with pytest.raises(SystemExit) as ending:
         yield
     assert ending.value.code == status
@@ -49,7 +49,7 @@ def ends(status: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited(what: int, soft: int) -> Iterator[None]:
-    """setrlimit(2) `what`, a ``resource.RLIMIT_*``, for a while."""
+    """Lower the soft limit of `what`, a ``resource.RLIMIT_*``, within the block."""
     before = resource.getrlimit(what)
     resource.setrlimit(what, (soft, before[1]))
     try:

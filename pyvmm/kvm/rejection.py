@@ -18,7 +18,7 @@ from pyvmm.errno_names import errno_name
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.gpa_width import gpa_bits
 from pyvmm.kvm.registry import Registry, Slot
-from pyvmm.memory import PAGE_SIZE, can_hold
+from pyvmm.memory import PAGE_SIZE, access_ok
 from pyvmm.memory.vma import Vma, vmas
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_MMAP,
@@ -115,7 +115,7 @@ def _hva_unaligned(r: Request) -> Iterator[str]:
 
 
 def _hva_outside_user_space(r: Request) -> Iterator[str]:
-    if not can_hold(r.new.hva, r.new.size):
+    if not access_ok(r.new.hva, r.new.size):
         yield f"HVA {r.new.hva:#x} is tagged, or the slot ends beyond this process's addresses"
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Host virtual memory: mappings that own their range, and what the kernel says of any.
+"""Host virtual memory: owned mappings, and the kernel's view of any address.
 
-mapping      a range that is ours until it is closed
-placements   what was put where in it, so that it can be put back
-peek         reading memory that may not be there, ours or another process's, without dying of it
-vma          the kernel's areas: range, file, flags
-procmap      the one area at an address, asked for by ioctl
+mapping      owned ranges of host virtual memory
+placements   the mmap calls made in such a range, as a record
+peek         reads and writes that fail instead of raising SIGBUS or SIGSEGV
+vma          VMAs with their flags, from /proc/PID/smaps
+procmap      the VMA at or above one address (PROCMAP_QUERY)
 """
 
 from pyvmm.memory.mapping import (
@@ -15,7 +15,7 @@ from pyvmm.memory.mapping import (
     PROT_WRITE,
     Backing,
     Mapping,
-    can_hold,
+    access_ok,
     round_up,
 )
 
@@ -26,6 +26,6 @@ __all__ = [
     "PROT_WRITE",
     "Backing",
     "Mapping",
-    "can_hold",
+    "access_ok",
     "round_up",
 ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Host virtual memory that is owned: a mapping keeps its range until it is closed.
+"""Owned ranges of host virtual memory.
 
-The standard library's ``mmap`` can neither place a mapping at an address (``MAP_FIXED``) nor
-tell the address of one, and memslots need both; so this calls mmap(2) itself.
+Memslots need ``MAP_FIXED`` and the address of a mapping. Python's ``mmap`` module offers neither,
+so this module calls mmap(2).
 """
 
 import ctypes
@@ -21,22 +21,22 @@ PROT_WRITE = mmap.PROT_WRITE
 PROT_NONE = 0
 _READ_WRITE = PROT_READ | PROT_WRITE
 
-# asm-generic/mman.h and linux/mman.h; the mmap module of Python 3.11 does not name them.
+# asm-generic/mman.h and linux/mman.h. The mmap module of Python 3.11 lacks them.
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
 _MAP_NORESERVE = 0x4000
 
 
 def round_up(value: int, to: int = PAGE_SIZE) -> int:
-    """The next multiple of `to` (a power of two) at or above `value`."""
+    """Return the smallest multiple of `to` (a power of two) that is not below `value`."""
     return (value + to - 1) & ~(to - 1)
 
 
-def can_hold(hva: int, size: int) -> bool:
-    """Is `hva` to `hva + size` within this process's addresses, whatever is mapped there?
+def access_ok(hva: int, size: int) -> bool:
+    """Return True if user space may have `size` bytes at `hva`, as the kernel's access_ok().
 
-    How many bits those have depends on CPU, kernel and page size, so the kernel is asked: it
-    places nothing over what is there, and says ENOMEM beyond its user space.
+    The limit depends on CPU, kernel and page size. mmap(``MAP_FIXED_NOREPLACE``) shows it: it
+    replaces no mapping, and fails with ENOMEM beyond the limit.
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
     try:
@@ -47,42 +47,45 @@ def can_hold(hva: int, size: int) -> bool:
 
 
 class Backing(Protocol):
-    """Another way to what a mapping shows: a region of a device, read and written by the VMM.
+    """Access to the contents of a mapping without a load or store through its HVA.
 
-    Offsets are those of the mapping, in bytes. `read` and `write` raise `OSError` where the
-    device does not answer.
+    A vfio region is one: the VMM reads it with pread(2). Offsets are in bytes from the start of
+    the mapping.
     """
 
     name: str
 
-    def read(self, offset: int, size: int) -> bytes: ...
-    def write(self, offset: int, data: bytes) -> None: ...
+    def read(self, offset: int, size: int) -> bytes:
+        """Read `size` bytes. Raises `OSError`."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write `data`. Raises `OSError`."""
+
     def failure(self) -> str | None:
-        """Why it cannot be reached now, told without touching what it shows; None: nothing."""
+        """Return why an access would fail now, or None. Reads no register of the device."""
 
 
 class Mapping(Closeable):
-    """An owned range of host virtual memory: `hva` to `hva + size`, both in bytes.
+    """An owned range of host virtual memory: `size` bytes at `hva`.
 
-    Whatever is later placed inside (`place`, `protect`, `unmap`) stays within the range, and
-    `close` gives back all that is still its own: a hole that was punched may by then be someone
-    else's.
+    `place`, `protect` and `unmap` change parts of the range. `close` unmaps all of it except the
+    holes that `unmap` left: the kernel may have given those to another mapping.
 
     Attributes:
-        placements: what was placed where through this object, at bytes of the mapping; what was
-            only reserved is anonymous memory with no access.
-        backing: the other way to what it shows, where there is one.
+        placements: the mmap calls in effect, at byte offsets of the range. A range that is only
+            reserved is anonymous memory with ``PROT_NONE``.
+        backing: another path to the contents, or None.
     """
 
     def __init__(self, size: int, *, align: int = PAGE_SIZE) -> None:
-        """Reserve `size` bytes (a multiple of the page size) with no access (``PROT_NONE``).
+        """Reserve `size` bytes (a multiple of the page size) with ``PROT_NONE``.
 
-        `align`, a power of two, is the alignment of `hva`: KVM and vfio map whole 2 MiB or
-        1 GiB blocks only where HVA, GPA and the file's offset agree modulo the block.
-        Raises `OSError` where the address space has no room.
+        `align`, a power of two, is the alignment of `hva`. KVM and vfio use 2 MiB or 1 GiB blocks
+        only where HVA, GPA and the file's offset are equal modulo the block size.
+        Raises `ValueError` for a wrong size, and `OSError` if the address space has no room.
         """
         if size <= 0 or size % PAGE_SIZE:
-            raise ValueError(f"a mapping of {size:#x} bytes is not a whole number of pages")
+            raise ValueError(f"a mapping needs a whole number of pages, not {size:#x} bytes")
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         slack = align - PAGE_SIZE
         start = libc.mmap(0, size + slack, PROT_NONE, flags, -1, 0)
@@ -98,7 +101,7 @@ class Mapping(Closeable):
 
     @classmethod
     def anonymous(cls, size: int, *, align: int = PAGE_SIZE) -> Self:
-        """`size` bytes of zeroed, private, demand-paged memory."""
+        """Map `size` bytes of anonymous private memory, zeroed, demand-paged."""
         mapping = cls(size, align=align)
         mapping.place_anonymous()
         return mapping
@@ -113,7 +116,7 @@ class Mapping(Closeable):
         prot: int = _READ_WRITE,
         align: int = PAGE_SIZE,
     ) -> Self:
-        """`size` bytes of file `fd` from `offset`, shared. Raises `OSError` as mmap(2) does."""
+        """Map `size` bytes of file `fd` from byte `offset`, ``MAP_SHARED``. Raises `OSError`."""
         mapping = cls(size, align=align)
         try:
             mapping.place(fd, offset, prot=prot)
@@ -131,59 +134,59 @@ class Mapping(Closeable):
         size: int | None = None,
         prot: int = _READ_WRITE,
     ) -> None:
-        """Map `size` bytes of file `fd` from `offset`, shared, over what is at byte `at`.
+        """Map `size` bytes of file `fd` from byte `offset` over the range at byte `at`.
 
-        This is ``mmap(MAP_FIXED)``: the kernel drops the old pages, and a memslot over the
-        range sees the new ones at its next fault.
+        This is ``mmap(MAP_SHARED | MAP_FIXED)``. The kernel unmaps the old pages from the page
+        tables and, through the MMU notifier, from stage 2. The next guest access faults the new
+        ones in.
         """
         self._put(Placement(at, at + self._span(at, size)[1], prot, fd, offset))
 
     def place_anonymous(
         self, *, at: int = 0, size: int | None = None, prot: int = _READ_WRITE
     ) -> None:
-        """Put fresh zeroed anonymous memory over what is at byte `at`."""
+        """Map zeroed anonymous memory over the range at byte `at`."""
         self._put(Placement(at, at + self._span(at, size)[1], prot))
 
     def restore(self, *, at: int = 0, size: int | None = None, vacant: bool = False) -> None:
-        """Map again what was placed there, whatever is there now.
+        """Repeat the mmap calls of `placements`, over any current mapping.
 
-        A file's contents come back, as far as its descriptor is still open (else `OSError`,
-        EBADF); anonymous memory comes back zeroed. If the range is known to be `vacant`, say so:
-        where the kernel has given it to someone else by then (a malloc), that is `OSError`
-        (EEXIST), and not the end of this process.
+        Files are mapped again; anonymous memory is zeroed. Raises `OSError`: EBADF if the file's
+        descriptor is closed. Pass `vacant` if nothing is mapped in the range. A mapping that the
+        kernel put there meanwhile, for a malloc, is then EEXIST and not overwritten.
         """
         _, size = self._span(at, size)
         for placement in self.placements.within(at, at + size):
             self._map(placement, _MAP_FIXED_NOREPLACE if vacant else _MAP_FIXED)
 
     def protect(self, prot: int, *, at: int = 0, size: int | None = None) -> None:
-        """mprotect(2) a part of the range."""
+        """Change the protection of a part of the range with mprotect(2)."""
         hva, size = self._span(at, size)
         libc.mprotect(hva, size, prot)
         self.placements.protect(at, at + size, prot)
 
     def advise(self, advice: int, *, at: int = 0, size: int | None = None) -> None:
-        """madvise(2) a part of the range; `advice` is one of ``mmap.MADV_*``."""
+        """Call madvise(2) on a part of the range; `advice` is one of ``mmap.MADV_*``."""
         hva, size = self._span(at, size)
         libc.madvise(hva, size, advice)
 
     def unmap(self, *, at: int = 0, size: int | None = None) -> None:
-        """Punch a hole: nothing is mapped there until something is placed."""
+        """Unmap a part of the range with munmap(2)."""
         hva, size = self._span(at, size)
         libc.munmap(hva, size)
         self.placements.remove(at, at + size)
 
     def view(self, *, at: int = 0, size: int | None = None) -> memoryview:
-        """The bytes themselves, writable where the mapping is.
+        """Return the memory itself, writable if the mapping is.
 
-        Touching a part that is not mapped or not permitted kills the process, as in C: look
-        only at what you placed.
+        As in C, an access to an unmapped or protected page kills the process with SIGSEGV or
+        SIGBUS. `pyvmm.memory.peek` is the safe way.
         """
         hva, size = self._span(at, size)
         return memoryview((ctypes.c_char * size).from_address(hva)).cast("B")
 
     def read(self, at: int, size: int) -> bytes:
-        """A copy of `size` bytes from byte `at`."""
+        """Return a copy of `size` bytes at byte `at`."""
         return bytes(self.view(at=at, size=size))
 
     def write(self, at: int, data: bytes) -> None:
@@ -191,7 +194,7 @@ class Mapping(Closeable):
         self.view(at=at, size=len(data))[:] = data
 
     def close(self) -> None:
-        """Unmap what is placed or reserved; a second call does nothing."""
+        """Unmap the range, except for the holes. Idempotent."""
         for placement in self.placements.within(0, self.size):
             libc.munmap(self.hva + placement.start, placement.size)
         self.size = 0
@@ -211,9 +214,10 @@ class Mapping(Closeable):
     def _span(self, at: int, size: int | None) -> tuple[int, int]:
         size = self.size - at if size is None else size
         if at < 0 or size < 0 or at + size > self.size:
-            raise ValueError(f"{at:#x}+{size:#x} is outside a mapping of {self.size:#x} bytes")
+            raise ValueError(f"{at:#x}+{size:#x} is outside the mapping of {self.size:#x} bytes")
         return self.hva + at, size
 
     def __del__(self) -> None:
+        """Unmap the range if `close` was not called."""
         if getattr(self, "size", 0):
             self.close()

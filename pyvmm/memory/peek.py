@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Host memory that may not be there: what is missing is an answer, and never a signal.
+"""Reads and writes of host memory that fail instead of raising SIGBUS or SIGSEGV.
 
-process_vm_readv(2) on ourselves reads as KVM does, through get_user_pages: memory that is not
-mapped, not permitted, beyond the end of its file or poisoned is an error. So is a device's memory
-(PFNMAP), which is as well: reading a device's registers may change them.
+process_vm_readv(2) goes through get_user_pages, as KVM does. It fails on memory that is unmapped,
+protected, poisoned or beyond the end of its file. It fails on PFNMAP memory too, which is
+intended: a read of a device register can have side effects.
 """
 
 import ctypes
@@ -13,24 +13,25 @@ from pyvmm import libc
 from pyvmm.libc import Iovec
 from pyvmm.memory.mapping import PAGE_SIZE
 
-_MOST = 64  # pages that `peek_some` takes; the longest struct of the kernel's headers has two
+_MAX_PAGES = 64  # per `peek_prefix`; the largest struct of the kernel's uAPI has two
 
 
 def peek(hva: int, size: int, pid: int | None = None) -> bytes | None:
-    """`size` bytes from `hva`, or None where not all of them can be read.
+    """Read `size` bytes at `hva`, or return None if any of them cannot be read.
 
-    Of this process, or of process `pid`.
+    `pid` is the process to read from; the default is this process.
     """
     data = _read(pid, [Iovec(hva, size)], size)
     return data if len(data) == size else None
 
 
-def peek_some(hva: int, size: int, pid: int | None = None) -> bytes:
-    """Up to `size` bytes from `hva`: what comes before the first hole. `hva` may be any number.
+def peek_prefix(hva: int, size: int, pid: int | None = None) -> bytes:
+    """Read up to `size` bytes at `hva`, up to the first page that cannot be read.
 
-    process_vm_readv(2) splits no element of its vector, so each page is one of its own.
+    `hva` can be any number, and at most 64 pages are read. process_vm_readv(2) transfers each
+    element of the vector as a whole or not at all, so each page is an element.
     """
-    end = min(hva + size, hva + _MOST * PAGE_SIZE, 1 << 64)
+    end = min(hva + size, hva + _MAX_PAGES * PAGE_SIZE, 1 << 64)
     pages = []
     at = hva
     while at < end:
@@ -41,23 +42,23 @@ def peek_some(hva: int, size: int, pid: int | None = None) -> bytes:
 
 
 def poke(hva: int, data: bytes) -> bool:
-    """Write `data` to `hva`; False where not all of it can be written, though some may be."""
+    """Write `data` at `hva`. Return False if not all of it could be written; part of it may be."""
     copy = ctypes.create_string_buffer(data, len(data))
     local = Iovec(ctypes.addressof(copy), len(data))
-    there = Iovec(hva, len(data))
+    remote = Iovec(hva, len(data))
     try:
-        return libc.process_vm_writev(os.getpid(), local, 1, there, 1, 0) == len(data)
+        return libc.process_vm_writev(os.getpid(), local, 1, remote, 1, 0) == len(data)
     except OSError:
         return False
 
 
-def _read(pid: int | None, there: list[Iovec], size: int) -> bytes:
-    """What can be had of the `size` bytes that `there` names, from its start."""
+def _read(pid: int | None, remote: list[Iovec], size: int) -> bytes:
+    """Read the `size` bytes of `remote`, up to the first element that cannot be read."""
     data = (ctypes.c_char * size)()
     local = Iovec(ctypes.addressof(data), size)
-    vector = (Iovec * len(there))(*there)
+    vector = (Iovec * len(remote))(*remote)
     try:
-        count = libc.process_vm_readv(pid or os.getpid(), local, 1, vector, len(there), 0)
+        count = libc.process_vm_readv(pid or os.getpid(), local, 1, vector, len(remote), 0)
     except OSError:
         return b""
     return data.raw[:count]

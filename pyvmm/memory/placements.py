@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What was placed where in a mapping: the record of what its owner meant to be there.
+"""A record of the mmap calls made in a range.
 
-The kernel only tells what is there now. A mapping that someone else changed, behind its owner's
-back, can be put right again with this.
+``/proc/self/smaps`` shows the current VMAs only. With this record, a mapping that other code
+replaced, unmapped or protected can be restored.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 
 class Placement(NamedTuple):
-    """Bytes `start` to `end` (exclusive) of a mapping.
+    """A mapping of bytes `start` to `end` (exclusive) of a range.
 
     Attributes:
         prot: ``PROT_*`` flags.
-        fd: the file, mapped shared from its byte `offset`; None for anonymous memory.
+        fd: the file, mapped ``MAP_SHARED`` from byte `offset`, or None for anonymous memory.
     """
 
     start: int
@@ -25,21 +25,22 @@ class Placement(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Return the size in bytes."""
         return self.end - self.start
 
     def part(self, start: int, end: int) -> "Placement":
-        """The part of this placement within `start` to `end`, which it overlaps."""
+        """Return the part of this placement within `start` to `end`, which must overlap it."""
         if start <= self.start and self.end <= end:
             return self
         first = max(start, self.start)
         return self._replace(start=first, end=min(end, self.end), offset=self._offset_of(first))
 
-    def goes_on_in(self, other: "Placement") -> bool:
-        """Whether `other` is what this would be if it were longer."""
+    def can_merge(self, following: "Placement") -> bool:
+        """Return True if `following` continues this placement, as the kernel merges VMAs."""
         return (
-            other.start == self.end
-            and (other.prot, other.fd) == (self.prot, self.fd)
-            and other.offset == self._offset_of(other.start)
+            following.start == self.end
+            and (following.prot, following.fd) == (self.prot, self.fd)
+            and following.offset == self._offset_of(following.start)
         )
 
     def _offset_of(self, at: int) -> int:
@@ -47,47 +48,47 @@ class Placement(NamedTuple):
 
 
 class Placements:
-    """The placements of one mapping: in order, none overlapping, as few as can be."""
+    """The placements of one range: sorted, without overlaps, merged where possible."""
 
     def __init__(self) -> None:
+        """Create an empty record."""
         self._list: list[Placement] = []
 
     def add(self, placement: Placement) -> None:
-        """Record a placement over whatever was there."""
+        """Record a placement; it replaces the parts that it overlaps."""
         self.remove(placement.start, placement.end)
-        self._list.append(placement)
-        self._list.sort(key=lambda each: each.start)
-        joined: list[Placement] = []
-        for each in self._list:
-            if joined and joined[-1].goes_on_in(each):
-                joined[-1] = joined[-1]._replace(end=each.end)
+        merged: list[Placement] = []
+        for each in sorted([*self._list, placement], key=lambda each: each.start):
+            if merged and merged[-1].can_merge(each):
+                merged[-1] = merged[-1]._replace(end=each.end)
             else:
-                joined.append(each)
-        self._list = joined
+                merged.append(each)
+        self._list = merged
 
     def remove(self, start: int, end: int) -> None:
-        """Record that nothing is there any more."""
-        kept: list[Placement] = []
+        """Record that `start` to `end` is unmapped."""
+        rest: list[Placement] = []
         for each in self._list:
             if each.end <= start or end <= each.start:
-                kept.append(each)
+                rest.append(each)
                 continue
             if each.start < start:
-                kept.append(each.part(each.start, start))
+                rest.append(each.part(each.start, start))
             if end < each.end:
-                kept.append(each.part(end, each.end))
-        self._list = kept
+                rest.append(each.part(end, each.end))
+        self._list = rest
 
     def protect(self, start: int, end: int, prot: int) -> None:
-        """Record other ``PROT_*`` flags for what is there."""
+        """Record new ``PROT_*`` flags for the placements in `start` to `end`."""
         for each in list(self.within(start, end)):
             self.add(each._replace(prot=prot))
 
     def within(self, start: int, end: int) -> Iterator[Placement]:
-        """The placements, or parts of them, from `start` to `end`."""
+        """Yield the placements, cut to `start` to `end`, in order."""
         for each in self._list:
             if each.start < end and start < each.end:
                 yield each.part(start, end)
 
     def __len__(self) -> int:
+        """Return the number of placements after merging."""
         return len(self._list)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is mapped at one address of a process: one question, one answer.
+"""The VMA at or above an address, from ``PROCMAP_QUERY``.
 
-``PROCMAP_QUERY`` (Linux kernel commit ed5d583a88a9 "fs/procfs: implement efficient VMA querying
-API for /proc/<pid>/maps" (in v6.11)) finds one area without printing them all. It tells no
-VmFlags: `pyvmm.memory.vma` reads those from smaps, which walks every area's page tables.
+The ioctl (Linux kernel commit ed5d583a88a9 "fs/procfs: implement efficient VMA querying API for
+/proc/<pid>/maps" (in v6.11)) finds one VMA without formatting all of them. It does not return
+VmFlags: `pyvmm.memory.vma` reads those from smaps, which walks the page tables of every VMA.
 """
 
 import ctypes
@@ -32,19 +32,19 @@ class _Query(ctypes.Structure):
 
 
 _PROCMAP_QUERY = 3 << 30 | ctypes.sizeof(_Query) << 16 | ord("f") << 8 | 17  # _IOWR('f', 17, …)
-# PROCMAP_QUERY_*
-_PERMS = ((1, "r-"), (2, "w-"), (4, "x-"), (8, "sp"))  # VMA_READABLE and on; else the second
-_COVERING_OR_NEXT = 0x10
+# PROCMAP_QUERY_VMA_READABLE, _WRITABLE, _EXECUTABLE, _SHARED: letter if set, letter if clear.
+_PERMS = ((1, "r-"), (2, "w-"), (4, "x-"), (8, "sp"))
+_COVERING_OR_NEXT = 0x10  # PROCMAP_QUERY_COVERING_OR_NEXT_VMA
 
 
 @dataclass(frozen=True)
 class MapsEntry:
-    """A mapped range of host virtual memory, `start` to `end` (exclusive).
+    """A VMA as a line of ``/proc/PID/maps``, without flags: HVA `start` to `end` (exclusive).
 
     Attributes:
-        perms: as ``/proc/PID/maps`` prints them, ``rw-p``.
-        offset: of `start` in the file, in bytes.
-        path: the file's, or a name in brackets; "" for anonymous memory.
+        perms: the permissions, such as ``rw-p``.
+        offset: the offset of `start` in the file, in bytes.
+        path: the path of the file, a name in brackets, or "" for anonymous memory.
     """
 
     start: int
@@ -55,7 +55,11 @@ class MapsEntry:
 
 
 def find_vma(hva: int, pid: int | str = "self") -> MapsEntry | None:
-    """The area of a process that covers `hva`, or else the next one above it."""
+    """Return the VMA that covers `hva`, or the next one above it, as the kernel's find_vma().
+
+    Returns None if no VMA ends above `hva`. Raises `OSError` if the process does not exist or
+    may not be inspected.
+    """
     name = _Name()
     query = _Query(
         size=ctypes.sizeof(_Query),
@@ -73,7 +77,7 @@ def find_vma(hva: int, pid: int | str = "self") -> MapsEntry | None:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
-        if error.errno == errno.ENOTTY:  # a kernel before 6.11
+        if error.errno == errno.ENOTTY:  # before v6.11
             return _find_vma_in_smaps(hva, pid)
         raise
     flags = query.vma_flags

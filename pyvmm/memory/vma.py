@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel says of a virtual memory area: its range, its file, and its flags."""
+"""VMAs of a process with their flags, from ``/proc/PID/smaps``."""
 
 import re
 from collections.abc import Iterator
@@ -14,10 +14,13 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Vma:
-    """One area of ``/proc/PID/smaps``; `start`, `end` (HVA) and `offset` in bytes.
+    """A VMA: HVA `start` to `end` (exclusive), at byte `offset` of the file `path`.
 
-    `flags` are the two-letter names of Documentation/filesystems/proc.rst: ``pf`` is VM_PFNMAP,
-    ``io`` VM_IO, ``sh`` VM_SHARED, ``mt`` VM_MTE.
+    Attributes:
+        perms: the permissions, such as ``rw-p``.
+        path: the path of the file, a name in brackets, or "" for anonymous memory.
+        flags: the two-letter names of Documentation/filesystems/proc.rst: ``pf`` is VM_PFNMAP,
+            ``io`` VM_IO, ``sh`` VM_SHARED, ``mt`` VM_MTE.
     """
 
     start: int
@@ -29,23 +32,23 @@ class Vma:
 
     @property
     def pfnmap(self) -> bool:
-        """Mapped by page frame number, with no struct page that KVM may count on."""
+        """Return True for VM_PFNMAP: KVM must not use the struct pages, if there are any."""
         return "pf" in self.flags
 
     @property
     def mte_allowed(self) -> bool:
-        """Is it memory that arm64's MTE can tag: anonymous, or a tmpfs's?
+        """Return True if the memory is anonymous or tmpfs, which arm64's MTE can tag.
 
-        The kernel's own flag for it, VM_MTE_ALLOWED, has no name in smaps.
+        The kernel's flag for this, VM_MTE_ALLOWED, is not in smaps.
         """
         return not self.path.startswith("/") or self.path.startswith(("/memfd:", "/dev/zero"))
 
 
 def vmas(hva: int, size: int, pid: int | str = "self") -> list[Vma]:
-    """The areas that touch `size` bytes from `hva` in process `pid`, in order.
+    """Return the VMAs of process `pid` that overlap `size` bytes at `hva`, in order.
 
-    smaps and not maps: only smaps has the flags, and cacheability is in neither.
-    Raises `OSError` where the process is gone or not ours to look at.
+    Only smaps has the VmFlags. Neither smaps nor maps has the cacheability.
+    Raises `OSError` if the process does not exist or may not be inspected.
     """
     with Path(f"/proc/{pid}/smaps").open() as smaps:
         return [vma for vma in _parse(smaps) if vma.start < hva + size and hva < vma.end]

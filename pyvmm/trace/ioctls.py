@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from pyvmm.errno_names import errno_name
-from pyvmm.memory.peek import peek_some
+from pyvmm.memory.peek import peek_prefix
 from pyvmm.trace.decode import Argument, Decoded, find, name_of
 from pyvmm.trace.events import Ioctl
 from pyvmm.trace.known import Known
@@ -98,7 +98,7 @@ class Ioctls:
         return Argument(
             ioctl,
             call.args[2],
-            lambda address, size: peek_some(address, size, pid),
+            lambda address, size: peek_prefix(address, size, pid),
             target.device if target else "",
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The record of a mapping, against the plainest one there is: a list with an entry a page."""
+"""`Placements` against a model: a dict with one entry per page."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def pages_of(placement: Placement) -> list[tuple[int, int, int | None, int]]:
 
 
 @given(steps)
-def test_it_is_what_a_page_by_page_record_says(steps: list[Step]) -> None:
+def test_placements_equal_the_model(steps: list[Step]) -> None:
     record, model = Placements(), dict[int, tuple[int, int | None, int]]()
     for step, (start, end), prot, fd, offset in steps:
         match step:
@@ -50,7 +50,7 @@ def test_it_is_what_a_page_by_page_record_says(steps: list[Step]) -> None:
     assert found == [(at, *model[at]) for at in sorted(model)]
 
 
-def test_neighbours_that_go_on_are_one() -> None:
+def test_adjacent_placements_are_merged() -> None:
     record = Placements()
     for at in (3, 0, 2, 1):
         record.add(Placement(at, at + 1, 1, 7, 100 + at))

@@ -10,7 +10,7 @@ from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.memory.vma import vmas
 
 
-def test_the_flags_are_the_kernels() -> None:
+def test_flags_come_from_the_kernel() -> None:
     with Mapping.anonymous(PAGE_SIZE) as memory:
         memory.advise(mmap.MADV_DONTFORK)
         [vma] = vmas(memory.hva, PAGE_SIZE)
@@ -18,7 +18,7 @@ def test_the_flags_are_the_kernels() -> None:
         assert not vma.pfnmap
 
 
-def test_a_file_has_its_path_and_offset() -> None:
+def test_file_vma_has_path_and_offset() -> None:
     with (
         Path(sys.executable).open("rb") as file,
         Mapping.of_file(file.fileno(), PAGE_SIZE, offset=PAGE_SIZE, prot=mmap.PROT_READ) as memory,
@@ -28,18 +28,18 @@ def test_a_file_has_its_path_and_offset() -> None:
         assert "python" in vma.path
 
 
-def test_a_range_over_several_areas_gives_each() -> None:
+def test_range_over_several_vmas() -> None:
     with Mapping(3 * PAGE_SIZE) as memory:
         memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE)
         assert [v.perms for v in vmas(memory.hva, memory.size)] == ["---p", "rw-p", "---p"]
 
 
-def test_a_process_that_is_gone() -> None:
+def test_unknown_process() -> None:
     with pytest.raises(FileNotFoundError):
         vmas(0, PAGE_SIZE, pid=2**22 + 1)
 
 
-def test_anonymous_and_tmpfs_memory_could_hold_tags() -> None:
+def test_anonymous_and_tmpfs_memory_allows_mte() -> None:
     with Mapping.anonymous(PAGE_SIZE) as memory:
         assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
     fd = os.memfd_create("test")
@@ -48,7 +48,7 @@ def test_anonymous_and_tmpfs_memory_could_hold_tags() -> None:
         assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
 
 
-def test_a_file_could_not_hold_tags() -> None:
+def test_file_mapping_does_not_allow_mte() -> None:
     with (
         Path(sys.executable).open("rb") as file,
         Mapping.of_file(file.fileno(), PAGE_SIZE, prot=mmap.PROT_READ) as memory,
