@@ -40,7 +40,7 @@ def as_nobody(function: Callable[[], str]) -> str:
 
 
 @contextlib.contextmanager
-def ends(status: int) -> Iterator[None]:
+def exits_with(status: int) -> Iterator[None]:
     """Check that the block ends the process with exit status `status`."""
     with pytest.raises(SystemExit) as ending:
         yield
@@ -48,7 +48,7 @@ def ends(status: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def limited(what: int, soft: int) -> Iterator[None]:
+def soft_limit(what: int, soft: int) -> Iterator[None]:
     """Lower the soft limit of `what`, a ``resource.RLIMIT_*``, within the block."""
     before = resource.getrlimit(what)
     resource.setrlimit(what, (soft, before[1]))

@@ -11,7 +11,7 @@ from pyvmm.errors import (
     UsageError,
     as_command,
 )
-from tests.process import ends
+from tests.process import exits_with
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from tests.process import ends
 def test_an_error_is_one_line_and_a_status(
     error: BaseException, status: int, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with ends(status), as_command():
+    with exits_with(status), as_command():
         raise error
     assert capfd.readouterr().err == f"pyvmm: {said}\n"
 
@@ -43,5 +43,5 @@ def test_before_a_function() -> None:
         return number
 
     assert main(1) == 1
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         main(2)

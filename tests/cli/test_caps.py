@@ -11,7 +11,7 @@ from pyvmm import cli
 from pyvmm.caps.report import SCHEMA
 from pyvmm.errors import Status
 from pyvmm.uapi.names import names
-from tests.process import as_nobody, ends
+from tests.process import as_nobody, exits_with
 
 pytestmark = pytest.mark.usefixtures("kvm")
 
@@ -108,7 +108,7 @@ def test_a_file_that_is_not_a_report(
 ) -> None:
     path = tmp_path / "before.json"
     path.write_text(text, errors="surrogateescape")
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         cli.main(["caps", "--diff", str(path)])
     line = one_line(capsys)
     assert line.startswith("pyvmm: error: ")
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_a_report(
 
 @pytest.mark.parametrize("name", ["missing.json", "."])
 def test_an_unreadable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         cli.main(["caps", "--diff", str(tmp_path / name)])
     assert "cannot read" in one_line(capsys)
 

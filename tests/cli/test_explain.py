@@ -9,7 +9,7 @@ import pytest
 from pyvmm import cli
 from pyvmm.errors import Status
 from pyvmm.memory import PAGE_SIZE, Mapping
-from tests.process import ends
+from tests.process import exits_with
 
 pytestmark = pytest.mark.usefixtures("kvm")
 
@@ -71,7 +71,7 @@ def test_a_process_and_its_memslots(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_wrong_usage(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         cli.main(["explain", *arguments])
     said = capsys.readouterr()
     assert complaint in said.err

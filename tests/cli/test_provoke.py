@@ -6,7 +6,7 @@ import pytest
 from pyvmm.cli import main
 from pyvmm.errors import Status
 from pyvmm.kvm import System
-from tests.process import ends
+from tests.process import exits_with
 
 
 def test_the_list_says_what_harms_the_host(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,7 +16,7 @@ def test_the_list_says_what_harms_the_host(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         main(["provoke", "earthquake"])
     assert "no provocation is named 'earthquake'" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from pyvmm.kvm import System
 from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import version
 from pyvmm.uapi.native_arch import architecture, kvm_run
-from tests.process import ends
+from tests.process import exits_with
 from tests.uapi.header_samples import header, kvm_header_set, struct
 
 
@@ -148,7 +148,7 @@ def test_show(
 def test_refusals_are_one_line(
     args: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         main(args)
     printed = capsys.readouterr()
     [line] = printed.err.splitlines()

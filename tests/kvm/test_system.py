@@ -16,7 +16,7 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_ARM_VM_IPA_SIZE,
     KVM_CAP_USER_MEMORY,
 )
-from tests.process import as_nobody, limited, open_fds
+from tests.process import as_nobody, open_fds, soft_limit
 
 
 def opened(path: Path) -> str:
@@ -56,7 +56,7 @@ def test_not_kvm_at_all() -> None:
 
 
 def test_no_descriptors_left() -> None:
-    with limited(resource.RLIMIT_NOFILE, 0), pytest.raises(LackingError, match="Too many"):
+    with soft_limit(resource.RLIMIT_NOFILE, 0), pytest.raises(LackingError, match="Too many"):
         System.open(DEVICE)
 
 
@@ -89,7 +89,7 @@ def test_a_vm_type_that_there_is_not(kvm: System) -> None:
 
 def test_no_descriptor_for_a_vm(kvm: System) -> None:
     before = open_fds()
-    with limited(resource.RLIMIT_NOFILE, 0), pytest.raises(IoctlError) as failure:
+    with soft_limit(resource.RLIMIT_NOFILE, 0), pytest.raises(IoctlError) as failure:
         kvm.create_vm()
     assert failure.value.errno == errno.EMFILE
     assert open_fds() == before

@@ -14,7 +14,7 @@ from pyvmm.uapi.kvm import (
     KVM_DEV_TYPE_ARM_VGIC_V3,
     KVM_DEV_TYPE_VFIO,
 )
-from tests.process import limited, open_fds
+from tests.process import open_fds, soft_limit
 
 NO_SUCH_DEVICE = 9999
 
@@ -58,7 +58,7 @@ def test_a_vcpu_that_cannot_be_mapped_leaves_no_descriptor(vm: Vm) -> None:
     before = open_fds()
     [pages] = Path("/proc/self/statm").read_text().split()[:1]
     limit = int(pages) * PAGE_SIZE
-    with limited(resource.RLIMIT_AS, limit), pytest.raises(OSError, match=r"mmap\("):
+    with soft_limit(resource.RLIMIT_AS, limit), pytest.raises(OSError, match=r"mmap\("):
         vm.create_vcpu()
     assert open_fds() == before
 

@@ -8,7 +8,9 @@ from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.memory.procmap import MapsEntry, _find_vma_in_smaps, find_vma
 
 Find = Callable[[int], MapsEntry | None]
-implementations = pytest.mark.parametrize("find", [find_vma, partial(_find_vma_in_smaps, pid="self")])
+implementations = pytest.mark.parametrize(
+    "find", [find_vma, partial(_find_vma_in_smaps, pid="self")]
+)
 
 
 @implementations

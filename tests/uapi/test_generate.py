@@ -7,7 +7,7 @@ import pytest
 
 from pyvmm.errors import Status
 from pyvmm.uapi import fds, generate
-from tests.process import ends
+from tests.process import exits_with
 
 pytestmark = pytest.mark.usefixtures("libclang")
 
@@ -38,12 +38,12 @@ def test_an_ioctl_of_unknown_fd_is_refused(
     headers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(fds.ANSWERS, "vcpu", "")
-    with ends(Status.FAILED):
+    with exits_with(Status.FAILED):
         generate.main(["--headers", str(headers)])
     assert "KVM_RUN" in capsys.readouterr().err
 
 
 def test_a_directory_without_headers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with ends(Status.USAGE):
+    with exits_with(Status.USAGE):
         generate.main(["--headers", str(tmp_path)])
     assert capsys.readouterr().err.startswith(f"pyvmm: error: {tmp_path} holds no kernel headers")
