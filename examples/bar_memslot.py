@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A BAR as a memslot, by hand: open the device, mmap the BAR, register it, let a guest read it.
+"""Register a BAR as a memslot by hand: open the device, mmap the BAR, let a guest read it.
 
-python examples/bar_memslot.py 0000:01:00.0     (a device that vfio holds)
+python examples/bar_memslot.py 0000:01:00.0     (a device that is bound to vfio)
 python -m pyvmm lab shell --device bochs -- python3 examples/bar_memslot.py
 """
 
@@ -52,7 +52,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             arch.enter(vcpu, CODE, (arch.CONSOLE, BLOCK), tables)
             ending = vcpu.run()
             word = repeat.last_word(ram.read(BLOCK - RAM, 24))
-            print(f"{LOADS} guest loads, the last read {word:#010x}; the one exit: {ending}")
+            print(f"{LOADS} guest loads, the last read {word:#010x}; the only exit: {ending}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guest RAM to a device and back, through the IOMMU (the SMMU, on arm64).
+"""Transfer guest RAM to a device and back by DMA, through the IOMMU (the SMMU on arm64).
 
-QEMU's teaching device has 4 KiB of memory of its own and a DMA engine. It is asked to fetch a
-page of guest RAM and to store it to another; the guest then reads what the device wrote. Last,
-it is asked for an address that was never mapped: the IOMMU lets nothing through.
+QEMU's edu device has 4 KiB of memory and a DMA engine. It fetches one page of guest RAM and
+stores it to another, which the guest then reads. At the end it writes to an IOVA that was never
+mapped, and the IOMMU blocks it.
 
     python -m pyvmm lab shell --device edu -- python3 examples/dma.py
 """
@@ -28,13 +28,13 @@ SOURCE, TARGET, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
 BUSY, TO_RAM = 1 << 0, 1 << 1
 OWN_MEMORY = 0x40000
 
-# Two pages of guest RAM, and where the device sees the first: its addresses have 28 bits.
+# The GPA of two pages of guest RAM, and the IOVA of the first: edu has 28-bit addresses.
 PAGES = ENTRY + 0x10_0000
 IOVA, NEVER_MAPPED = 0x10_0000, 0x400_0000
 
 
 def dma(device: VfioDevice, source: int, target: int, command: int) -> None:
-    """Let the device copy a page, and wait until it has."""
+    """Let the device copy a page and wait until it is done."""
     bar = device.regions["BAR0"]
     for register, value in ((SOURCE, source), (TARGET, target), (COUNT, PAGE_SIZE)):
         bar.write(register, value.to_bytes(8, "little"))
@@ -47,7 +47,7 @@ def dma(device: VfioDevice, source: int, target: int, command: int) -> None:
 def main(bdf: str = "0000:01:00.0") -> None:
     function = PciFunction.find(bdf)
     if (function.vendor, function.device) != EDU:
-        raise UsageError(f"{bdf} is not QEMU's teaching device: in the lab, --device edu")
+        raise UsageError(f"{bdf} is not QEMU's edu device: run it in the lab with --device edu")
     with open_device(bdf) as device, System.open() as system, Machine(system) as machine:
         device.dma.map(IOVA, machine.ram, at=PAGES - RAM_BASE, size=2 * PAGE_SIZE)
         device.config.enable_bus_master()
@@ -65,8 +65,8 @@ def main(bdf: str = "0000:01:00.0") -> None:
 
         before = machine.read(PAGES, PAGE_SIZE)
         dma(device, OWN_MEMORY, NEVER_MAPPED, TO_RAM)
-        kept = "unchanged" if machine.read(PAGES, PAGE_SIZE) == before else "CHANGED"
-        print(f"DMA to IOVA {NEVER_MAPPED:#x}, never mapped: guest RAM is {kept}")
+        state = "unchanged" if machine.read(PAGES, PAGE_SIZE) == before else "CHANGED"
+        print(f"DMA to IOVA {NEVER_MAPPED:#x}, never mapped: guest RAM is {state}")
 
 
 if __name__ == "__main__":

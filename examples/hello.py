@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A virtual machine from nothing: memory, a vCPU, a guest, and the loop that answers its exits."""
+"""Create a VM from scratch: memory, a vCPU, a guest, and the loop that handles its exits."""
 
 from pyvmm.arch.native import native
 from pyvmm.arch.page_tables import MemoryType, identity
@@ -13,7 +13,7 @@ RAM, CODE = 0x4000_0000, 0x4010_0000  # guest physical addresses
 
 with as_command(), System.open() as kvm, kvm.create_vm() as vm, Mapping.anonymous(2 << 20) as ram:
     arch = native()
-    vm.memslots.add(RAM, ram)  # from now on the guest finds this process's memory at RAM
+    vm.memslots.add(RAM, ram)  # this process's memory is at GPA RAM now
     ram.write(CODE - RAM, Payload.builtin("hello", arch.NAME).code)
     windows = [identity(RAM, ram.size, executable=True)]
     if not arch.CONSOLE_IS_PORT:
@@ -28,9 +28,9 @@ with as_command(), System.open() as kvm, kvm.create_vm() as vm, Mapping.anonymou
         match exit:
             case Io(port=arch.CONSOLE, write=True, data=data):  # x86-64: a serial port
                 print(data.decode(), end="")
-            case Mmio(gpa=arch.CONSOLE, write=True, value=value):  # arm64: a UART's register
+            case Mmio(gpa=arch.CONSOLE, write=True, value=value):  # arm64: a UART
                 print(chr(value), end="")
             case Halt() | SystemEvent():
                 break
             case _:
-                raise SystemExit(f"the guest came to {exit}")
+                raise SystemExit(f"unexpected exit: {exit}")

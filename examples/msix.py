@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A device's MSI-X interrupt becomes the guest's, and the VMM is not woken.
+"""Deliver a device's MSI-X interrupt to the guest without waking the VMM.
 
-An NVMe disk is asked to identify itself. It writes its answer to memory by DMA and sends MSI-X
-vector 0; vfio makes that an eventfd, KVM's irqfd makes the eventfd an interrupt of the guest, and
-the guest's interrupt controller has it pending.
+An NVMe disk gets an Identify command. It writes the result to memory by DMA and sends MSI-X
+vector 0. vfio signals an eventfd, KVM's irqfd turns the eventfd into a guest interrupt, and the
+guest's GIC shows it as pending.
 
     python -m pyvmm lab shell --device nvme -- python3 examples/msix.py
 """
@@ -25,14 +25,14 @@ from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 
-SPI = 5  # the guest's shared peripheral interrupt that the vector becomes
+SPI = 5  # the shared peripheral interrupt that the vector is routed to
 GICD_ISPENDR, GICD_ICFGR = 0x200, 0xC00
-INTERRUPT = 32 + SPI  # in the controller's own count
+INTERRUPT = 32 + SPI  # its INTID
 
 # NVM Express: the class code, the controller's registers in BAR0, and one command.
 NVME = 0x01_08_02
 CC, CSTS, AQA, ASQ, ACQ, SQ0_DOORBELL = 0x14, 0x1C, 0x24, 0x28, 0x30, 0x1000
-ENABLED = 6 << 16 | 4 << 20 | 1  # entries of 64 and 16 bytes, on
+ENABLED = 6 << 16 | 4 << 20 | 1  # 64-byte SQ entries, 16-byte CQ entries, enable
 IDENTIFY, CONTROLLER = 0x06, 1
 QUEUE, ANSWERS, IDENTITY = range(0, 3 * PAGE_SIZE, PAGE_SIZE)  # one page each
 IOVA = 0x1000_0000
@@ -42,9 +42,9 @@ IOVA = 0x1000_0000
 def main(bdf: str = "0000:01:00.0") -> None:
     arch = native()
     if arch.NAME != "arm64":
-        raise LackingError("the guest's interrupt controller is an arm64 one here: use the lab")
+        raise LackingError("needs an arm64 CPU with a GIC: run it in the lab with --device nvme")
     if PciFunction.find(bdf).class_code != NVME:
-        raise UsageError(f"{bdf} is no NVMe disk: in the lab, --device nvme")
+        raise UsageError(f"{bdf} is not an NVMe disk: run it in the lab with --device nvme")
     with (
         open_device(bdf) as device,
         Mapping.anonymous(3 * PAGE_SIZE) as memory,
@@ -53,7 +53,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
     ):
         arch.prepare(system, vm, vm.create_vcpu())
         gic = create_gic(vm, Layout.at(0x800_0000, vcpus=1))
-        edge = 0b10 << INTERRUPT % 16 * 2  # as a message is; a level would be gone at once
+        edge = 0b10 << INTERRUPT % 16 * 2  # irqfd pulses the line, which a level would lose
         gic.set_attr(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_ICFGR + INTERRUPT // 16 * 4, edge)
 
         def pending() -> bool:
@@ -61,7 +61,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             return bool(gic.get_attr(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, word) >> INTERRUPT % 32 & 1)
 
         msix = device.irqs["MSI-X"]
-        print(f"{device.function}: {msix.count} MSI-X vectors, vector 0 becomes SPI {SPI}")
+        print(f"{device.function}: {msix.count} MSI-X vectors, vector 0 is routed to SPI {SPI}")
         device.dma.map(IOVA, memory)
         device.config.enable_bus_master()
         eventfd = os.eventfd(0, os.EFD_CLOEXEC)
@@ -69,7 +69,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             msix.enable([eventfd])
             print(f"before the command: pending {pending()}")
             identify(device.regions["BAR0"], memory)
-            wait(pending, "the interrupt")
+            wait(pending, "interrupt")
             serial = memory.read(IDENTITY + 4, 20).decode("ascii").strip()
             print(f"after the command:  pending {pending()}, and the disk's serial is {serial!r}")
             msix.disable()
@@ -77,7 +77,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
 
 
 def identify(bar: Region, memory: Mapping) -> None:
-    """Bring the controller up with an admin queue in `memory`, and give it one command."""
+    """Enable the controller with an admin queue in `memory`, and submit one command."""
 
     def write(register: int, value: int, size: int = 4) -> None:
         bar.write(register, value.to_bytes(size, "little"))
@@ -86,24 +86,24 @@ def identify(bar: Region, memory: Mapping) -> None:
         return bool(bar.read(CSTS, 4)[0] & 1)
 
     write(CC, 0)
-    wait(lambda: not ready(), "the controller's reset")
-    write(AQA, 1 << 16 | 1)  # two entries a queue
+    wait(lambda: not ready(), "reset of the controller")
+    write(AQA, 1 << 16 | 1)  # two entries per queue
     write(ASQ, IOVA + QUEUE, 8)
     write(ACQ, IOVA + ANSWERS, 8)
     write(CC, ENABLED)
-    wait(ready, "the controller")
+    wait(ready, "readiness of the controller")
     command = struct.pack("<IIQQQQIIQQ", IDENTIFY, 0, 0, 0, IOVA + IDENTITY, 0, CONTROLLER, 0, 0, 0)
     memory.write(QUEUE, command)
     write(SQ0_DOORBELL, 1)
 
 
 def wait(done: Callable[[], bool], what: str) -> None:
-    """Look until it is so, for ten seconds."""
+    """Poll until `done` returns True, for at most ten seconds."""
     for _ in range(1000):
         if done():
             return
         time.sleep(0.01)
-    raise PyvmmError(f"{what} did not come within ten seconds")
+    raise PyvmmError(f"no {what} within ten seconds")
 
 
 if __name__ == "__main__":

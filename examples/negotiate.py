@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ask before you map: can a device's cacheable memory be a memslot here, and if not, why?
+"""Negotiate: find out if a device's cacheable memory can be a memslot, and if not, why.
 
-The three things that a KVM/arm64 maintainer asked for in March 2025 are that the kernel tells
-user space whether cacheable PFNMAP is supported, that it handles such a fault only where user
-space has bought in, and that it reports the fault otherwise. This asks for the first, on the fd
-that answers it, and shows where the CPU's part of the answer comes from.
+In March 2025 a KVM/arm64 maintainer asked for three things: the kernel tells user space whether
+cacheable PFNMAP is supported; it handles such a fault only if user space has opted in; otherwise
+it reports the fault. This example does the first. It queries the capability on the fd that
+answers it, and shows the CPU features that the answer depends on.
 
     python examples/negotiate.py
     python -m pyvmm lab shell -- python3 examples/negotiate.py
@@ -25,25 +25,25 @@ def main() -> None:
         vcpu = vm.create_vcpu()
         arch.prepare(system, vm, vcpu)
 
-        # 1. The capability. It is a VM's: /dev/kvm answers EINVAL where the kernel knows it.
+        # 1. The capability is for a VM fd only. If the kernel knows it, /dev/kvm answers EINVAL.
         try:
-            told = f"{system.check(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)}: never heard of it"
+            answer = f"{system.check(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)}: unknown capability"
         except IoctlError as error:
-            told = f"{errno_name(error.errno)}: known, ask a VM"
+            answer = f"{errno_name(error.errno)}: known, but answered by a VM only"
         cacheable = vm.check(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)
-        print(f"KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED on /dev/kvm: {told}")
+        print(f"KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED on /dev/kvm: {answer}")
         print(f"KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED on the VM:   {cacheable}")
 
-        # 2. What it rests on: two features of the CPU, in registers that a VMM can read.
+        # 2. It depends on two CPU features, in ID registers that a VMM can read.
         features = arch.features(vcpu)
         if features is None:
-            print("This CPU is not an arm64: any device memory can be a memslot.")
+            print("This CPU is not arm64: any device memory can be a memslot.")
         elif obstacle := features.why_no_cacheable_pfnmap():
             print(f"The CPU: {obstacle}.")
         else:
             print("The CPU: it has FWB and DIC.")
 
-        # 3. What happens to an access that KVM cannot resolve.
+        # 3. The report of an access that KVM cannot resolve.
         reports = vm.check(KVM_CAP_MEMORY_FAULT_INFO)
         print(f"KVM_CAP_MEMORY_FAULT_INFO on the VM: {reports}")
         print("A fault is reported with its address." if reports else "A fault is a bare EFAULT.")

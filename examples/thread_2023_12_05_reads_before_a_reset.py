@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""2023-12-05: does a Normal-NC write arrive before the reset? Why this began with PCIe alone.
+"""2023-12-05: Normal-NC writes and device reset, and why Normal-NC is for PCIe only.
 
-With stage 2 Normal-NC a guest may leave writes in a CPU's buffers, and the host may then reset the
-device. Unmapping (TLBI, DSB) ends what the CPU has under way, but whether the device has seen it
-"you can't know architecturally". PCIe says more than other buses: a read does not overtake the
-writes before it, so a read from the device before the reset brings them there. Devices on other
-buses have no such rule that Linux knows, and stay Device in stage 2.
+With stage 2 Normal-NC, a guest's writes may still be in a CPU's buffers when the host resets the
+device. Unmapping (TLBI, DSB) completes them on the CPU's side, but whether the device has received
+them "you can't know architecturally". PCIe has a stronger rule than other buses: a read does not
+pass earlier posted writes, so a read from the device before the reset flushes them. Linux knows of
+no such rule for devices on other buses, and they stay Device in stage 2.
 
-What to look for: the BAR is Normal-NC, then gone from stage 2 with the reset (vfio takes the
-mapping away before it resets, while the guest goes on elsewhere), and back with the next access.
-The real-time clock, which is on no PCI bus, is Device. An emulated CPU does not reorder: this
-shows the steps that the order rests on, not what goes wrong without them.
+Look for: the BAR is Normal-NC; the reset removes it from stage 2 (vfio zaps the mapping before it
+resets the device, while the guest runs elsewhere); the next access maps it again. The real-time
+clock, which is not on a PCI bus, is Device. An emulated CPU does not reorder, so this shows the
+steps that the ordering depends on, not the failure without them.
 
 python -m pyvmm lab shell --kernel lab --device bochs -- \\
     python3 examples/thread_2023_12_05_reads_before_a_reset.py
@@ -39,7 +39,7 @@ RTC_GPA = 1 << 36
 
 
 def rtc() -> Mapping:
-    """The registers of a PL031, Arm's real-time clock, which boards have on no bus."""
+    """Map the registers of a PL031, Arm's real-time clock: a platform device, not PCI."""
     found = next(Path("/sys/bus/amba/devices").glob("*.pl031"), None)
     if found is None:
         raise LackingError("this machine has no PL031: run it in the lab")
@@ -69,13 +69,13 @@ def main(bdf: str = "0000:01:00.0") -> None:
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         machine.enter(probe.pack([Probe(combining, 4, Op.WRITE, WORD)]))
         machine.run()
-        print(f"1. the guest has written {WORD:#x} through its write-combining mapping")
+        print(f"1. the guest wrote {WORD:#x} through its write-combining mapping")
         with spinning_guest(machine, combining):
             print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
 
-        with spinning_guest(machine, ENTRY):  # the guest runs, and leaves the BAR alone
+        with spinning_guest(machine, ENTRY):  # the guest runs without accessing the BAR
             word = bar.mapping.load(OFFSET, 4)
-            print(f"2. the VMM reads the device: {word:#x}, so what was written before is there")
+            print(f"2. the VMM reads the device: {word:#x}, so earlier writes have arrived")
             device.device.reset()
             print("3. the VMM resets the device")
             print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
@@ -84,7 +84,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
             print(f"   stage 2 of the BAR: {describe_stage2(bar.gpa)}")
 
         with spinning_guest(machine, RTC_GPA):
-            print("5. no PCI device: the guest reads the host's real-time clock")
+            print("5. not a PCI device: the guest reads the host's real-time clock")
             print(f"   stage 2 of the RTC: {describe_stage2(RTC_GPA)}")
         bar.region.write(OFFSET, before)
 

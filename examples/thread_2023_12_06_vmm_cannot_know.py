@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""2023-12-06: the VMM cannot know. One BAR, two memory types, chosen by the guest as it runs.
+"""2023-12-06: one BAR, two memory types, chosen by the guest at run time.
 
-A driver asks its device by firmware for a page of write-combining buffers here and one of
-registers there, all in one BAR and on demand. So it was no answer to let the VMM map each part of
-the BAR with the right type: only the guest knows, and it may change its mind. Stage 2 allows
-what is safe for the device, and the guest's stage 1 picks from that.
+A driver asks the device's firmware for pages of write-combining buffers and for pages of
+registers, all in one BAR and on demand. The VMM cannot map each part of the BAR with the right
+type: only the guest knows it, and may change it later. Stage 2 allows what is safe for the device,
+and the guest's stage 1 chooses from that.
 
-What to look for: the two pages of the BAR trade types, and on the host's side nothing happens: no
-exit, the same one memslot, the same stage-2 type. That the guest did get what it asked for shows
-in its unaligned reads: Normal memory allows them, Device memory never.
+Look for: two pages of the BAR swap their types, and nothing happens on the host's side: no exit,
+the same memslot, the same stage-2 type. The unaligned reads show that the guest got the type that
+it chose: Normal memory allows them, Device memory never does.
 
 python -m pyvmm lab shell --kernel lab --device bochs -- \\
     python3 examples/thread_2023_12_06_vmm_cannot_know.py
@@ -31,7 +31,7 @@ from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import ALIASES, windows
 
 UNALIGNED = 1  # byte of the page
-MIND = [
+CHOICES = [
     (MemoryType.NON_CACHEABLE, MemoryType.DEVICE),
     (MemoryType.DEVICE, MemoryType.NON_CACHEABLE),
 ]
@@ -46,9 +46,9 @@ def main(bdf: str = "0000:01:00.0") -> None:
     ):
         bar = device.bars[0]
         slots = tuple(machine.vm.memslots)
-        # The guest's own page tables show the BAR once in each type.
+        # The guest's page tables map the BAR once with each type.
         machine.windows += windows(device.bars, writable=False)
-        for choice in MIND:
+        for choice in CHOICES:
             machine.load(Payload.builtin("probe", machine.arch.NAME))
             for page, kind in enumerate(choice):
                 offset = page * PAGE_SIZE
@@ -57,19 +57,19 @@ def main(bdf: str = "0000:01:00.0") -> None:
                 machine.enter(block)
                 outcome = machine.run()
                 [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
-                exits = sum(outcome.exits.values()) - 1  # the last is the payload's own end
-                asked = machine.arch.MEMORY_TYPES[kind]
+                exits = sum(outcome.exits.values()) - 1  # the last one ends the payload
+                chosen = machine.arch.MEMORY_TYPES[kind]
                 print(
-                    f"{bar.region.name}+{offset:#06x}: the guest asks for {asked:<12} an unaligned "
+                    f"{bar.region.name}+{offset:#06x}: the guest chooses {chosen:<12} an unaligned "
                     f"read is {answer.outcome.name:<6} exits {exits}"
                 )
             for page, kind in enumerate(choice):
                 gpa = bar.gpa + page * PAGE_SIZE
                 with spinning_guest(machine, ALIASES[kind] + gpa):
-                    told = describe_stage2(gpa)
-                print(f"{bar.region.name}+{page * PAGE_SIZE:#06x}: stage 2 is {told}")
+                    stage2 = describe_stage2(gpa)
+                print(f"{bar.region.name}+{page * PAGE_SIZE:#06x}: stage 2 is {stage2}")
         same = tuple(machine.vm.memslots) == slots
-        print(f"the host's memslots are {'the same as before' if same else 'others now'}")
+        print(f"the host's memslots are {'unchanged' if same else 'CHANGED'}")
 
 
 if __name__ == "__main__":

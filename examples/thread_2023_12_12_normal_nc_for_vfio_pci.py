@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """2023-12-12: a vfio-pci BAR is Normal-NC in stage 2, any other PFNMAP memory is Device.
 
-The patch under review lets KVM relax I/O memory from Device to Normal-NC where the VMA carries a
-flag that only vfio-pci sets (VM_ALLOW_ANY_UNCACHED today): not for all that is PFNMAP, and not by
-how user space itself maps it. Here one and the same BAR is mapped in three ways, each a memslot;
-beside it lies plain memory.
+The patch under review lets KVM relax I/O memory from Device to Normal-NC if the VMA has a flag
+that only vfio-pci sets (now VM_ALLOW_ANY_UNCACHED). Neither PFNMAP nor user space's own memory
+type is enough. This example maps one BAR in three ways, each as a memslot, and anonymous memory
+for comparison.
 
-What to look for: the first three lines are one device's memory, and only the VMA differs. The
-write-combining sysfs file does not make stage 2 Normal-NC: KVM asks for the flag. smaps has no
+Look for: the first three lines are the same device memory, and only the VMA differs. The
+write-combining sysfs file is still Device in stage 2, because KVM checks the flag. smaps has no
 name for that flag and prints it as "??".
 
 python -m pyvmm lab shell --kernel lab --device bochs -- \\
@@ -30,11 +30,11 @@ from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.memory.vma import vmas
 from pyvmm.passthrough import AssignedDevice
 
-ELSEWHERE = 1 << 36  # GPA of the first of the other memslots, above the BARs
+ELSEWHERE = 1 << 36  # GPA of the first other memslot, above the BARs
 
 
 def others(bdf: str) -> Iterator[tuple[str, Mapping]]:
-    """The same BAR without vfio, and what is no device's memory at all."""
+    """Yield mappings of the same BAR without vfio, and of anonymous memory."""
     for name in ("resource0", "resource0_wc"):
         with Path(f"/sys/bus/pci/devices/{bdf}/{name}").open("r+b", buffering=0) as bar:
             yield name, Mapping.of_file(bar.fileno(), PAGE_SIZE, prot=PROT_READ)

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""2024-02: the guest picks Device or Normal-NC for I/O memory, within what stage 2 allows.
+"""2024-02: the guest chooses Device or Normal-NC for I/O memory, within what stage 2 allows.
 
-What memory is in the end is the stricter of what stage 1 and stage 2 say. A driver that uses
-writel() wants Device; one that copies with write-combining stores wants Normal-NC, and its copies
-(memcpy_toio and what compilers make of a memcpy) may be unaligned, which no Device memory takes.
-Stage 2 Normal-NC serves both: the guest's driver knows which it is, and says so in stage 1.
+The resulting memory type is the stricter of stage 1 and stage 2. A driver that uses writel() wants
+Device. One that copies with write-combining stores wants Normal-NC, and its copies (memcpy_toio,
+or a memcpy that the compiler inlines) may be unaligned, which Device memory does not allow. Stage 2
+Normal-NC serves both, because the guest's driver chooses in stage 1.
 
-What to look for: with stage 2 Normal-NC, as vfio-pci has it, an unaligned store works exactly where
-stage 1 did not ask for Device, and the guest's own handler gets the fault where it did. With
-stage 2 Device (the same BAR through sysfs) the guest's Normal-NC is overruled: the store faults in
-stage 2, no guest has asked for that, and KVM has nothing to offer but EFAULT.
+Look for: with stage 2 Normal-NC (vfio-pci), an unaligned store succeeds unless stage 1 is Device;
+then the guest takes the alignment fault itself. With stage 2 Device (the same BAR through sysfs),
+the guest's Normal-NC is overridden: the store faults in stage 2, and KVM_RUN fails with EFAULT.
 
 python -m pyvmm lab shell --kernel lab --device bochs -- \\
     python3 examples/thread_2024_02_writel_and_wc_copies.py
@@ -34,8 +33,8 @@ from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.probe_bars import ALIASES
 
-BAR_AGAIN = 1 << 36  # GPA of the same BAR's first page, by way of sysfs
-STORES = {"writel": (0x80, 4), "unaligned copy": (0x91, 8)}  # byte of the page, width
+SYSFS_BAR = 1 << 36  # GPA of the same BAR's first page, mapped through sysfs
+STORES = {"writel": (0x80, 4), "unaligned copy": (0x91, 8)}  # offset in the page, width
 
 
 def through_sysfs(bdf: str) -> Mapping:
@@ -44,7 +43,7 @@ def through_sysfs(bdf: str) -> Mapping:
 
 
 def store(machine: Machine, gva: int, width: int) -> str:
-    """Let the guest store zeroes, and tell what came of it."""
+    """Let the guest store zeroes and return the result as text."""
     access = Probe(gva, width, Op.WRITE)
     block = probe.pack([access])
     machine.enter(block)
@@ -67,8 +66,8 @@ def main(bdf: str = "0000:01:00.0") -> None:
     ):
         machine.faults.policy = always(Fix.STOP)
         bar = device.bars[0]
-        machine.vm.memslots.add(BAR_AGAIN, again)
-        gpas = {"vfio-pci": bar.gpa, "sysfs": BAR_AGAIN}
+        machine.vm.memslots.add(SYSFS_BAR, again)
+        gpas = {"vfio-pci": bar.gpa, "sysfs": SYSFS_BAR}
         for gpa in gpas.values():
             for kind, base in ALIASES.items():
                 machine.windows.append(Window(base + gpa, gpa, PAGE_SIZE, kind))
@@ -79,8 +78,8 @@ def main(bdf: str = "0000:01:00.0") -> None:
             machine.load(Payload.builtin("probe", machine.arch.NAME))
             for kind, base in ALIASES.items():
                 for what, (offset, width) in STORES.items():
-                    came = store(machine, base + gpa + offset, width)
-                    print(f"  stage 1 {machine.arch.MEMORY_TYPES[kind]:<12} {what:<14} {came}")
+                    result = store(machine, base + gpa + offset, width)
+                    print(f"  stage 1 {machine.arch.MEMORY_TYPES[kind]:<12} {what:<14} {result}")
         bar.region.write(0, page)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What does a VMM ask of KVM, and what does it do when an answer is missing?
+"""Show which capabilities a VMM queries, and how it reacts if one is missing.
 
-Runs a VMM twice under trace, the second time on a kernel that lacks a capability, as far as the
-VMM can tell; prints what it asked for, and where the two runs part.
+Runs the VMM twice under trace. In the second run, KVM_CHECK_EXTENSION answers 0 for the given
+capability. Prints the capabilities that the VMM queried, and where the two runs differ.
 
     python examples/trace_asks.py KVM_CAP_READONLY_MEM qemu-system-x86_64 -accel kvm …
     python examples/trace_asks.py KVM_CAP_USER_MEMORY2 python3 -m pyvmm caps
@@ -24,7 +24,7 @@ with as_command():  # python-ptrace may be missing: it is an extra
 
 
 def trace(command: tuple[str, ...], *rules: str) -> list[Event]:
-    """Everything that a VMM says to KVM, with rules that answer in the kernel's place."""
+    """Return the trace of `command`; `rules` replace answers of the kernel."""
     events: list[Event] = []
     known = Known(Rules(map(parse, rules)), detailed=True)
     watch = Watch(known, [events.append], mappings=False)
@@ -39,12 +39,12 @@ def trace(command: tuple[str, ...], *rules: str) -> list[Event]:
 @as_command()
 def main(capability: str = "", *command: str) -> None:
     if not command:
-        raise UsageError("give a capability, and the VMM's command line")
+        raise UsageError("give a capability and the VMM's command line")
     before = trace(command)
     asked = [e for e in before if isinstance(e, Ioctl) and e.name == "KVM_CHECK_EXTENSION"]
     names = {e.names.get("argument.argument", "an unknown one") for e in asked}
-    print(f"{command[0]} asks for {len(names)} capabilities")
-    print(f"{capability} is {'one' if capability in names else 'none'} of them; without it:")
+    print(f"{command[0]} queries {len(names)} capabilities")
+    print(f"{capability} is {'' if capability in names else 'not '}one of them; without it:")
     after = trace(command, f"cap:{capability}=0")
     for line in lines(diff(before, after)):
         print(f"  {line}")

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One test file for two kernels: arm64 as it is, and with the patch beside this file.
+"""Test two kernels with one file: arm64 as it is, and with the patch in this directory.
 
     python -m pyvmm lab setup --kernel lab:memory-fault-info \
         --patch examples/kernel/0001-KVM-arm64-memory-fault-info.patch
     pytest --lab --lab-kernel lab --lab-kernel lab:memory-fault-info -rP examples/kernel
 
-No test asks which of them it is on. What KVM says of an access that it can't resolve differs, and
-the capability announces it; what pyvmm makes of it, mends and goes on with does not.
+The tests do not look at the kernel's version. The kernels differ in what they report of an access
+that KVM cannot resolve, and KVM_CAP_MEMORY_FAULT_INFO announces it. The cause that pyvmm finds, the
+fix and the result are the same.
 """
 
 import ctypes
@@ -33,10 +34,10 @@ from pyvmm.uapi.kvm import KVM_CAP_MEMORY_FAULT_INFO
 pytestmark = pytest.mark.needs_arch("aarch64")
 
 GPA, SIZE = 0x8000_0000, 16 * PAGE_SIZE
-# One page of it is broken: into so small a hole no allocation of this process is likely to fall.
+# Only one page is broken: no later allocation of this process is likely to land in so small a hole.
 AT = 3 * PAGE_SIZE
 
-# What is done to an HVA behind pyvmm's back, by the cause that it is to find.
+# How to break the mapping at an HVA, by the cause that pyvmm must find.
 _libc = ctypes.CDLL(None)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -48,23 +49,23 @@ BREAKS: dict[str, Callable[[int], int]] = {
 
 
 @pytest.mark.parametrize("cause", BREAKS)
-def test_what_kvm_says(vm: Vm, guest: Guest, cause: str) -> None:
-    """An address where the capability promises one; PC stays, so that mended is as good as new."""
-    told = vm.check(KVM_CAP_MEMORY_FAULT_INFO)
+def test_exit(vm: Vm, guest: Guest, cause: str) -> None:
+    """KVM reports the address if it has the capability; PC stays, so a fixed access is replayed."""
+    reported = vm.check(KVM_CAP_MEMORY_FAULT_INFO)
     with Mapping.anonymous(SIZE) as memory:
         vm.memslots.add(GPA, memory)
         assert BREAKS[cause](memory.hva + AT) == 0
         run = guest("mov w4, #7; str w4, [x0]; ldr w5, [x0]", GPA + AT + 0x40)
         with_address = MemoryFault(gpa=GPA + AT, size=PAGE_SIZE, flags=0, errno=errno.EFAULT)
-        run.expects(with_address if told else RunFailure(errno=errno.EFAULT))
+        run.expects(with_address if reported else RunFailure(errno=errno.EFAULT))
         memory.place_anonymous(at=AT, size=PAGE_SIZE)
         run.expects(SystemOff())
         assert run["x5"] == 7
 
 
 @pytest.mark.parametrize("cause", BREAKS)
-def test_what_pyvmm_makes_of_it(kvm: System, cause: str) -> None:
-    """Rebuilt from the vCPU or told by KVM: the same access, cause, fix and result."""
+def test_cause_and_fix(kvm: System, cause: str) -> None:
+    """An address from KVM or from the vCPU gives the same access, cause, fix and result."""
     probes = [Probe(GPA + AT + 0x40, op=Op.WRITE, value=0x1234), Probe(GPA + AT + 0x40)]
     with Machine(kvm, console=io.BytesIO()) as machine, Mapping.anonymous(SIZE) as memory:
         machine.vm.memslots.add(GPA, memory)
@@ -77,14 +78,14 @@ def test_what_pyvmm_makes_of_it(kvm: System, cause: str) -> None:
         result = answers(probes, machine.read(ARGUMENT_BLOCK, len(pack(probes))))
         [record] = machine.faults.records
         report = record.fault.report
-        told = machine.vm.check(KVM_CAP_MEMORY_FAULT_INFO)
+        reported = machine.vm.check(KVM_CAP_MEMORY_FAULT_INFO)
 
     assert isinstance(report.exit, Exit)
-    print(f"KVM_CAP_MEMORY_FAULT_INFO {told}: {describe(report.exit)}, address {report.source}")
+    print(f"KVM_CAP_MEMORY_FAULT_INFO {reported}: {describe(report.exit)}, address {report.source}")
     access = f"{report.access} at GPA {report.gpa:#x} by {report.detail.instruction}"
     print(f"{access}: {record.fault.cause}")
     print(f"{record.fix}, {record.outcome}: {record.how}; the guest read {result[1].value:#x}")
-    assert report.source == ("kernel" if told else "reconstructed")
+    assert report.source == ("kernel" if reported else "reconstructed")
     assert (report.access, record.fault.cause) == ("write", cause)
     assert report.gpa is not None
     assert report.gpa & -PAGE_SIZE == GPA + AT

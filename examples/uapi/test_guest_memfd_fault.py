@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A fault: memory of a guest_memfd that has been closed is reported with its address."""
+"""Test a fault: an access to a closed guest_memfd is reported with its address."""
 
 import errno
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A memslot rule: a read-only slot is read without an exit, and a write to it exits as MMIO."""
+"""Test a memslot rule: a read-only slot is read without an exit, and a write exits as MMIO."""
 
 import pytest
 
