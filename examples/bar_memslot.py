@@ -39,7 +39,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
 
             vcpu = vm.create_vcpu()
             arch.prepare(system, vm, vcpu)
-            tables = arch.translate(
+            tables = arch.build_page_tables(
                 RAM,
                 [
                     identity(RAM, ram.size, executable=True),

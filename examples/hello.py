@@ -18,7 +18,7 @@ with as_command(), System.open() as kvm, kvm.create_vm() as vm, Mapping.anonymou
     windows = [identity(RAM, ram.size, executable=True)]
     if not arch.CONSOLE_IS_PORT:
         windows.append(identity(arch.CONSOLE, 0x1000, MemoryType.DEVICE))
-    translation = arch.translate(RAM, windows)  # the guest's own page tables
+    translation = arch.build_page_tables(RAM, windows)  # the guest's own page tables
     ram.write(0, translation.image)
 
     vcpu = vm.create_vcpu()

@@ -56,7 +56,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
                 block = probe.pack([access])
                 machine.enter(block)
                 outcome = machine.run()
-                [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
+                [answer] = probe.unpack([access], machine.read(ARGUMENT_BLOCK, len(block)))
                 exits = sum(outcome.exits.values()) - 1  # the last one ends the payload
                 chosen = machine.arch.MEMORY_TYPES[kind]
                 print(

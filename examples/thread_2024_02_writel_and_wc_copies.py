@@ -24,7 +24,7 @@ from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
-from pyvmm.guest.probe import Op, Outcome, Probe
+from pyvmm.guest.probe import Op, Probe, ProbeOutcome
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
@@ -48,10 +48,10 @@ def store(machine: Machine, gva: int, width: int) -> str:
     block = probe.pack([access])
     machine.enter(block)
     outcome = machine.run()
-    [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
-    if answer.outcome is Outcome.NOT_RUN:
+    [answer] = probe.unpack([access], machine.read(ARGUMENT_BLOCK, len(block)))
+    if answer.outcome is ProbeOutcome.NOT_RUN:
         return str(outcome.last_exit)
-    if answer.outcome is Outcome.ABORT:
+    if answer.outcome is ProbeOutcome.ABORT:
         return f"a fault in the guest (ESR_EL1 {answer.syndrome:#x})"
     return "ok"
 

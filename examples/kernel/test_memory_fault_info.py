@@ -21,7 +21,7 @@ from pyvmm.arch.page_tables import identity
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest.payload import Payload
-from pyvmm.guest.probe import Op, Outcome, Probe, answers, pack
+from pyvmm.guest.probe import Op, Probe, ProbeOutcome, pack, unpack
 from pyvmm.kvm import System, Vm
 from pyvmm.kvm.exits import Exit, SystemEvent
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
@@ -75,7 +75,7 @@ def test_cause_and_fix(kvm: System, cause: str) -> None:
         machine.enter(pack(probes))
         assert BREAKS[cause](memory.hva + AT) == 0
         ending = machine.run().last_exit
-        result = answers(probes, machine.read(ARGUMENT_BLOCK, len(pack(probes))))
+        result = unpack(probes, machine.read(ARGUMENT_BLOCK, len(pack(probes))))
         [record] = machine.faults.records
         report = record.fault.report
         reported = machine.vm.check(KVM_CAP_MEMORY_FAULT_INFO)
@@ -90,6 +90,6 @@ def test_cause_and_fix(kvm: System, cause: str) -> None:
     assert report.gpa is not None
     assert report.gpa & -PAGE_SIZE == GPA + AT
     assert (record.fix, record.outcome) == (Fix.REPLAY, "resolved")
-    assert [answer.outcome for answer in result] == [Outcome.OK] * 2
+    assert [answer.outcome for answer in result] == [ProbeOutcome.OK] * 2
     assert result[1].value == 0x1234
     assert isinstance(ending, SystemEvent)

@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What this floor needs of the KVM objects above it, and what it offers them in return."""
+"""The interface that every architecture implements."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
-from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.arch.guest_access import Peek, PhysicalMemory, RebuiltAccess
-from pyvmm.arch.page_tables import MemoryType, Translation, Window
+from pyvmm.arch.page_tables import MemoryType, PageTables, Window
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm import Vm
 
 
 class Architecture(Protocol):
-    """What a VMM does on every architecture; `pyvmm.arch.native` has the running machine's.
+    """The architecture-specific part of a VMM; `pyvmm.arch.native` returns the host's.
 
     Attributes:
         NAME: "arm64" or "x86_64".
-        CONSOLE: where the guest finds its console: a GPA, or an I/O port.
-        CONSOLE_IS_PORT: which of the two.
-        MEMORY_TYPES: each memory type's proper name here, in lower case.
+        CONSOLE: the GPA or I/O port of the guest's console.
+        CONSOLE_IS_PORT: True if `CONSOLE` is an I/O port.
+        MEMORY_TYPES: the native name of each memory type, as in pyvmm's JSON.
         PC: the name of the program counter.
-        ABORT_CAPABILITY: the ``KVM_CAP_*`` that `inject_abort` needs; None where there is none.
+        ABORT_CAPABILITY: the ``KVM_CAP_*`` that `inject_abort` needs, or None if the architecture
+            has no such abort.
     """
 
     NAME: str
@@ -32,37 +33,49 @@ class Architecture(Protocol):
     ABORT_CAPABILITY: int | None
 
     def prepare(self, system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
-        """Bring a fresh vCPU into being: its features, and whether it waits for vCPU 0."""
+        """Initialize a new vCPU; one with an `index` other than 0 waits for the guest to start it.
 
-    def features(self, vcpu: Vcpu) -> Features | None:
-        """What the CPU can do for memory; None where this architecture asks no such question."""
+        Raises `IoctlError`.
+        """
 
-    def translate(self, gpa: int, windows: Iterable[Window]) -> Translation:
-        """Page tables to lie at `gpa`; `ValueError` for windows that can't be mapped."""
+    def features(self, vcpu: Vcpu) -> CpuFeatures | None:
+        """Return the CPU's memory features, or None on an architecture that needs none."""
+
+    def build_page_tables(self, gpa: int, windows: Iterable[Window]) -> PageTables:
+        """Build the guest page tables that map `windows`, for GPA `gpa`.
+
+        Raises `ValueError` for a window that cannot be mapped.
+        """
 
     def enter(
         self,
         vcpu: Vcpu,
         pc: int,
         arguments: Iterable[int] = (),
-        translation: Translation | None = None,
+        tables: PageTables | None = None,
     ) -> None:
-        """Let the vCPU's next run start at `pc` with `arguments` in its argument registers."""
+        """Set the registers so that the next ``KVM_RUN`` starts at `pc`.
+
+        `arguments` go to the argument registers of the C calling convention.
+        """
 
     def read(self, vcpu: Vcpu, name: str) -> int:
-        """A register by name; `KeyError` where there is none of that name."""
+        """Read a register; raise `KeyError` for an unknown name."""
 
     def write(self, vcpu: Vcpu, values: Mapping[str, int]) -> None:
-        """Set registers by name."""
+        """Set registers by name; raise `KeyError` for an unknown name before any is set."""
 
     def reconstruct(self, vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
-        """What the instruction that the vCPU stands on touches; never fails for what it finds."""
+        """Rebuild the access of the instruction at the PC. Never raises for the guest's state."""
 
     def emulate(self, vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
-        """Carry that instruction out and step past it; returns why it can't be done, or None."""
+        """Emulate the instruction at the PC against `memory` and advance the PC.
+
+        Return why it failed, or None.
+        """
 
     def inject_abort(self, vcpu: Vcpu) -> None:
-        """Let the guest take an external abort for the data access that it stands on."""
+        """Inject an external abort for the data access at the PC."""
 
     def fingerprint(self, vcpu: Vcpu) -> Hashable:
-        """A value that two moments share only where no instruction completed between them."""
+        """Return a value that is equal for two moments only if no instruction completed between."""

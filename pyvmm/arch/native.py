@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The one place that picks the machine's architecture."""
+"""The host's architecture."""
 
 import platform
 
@@ -8,8 +8,8 @@ from pyvmm.errors import LackingError
 
 
 def native() -> Architecture:
-    """The running machine's architecture. Raises `LackingError` on one that pyvmm can't drive."""
-    # Imported on demand: the other architecture's tables are of no use here.
+    """Return the host's architecture; raise `LackingError` if pyvmm does not support it."""
+    # Imported on demand: only one of the two is needed.
     match platform.machine():
         case "aarch64":
             from pyvmm.arch.arm64 import setup as arm64

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest's own page tables shall say, in words that both architectures share."""
+"""The contents of a guest's own page tables, in terms that both architectures share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class MemoryType(Enum):
-    """How a guest asks for memory; `Architecture.memory_types` has each one's proper name."""
+    """A memory type for guest page tables. `Architecture.MEMORY_TYPES` has the native names."""
 
     DEVICE = "device"  # arm64 Device-nGnRE, x86 UC
     NON_CACHEABLE = "non-cacheable"  # arm64 Normal-NC, x86 WC
@@ -16,12 +16,12 @@ class MemoryType(Enum):
 
 @dataclass(frozen=True)
 class Window:
-    """A range of guest virtual addresses and the guest physical memory that it leads to.
+    """A mapping in guest page tables: `size` bytes at `gva` that lead to `gpa`.
 
     Attributes:
-        gva, gpa, size: in bytes, each a multiple of 4 KiB.
-        memory_type: what the guest asks for.
-        writable, executable: what the guest may do besides reading.
+        gva, gpa, size: in bytes, multiples of 4 KiB.
+        memory_type: the memory type of the mapping.
+        writable, executable: permissions besides read.
     """
 
     gva: int
@@ -40,18 +40,18 @@ def identity(
     writable: bool = True,
     executable: bool = False,
 ) -> Window:
-    """A window at the address of what it leads to."""
+    """Return an identity-mapped window: its GVA is its GPA."""
     return Window(gpa, gpa, size, memory_type, writable, executable)
 
 
 @dataclass(frozen=True)
-class Translation:
-    """Page tables, ready to be put into guest memory and switched on.
+class PageTables:
+    """Page tables to write into guest memory, and the registers that enable them.
 
     Attributes:
-        gpa: where `image` has to lie.
-        image: the tables, whole pages of 4 KiB.
-        registers: what the vCPU's registers, by name, have to say.
+        gpa: the GPA to write `image` to.
+        image: the tables, in whole pages of 4 KiB.
+        registers: the vCPU registers to set, by name.
     """
 
     gpa: int

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Radix page tables of 512 eight-byte entries, which arm64 (4 KiB granule) and x86-64 share."""
+"""Radix page tables of 512 eight-byte entries: arm64 with a 4 KiB granule, and x86-64."""
 
 from array import array
 from collections.abc import Callable
+from typing import TypeAlias
 
 from pyvmm.arch.page_tables import Window
 
@@ -10,31 +11,35 @@ PAGE_SHIFT = 12
 PAGE = 1 << PAGE_SHIFT
 _INDEX_BITS = 9
 
-# What a leaf says: (gpa, shift of the page or block that it maps, window) → entry.
-type_of_leaf = Callable[[int, int, Window], int]
-# What an entry that leads to another table says: gpa of that table → entry.
-type_of_branch = Callable[[int], int]
+LeafEncoder: TypeAlias = Callable[[int, int, Window], int]
+"""``leaf(gpa, shift, window)``: encode the entry for a page or block of ``1 << shift`` bytes."""
+
+BranchEncoder: TypeAlias = Callable[[int], int]
+"""``branch(gpa)``: encode the entry that points to the next table, at `gpa`."""
 
 
-class Tables:
+class RadixTables:
     """Page tables that grow as windows are mapped. The root is the first page of `image`."""
 
     def __init__(
         self,
         gpa: int,
         *,
-        leaf: type_of_leaf,
-        branch: type_of_branch,
+        leaf: LeafEncoder,
+        branch: BranchEncoder,
         gva_bits: int,
         largest_shift: int,
     ) -> None:
         """Start with an empty root.
 
         Args:
-            gpa: where the tables will lie, a multiple of 4 KiB.
-            leaf, branch: the architecture's encoding.
-            gva_bits: how wide a guest virtual address is.
-            largest_shift: the largest block to map with one entry, as a power of two: 21 or 30.
+            gpa: the GPA of the tables, a multiple of 4 KiB.
+            leaf: encodes an entry that maps a page or block.
+            branch: encodes an entry that points to a table.
+            gva_bits: the width of a guest virtual address.
+            largest_shift: log2 of the largest block: 12, 21 or 30.
+
+        Raises `ValueError` if `gpa` is not aligned.
         """
         if gpa % PAGE:
             raise ValueError(f"page tables at GPA {gpa:#x} are not on a 4 KiB boundary")
@@ -51,19 +56,19 @@ class Tables:
 
     @property
     def image(self) -> bytes:
-        """The bytes to put at the tables' GPA."""
+        """Return the bytes to write at the tables' GPA."""
         return b"".join(table.tobytes() for table in self._tables)
 
     def map(self, window: Window) -> None:
         """Map a window with the largest blocks that its addresses allow.
 
-        Raises `ValueError` where it is misaligned, too high, or meets an earlier window.
+        Raises `ValueError` if it is misaligned, beyond `gva_bits`, or overlaps another window.
         """
         gva, gpa, end = window.gva, window.gpa, window.gva + window.size
         if (gva | gpa | window.size) % PAGE or window.size <= 0:
-            raise ValueError(f"not whole pages of 4 KiB: {window}")
+            raise ValueError(f"not a multiple of 4 KiB pages: {window}")
         if end > 1 << self._gva_bits:
-            raise ValueError(f"beyond the {self._gva_bits} bits of a virtual address: {window}")
+            raise ValueError(f"beyond the {self._gva_bits}-bit virtual address space: {window}")
         while gva < end:
             shift = self._shift_at(gva | gpa, end - gva)
             self._set(gva, shift, self._leaf(gpa, shift, window))

@@ -5,7 +5,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.arch.native import native
 from pyvmm.caps.verdicts import Verdict, verdicts_for
 from pyvmm.errors import SkippedError
@@ -32,7 +32,7 @@ class Report:
     arch: str
     api_version: int
     capabilities: list[Capability]
-    features: Features | None
+    features: CpuFeatures | None
     verdicts: list[Verdict]
 
     def capability(self, name: str) -> Capability:
@@ -44,7 +44,7 @@ class Report:
         return {verdict.name: verdict for verdict in self.verdicts}[name]
 
     @property
-    def cpu(self) -> Features:
+    def cpu(self) -> CpuFeatures:
         """Return the CPU's features. Raises `SkippedError` except on arm64."""
         if self.features is None:
             raise SkippedError(f"needs an arm64 CPU: no CPU features are read on {self.arch}")
@@ -72,7 +72,7 @@ class Report:
         }
 
 
-def _plain(features: Features) -> dict[str, Any]:
+def _plain(features: CpuFeatures) -> dict[str, Any]:
     """Return the features as JSON reads them back, with lists for tuples."""
     values = asdict(features).items()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.kvm.capabilities import Capability
 
 Capabilities = Mapping[str, Capability]
@@ -25,7 +25,7 @@ class Verdict:
     why: str
 
 
-def verdicts_for(capabilities: Capabilities, features: Features | None) -> list[Verdict]:
+def verdicts_for(capabilities: Capabilities, features: CpuFeatures | None) -> list[Verdict]:
     """Return every verdict, in the order in which a VMM needs them."""
     return [
         _cacheable_pfnmap(capabilities, features),
@@ -66,7 +66,7 @@ def verdicts_for(capabilities: Capabilities, features: Features | None) -> list[
     ]
 
 
-def _cacheable_pfnmap(capabilities: Capabilities, features: Features | None) -> Verdict:
+def _cacheable_pfnmap(capabilities: Capabilities, features: CpuFeatures | None) -> Verdict:
     name = "cacheable-pfnmap"
     if features is None:
         return Verdict(
@@ -98,7 +98,7 @@ def _offered(name: str, capability: Capability, *, yes: str, no: str) -> Verdict
 
 
 def _arm64_only(
-    name: str, features: Features | None, capability: Capability, *, yes: str, no: str
+    name: str, features: CpuFeatures | None, capability: Capability, *, yes: str, no: str
 ) -> Verdict:
     if features is None:
         return Verdict(name, False, f"does not apply: only arm64 has {capability.name}")

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The argument block of the payload ``probe``: a table of accesses, and how each went.
+"""The argument block of the payload ``probe``: a table of accesses and the result of each.
 
-The payload catches its own exceptions, so that an access that aborts is an answer like any
-other. What it can't catch (a ``KVM_RUN`` that fails) stops it, and the probes from there on
-are `Outcome.NOT_RUN`.
+The payload catches its own exceptions, so an access that aborts has a result like any other. A
+failing ``KVM_RUN`` stops the payload; the accesses from there on are `ProbeOutcome.NOT_RUN`.
 """
 
 import struct
@@ -12,21 +11,21 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 _COUNT = struct.Struct("<Q")
-# va, width, op, value; then the answer: outcome, syndrome, far.
+# Request: va, width, op, value. Result: value, outcome, syndrome, far.
 _RECORD = struct.Struct("<QIIQIIQ")
 
 WIDTHS = (1, 2, 4, 8)
 
 
 class Op(IntEnum):
-    """What to do."""
+    """The kind of access."""
 
     READ = 0
     WRITE = 1
 
 
-class Outcome(IntEnum):
-    """How it went, as the guest saw it."""
+class ProbeOutcome(IntEnum):
+    """The outcome of one access, as the guest saw it."""
 
     NOT_RUN = 0
     OK = 1
@@ -35,13 +34,13 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """One access that the guest shall make.
+    """One access for the guest to make.
 
     Attributes:
-        gva: guest virtual address, in bytes.
+        gva: guest virtual address.
         width: 1, 2, 4 or 8 bytes.
         op: read or write.
-        value: what to write.
+        value: the value to write.
     """
 
     gva: int
@@ -50,6 +49,7 @@ class Probe:
     value: int = 0
 
     def __post_init__(self) -> None:
+        """Raise `ValueError` for another width, or a value that does not fit."""
         if self.width not in WIDTHS:
             raise ValueError(f"a probe is 1, 2, 4 or 8 bytes wide, not {self.width}")
         if self.value >> 8 * self.width:
@@ -57,41 +57,41 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of a probe.
+class ProbeResult:
+    """The result of one `Probe`.
 
     Attributes:
-        probe: which one.
-        outcome: how it went.
-        value: what a read that went well returned.
-        syndrome: of an abort: the low word of ESR_EL1; on x86 the vector in the upper half
-            and the error code in the lower.
-        far: of an abort: FAR_EL1 or CR2, the GVA that the CPU blames.
+        probe: the access.
+        outcome: its outcome.
+        value: the value that a successful read returned.
+        syndrome: for an abort on arm64, the low word of ESR_EL1; on x86_64, the vector in the
+            upper half and the error code in the lower.
+        far: for an abort, the GVA in FAR_EL1 or CR2.
     """
 
     probe: Probe
-    outcome: Outcome
+    outcome: ProbeOutcome
     value: int
     syndrome: int
     far: int
 
 
 def pack(probes: Sequence[Probe]) -> bytes:
-    """The argument block: 8 bytes, and 40 for each probe."""
+    """Return the argument block: 8 bytes, plus 40 bytes per probe."""
     records = (_RECORD.pack(p.gva, p.width, p.op, p.value, 0, 0, 0) for p in probes)
     return _COUNT.pack(len(probes)) + b"".join(records)
 
 
-def answers(probes: Sequence[Probe], block: bytes) -> list[Answer]:
-    """What the guest made of the block that `pack` had packed, one answer a probe.
+def unpack(probes: Sequence[Probe], block: bytes) -> list[ProbeResult]:
+    """Return the results that the guest stored in the block, one per probe.
 
-    `block` is at least as long as it was then. The guest may have written anything to it:
-    that gives odd answers, and an outcome that there is not counts as `Outcome.NOT_RUN`.
+    `block` must be at least as long as `pack` made it. The guest may have overwritten it with
+    anything; an unknown outcome counts as `ProbeOutcome.NOT_RUN`.
     """
-    found = []
+    results = []
     for n, probe in enumerate(probes):
         record = _RECORD.unpack_from(block, _COUNT.size + n * _RECORD.size)
-        _, _, _, value, outcome, syndrome, far = record
-        known = Outcome(outcome) if outcome in iter(Outcome) else Outcome.NOT_RUN
-        found.append(Answer(probe, known, value, syndrome, far))
-    return found
+        _, _, _, value, number, syndrome, far = record
+        outcome = ProbeOutcome(number) if number in iter(ProbeOutcome) else ProbeOutcome.NOT_RUN
+        results.append(ProbeResult(probe, outcome, value, syndrome, far))
+    return results

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The payload ``snippet``: a few instructions of the caller's, run once, and what came of them.
+"""The payload ``snippet``: run up to eight instructions that the caller chose, once.
 
-For arm64, where it is the instruction that decides what KVM can do about an access.
+It exists for arm64 only, because there the kind of instruction decides what KVM can do about an
+access.
 """
 
 import struct
@@ -12,14 +13,14 @@ from enum import IntEnum
 from pyvmm.guest.payload import Payload
 
 _BLOCK = struct.Struct("<8QIIQQ")
-_OWN = 0x100  # where the payload has room for them
+_INSTRUCTIONS = 0x100  # offset in the payload
 LONGEST = 8  # instructions
 
 _NOP = 0xD503201F
 
 
-class Outcome(IntEnum):
-    """How it went, as the guest saw it."""
+class SnippetOutcome(IntEnum):
+    """The outcome of the run, as the guest saw it."""
 
     NOT_RUN = 0
     OK = 1
@@ -28,15 +29,18 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of it.
+class SnippetResult:
+    """The result of the run.
 
     Attributes:
-        registers: ``x0`` to ``x7`` afterwards.
-        syndrome, far, elr: of an exception: the low word of ESR_EL1, FAR_EL1 and ELR_EL1.
+        outcome: its outcome.
+        registers: ``x0`` to ``x7`` after it.
+        syndrome: for an exception, the low word of ESR_EL1.
+        far: for an exception, FAR_EL1.
+        elr: for an exception, ELR_EL1.
     """
 
-    outcome: Outcome
+    outcome: SnippetOutcome
     registers: tuple[int, ...]
     syndrome: int
     far: int
@@ -44,22 +48,30 @@ class Answer:
 
 
 def payload(words: Sequence[int]) -> Payload:
-    """The payload that runs these instructions, `LONGEST` at most, given as their words."""
+    """Return the payload that runs these instruction words.
+
+    Raises `ValueError` for more than `LONGEST` words.
+    """
     if len(words) > LONGEST:
-        raise ValueError(f"{len(words)} instructions are more than {LONGEST}")
-    ready = Payload.builtin("snippet", "arm64")
-    own = struct.pack(f"<{LONGEST}I", *words, *[_NOP] * (LONGEST - len(words)))
-    code = ready.code[:_OWN] + own + ready.code[_OWN + len(own) :]
-    return Payload(ready.name, ready.arch, code)
+        raise ValueError(f"a snippet has at most {LONGEST} instructions, not {len(words)}")
+    template = Payload.builtin("snippet", "arm64")
+    code = struct.pack(f"<{LONGEST}I", *words, *[_NOP] * (LONGEST - len(words)))
+    end = _INSTRUCTIONS + len(code)
+    return Payload(
+        template.name, template.arch, template.code[:_INSTRUCTIONS] + code + template.code[end:]
+    )
 
 
 def pack(registers: Sequence[int] = ()) -> bytes:
-    """The argument block: what ``x0`` and up, to ``x7``, hold beforehand."""
+    """Return the argument block with the initial values of ``x0`` and up, at most to ``x7``."""
     return _BLOCK.pack(*registers, *[0] * (8 - len(registers)), 0, 0, 0, 0)
 
 
-def answer(block: bytes) -> Answer:
-    """What the guest made of the block. An outcome that there is not counts as not run."""
-    *registers, outcome, syndrome, far, elr = _BLOCK.unpack_from(block)
-    known = Outcome(outcome) if outcome in set(Outcome) else Outcome.NOT_RUN
-    return Answer(known, tuple(registers), syndrome, far, elr)
+def unpack(block: bytes) -> SnippetResult:
+    """Return the result that the guest stored in the block.
+
+    An unknown outcome counts as `SnippetOutcome.NOT_RUN`.
+    """
+    *registers, number, syndrome, far, elr = _BLOCK.unpack_from(block)
+    outcome = SnippetOutcome(number) if number in set(SnippetOutcome) else SnippetOutcome.NOT_RUN
+    return SnippetResult(outcome, tuple(registers), syndrome, far, elr)

@@ -11,6 +11,8 @@ not its business.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pyvmm.memory_types import stage2_type
+
 _DESCRIPTOR = 8  # bytes
 _LAST_LEVEL = 3
 _BLOCK, _PAGE, _TABLE = 0b01, 0b11, 0b11  # a descriptor's low two bits; a page is at level 3
@@ -22,10 +24,6 @@ HCR_FWB = 1 << 46
 _GRANULES = {0b00: 12, 0b01: 16, 0b10: 14}  # VTCR_EL2.TG0: log2 of a page
 _SL0_16K_64K = {0: 3, 1: 2, 2: 1, 3: 0}
 _SL0_4K = {0: 2, 1: 1, 2: 0, 3: 3}
-
-_DEVICE = ("Device-nGnRnE", "Device-nGnRE", "Device-nGRE", "Device-GRE")
-_NORMAL = {0b01: "NC", 0b10: "WT", 0b11: "WB"}
-_FORCED = {0b101: "Normal-NC", 0b110: "Normal-WB", 0b111: "as stage 1 says"}
 
 Read = Callable[[int, int], bytes]
 """``read(pa, size)``: `size` bytes of the host's physical memory. Raises `OSError`."""
@@ -42,11 +40,6 @@ class Registers:
     vttbr: int
     vtcr: int
     hcr: int
-
-    @property
-    def vmid(self) -> int:
-        """Which VM's tables they are."""
-        return self.vttbr >> 48
 
     @property
     def fwb(self) -> bool:
@@ -78,7 +71,7 @@ class Stage2:
     @property
     def memory_type(self) -> str:
         """In the Arm ARM's words, such as ``Normal-NC``; ``unmapped`` where nothing is."""
-        return "unmapped" if self.pa is None else memory_type(self.memory_attribute, fwb=self.fwb)
+        return "unmapped" if self.pa is None else stage2_type(self.memory_attribute, fwb=self.fwb)
 
     def __str__(self) -> str:
         if self.pa is None:
@@ -88,23 +81,6 @@ class Stage2:
             f"{self.memory_type} (MemAttr {self.memory_attribute:#06b} with {forced}, "
             f"level {self.level} descriptor {self.descriptor:#x})"
         )
-
-
-def memory_type(attribute: int, *, fwb: bool) -> str:
-    """The name of a four-bit MemAttr (D8.6.5, and D8.6.6 where FWB is on)."""
-    if fwb:
-        # Bit 3 is for MTE's stage-2 control alone; KVM leaves it 0.
-        if not attribute & 0b0100:
-            return "reserved" if attribute & 0b1000 else _DEVICE[attribute & 0b11]
-        return _FORCED.get(attribute & 0b0111, "reserved")
-    outer, inner = attribute >> 2, attribute & 0b11
-    if outer == 0:
-        return _DEVICE[inner]
-    if inner == 0:
-        return "reserved"
-    if outer == inner:
-        return f"Normal-{_NORMAL[outer]}"
-    return f"Normal outer {_NORMAL[outer]} inner {_NORMAL[inner]}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from pyvmm.arch.native import native
-from pyvmm.arch.page_tables import MemoryType, Translation, Window, identity
+from pyvmm.arch.page_tables import MemoryType, PageTables, Window, identity
 from pyvmm.bus import Bus
 from pyvmm.closeable import Closeable
 from pyvmm.errors import UsageError
@@ -54,7 +54,7 @@ class Machine(Closeable):
         """
         self.arch = native()
         self._system = system
-        self._translation: Translation | None = None
+        self._translation: PageTables | None = None
         with ExitStack() as stack:
             self.vm = stack.enter_context(system.create_vm())
             ask_for_syndromes(self.vm)
@@ -90,7 +90,7 @@ class Machine(Closeable):
         Raises `UsageError` where they do not fit.
         """
         self.write(ENTRY, payload.code)
-        self._translation = self.arch.translate(RAM_BASE, self.windows)
+        self._translation = self.arch.build_page_tables(RAM_BASE, self.windows)
         self.write(self._translation.gpa, self._translation.image)
 
     def enter(self, block: bytes = b"") -> None:

@@ -29,10 +29,10 @@ ALIASES = {kind: n << 44 for n, kind in enumerate(MemoryType, start=1)}
 
 Result = Literal["ok", "abort", "fault", "skipped"]
 
-_RESULTS: dict[guest.Outcome, Result] = {
-    guest.Outcome.OK: "ok",
-    guest.Outcome.ABORT: "abort",
-    guest.Outcome.NOT_RUN: "skipped",
+_RESULTS: dict[guest.ProbeOutcome, Result] = {
+    guest.ProbeOutcome.OK: "ok",
+    guest.ProbeOutcome.ABORT: "abort",
+    guest.ProbeOutcome.NOT_RUN: "skipped",
 }
 
 
@@ -143,7 +143,7 @@ def _run(
     block = guest.pack([access])
     machine.enter(block)
     outcome = machine.run()
-    [answer] = guest.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
+    [answer] = guest.unpack([access], machine.read(ARGUMENT_BLOCK, len(block)))
     ended = isinstance(outcome.last_exit, SystemEvent | Halt)
     exits = dict(outcome.exits)
     if ended:

@@ -49,7 +49,7 @@ def _table(testbed: Testbed) -> None:
     machine = testbed.machine
 
     def move_tables() -> None:
-        tables = machine.arch.translate(WHERE, machine.windows)
+        tables = machine.arch.build_page_tables(WHERE, machine.windows)
         os.pwrite(fd, tables.image, 0)
         machine.arch.write(machine.vcpu, tables.registers)
         raw_mmap.unmap(hva, _TABLES_SIZE)

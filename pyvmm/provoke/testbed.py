@@ -151,10 +151,10 @@ class Testbed:
         machine.enter(block)
         after()
         ended = isinstance(machine.run().last_exit, SystemEvent | Halt)
-        [answer] = probe.answers([access], machine.read(ARGUMENT_BLOCK, len(block)))
+        [answer] = probe.unpack([access], machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
             self.guest = "was stopped"
-        elif answer.outcome is probe.Outcome.ABORT:
+        elif answer.outcome is probe.ProbeOutcome.ABORT:
             self.guest = f"took an exception (syndrome {answer.syndrome:#x})"
         else:
             self.guest = "wrote" if access.op is probe.Op.WRITE else f"read {answer.value:#x}"
@@ -175,10 +175,10 @@ class Testbed:
         machine.enter(block)
         after()
         ended = isinstance(machine.run().last_exit, SystemEvent)
-        answer = snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
+        answer = snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
             self.guest = "was stopped"
-        elif answer.outcome is snippet.Outcome.OK:
+        elif answer.outcome is snippet.SnippetOutcome.OK:
             self.guest = "went on"
         else:
             self.guest = f"took an exception (syndrome {answer.syndrome:#x})"

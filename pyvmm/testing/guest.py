@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.arch.native import native
-from pyvmm.arch.page_tables import MemoryType, Translation, Window, identity
+from pyvmm.arch.page_tables import MemoryType, PageTables, Window, identity
 from pyvmm.errors import LackingError
 from pyvmm.guest.assemble import assemble
 from pyvmm.kvm import System, Vcpu, Vm
@@ -146,8 +146,8 @@ class GuestRun:
 
 # Most tests of a module have the same memslots, and many the same text.
 @functools.lru_cache
-def _tables(windows: tuple[Window, ...]) -> Translation:
-    return native().translate(RAM_BASE, windows)
+def _tables(windows: tuple[Window, ...]) -> PageTables:
+    return native().build_page_tables(RAM_BASE, windows)
 
 
 @functools.lru_cache

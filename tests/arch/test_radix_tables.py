@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.arch.page_tables import Window
-from pyvmm.arch.radix_tables import PAGE, Tables
+from pyvmm.arch.radix_tables import PAGE, RadixTables
 
 BASE = 0x4000_0000
 MIB, GIB = 1 << 20, 1 << 30
 LEAF, BRANCH = 1, 2
 
 
-def tables(gva_bits: int = 48, largest_shift: int = 30) -> Tables:
-    return Tables(
+def tables(gva_bits: int = 48, largest_shift: int = 30) -> RadixTables:
+    return RadixTables(
         BASE,
         leaf=lambda gpa, shift, window: gpa | LEAF,
         branch=lambda gpa: gpa | BRANCH,
@@ -118,15 +118,15 @@ def test_windows_must_not_meet(first: Window, second: Window) -> None:
     [Window(1, 0, PAGE), Window(0, 1, PAGE), Window(0, 0, 1), Window(0, 0, 0)],
 )
 def test_windows_are_whole_pages(window: Window) -> None:
-    with pytest.raises(ValueError, match="not whole pages"):
+    with pytest.raises(ValueError, match="not a multiple of 4 KiB"):
         tables().map(window)
 
 
 def test_windows_end_with_the_address_space() -> None:
-    with pytest.raises(ValueError, match="beyond the 48 bits"):
+    with pytest.raises(ValueError, match="beyond the 48-bit"):
         tables().map(Window((1 << 48) - PAGE, 0, 2 * PAGE))
 
 
 def test_tables_lie_on_pages() -> None:
     with pytest.raises(ValueError, match="4 KiB boundary"):
-        Tables(1, leaf=lambda *_: 0, branch=lambda _: 0, gva_bits=48, largest_shift=30)
+        RadixTables(1, leaf=lambda *_: 0, branch=lambda _: 0, gva_bits=48, largest_shift=30)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.caps.verdicts import Verdict, verdicts_for
 from pyvmm.kvm.capabilities import Capability, CheckResult
 from pyvmm.uapi.names import names
@@ -13,12 +13,12 @@ UNKNOWN = CheckResult(0, None)  # a kernel's answer on /dev/kvm to an unknown nu
 VM_ONLY = CheckResult(None, "EINVAL")
 
 
-def features(*, fwb: bool, dic: bool) -> Features:
-    return Features(fwb=fwb, dic=dic, idc=True, pa_bits=48, granules=(4096,))
+def features(*, fwb: bool, dic: bool) -> CpuFeatures:
+    return CpuFeatures(fwb=fwb, dic=dic, idc=True, pa_bits=48, granules=(4096,))
 
 
 def verdict(
-    name: str, features: Features | None, **answers: tuple[CheckResult, CheckResult]
+    name: str, features: CpuFeatures | None, **answers: tuple[CheckResult, CheckResult]
 ) -> Verdict:
     """Return a verdict; `answers` are (system, VM) by capability, and 0 for the others."""
     capabilities = {

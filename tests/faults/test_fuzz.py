@@ -72,7 +72,7 @@ class Fuzz:
     def tables(self) -> None:
         """Let the guest's tables be in the memory that comes and goes, or be nonsense."""
         machine, chance = self.machine, self.chance
-        tables = machine.arch.translate(GPA + TABLES, machine.windows)
+        tables = machine.arch.build_page_tables(GPA + TABLES, machine.windows)
         image = bytearray(tables.image[: PAGES * PAGE_SIZE - TABLES])
         for _ in range(chance.choice((0, 0, 1, 4))):
             at = chance.randrange(len(image) // 8) * 8

@@ -49,13 +49,13 @@ def memory(machine: Machine) -> Iterator[Mapping]:
         yield memory
 
 
-def carry_out(machine: Machine, *words: int) -> snippet.Answer:
+def carry_out(machine: Machine, *words: int) -> snippet.SnippetResult:
     """Run instructions with x2 at `GPA`; the guest's answer."""
     machine.load(snippet.payload(words))
     block = snippet.pack([0, 0, GPA, 0, 0x44, 0x55])
     machine.enter(block)
     machine.run()
-    return snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
+    return snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
 
 
 def only(machine: Machine) -> FaultRecord:
@@ -80,7 +80,7 @@ def test_an_access_that_kvm_cannot_emulate_is_carried_out_here(
     machine: Machine, memory: Mapping
 ) -> None:
     machine.faults.policy = always(Fix.EMULATE)
-    assert carry_out(machine, STP_X4_X5_X2).outcome is snippet.Outcome.OK
+    assert carry_out(machine, STP_X4_X5_X2).outcome is snippet.SnippetOutcome.OK
     assert memory.read(0, 16) == b"\x44" + bytes(7) + b"\x55" + bytes(7)
     causes = [record.fault.cause for record in machine.faults.records]
     assert causes == ["hva-no-access", "mmio-no-syndrome"]
@@ -99,7 +99,7 @@ def test_the_rest_of_a_memslot_stays_when_a_part_is_emulated(
 def test_an_abort_is_the_guests_to_handle(machine: Machine, memory: Mapping) -> None:
     machine.faults.policy = always(Fix.INJECT)
     answer = carry_out(machine, LDR_W4_X2)
-    assert answer.outcome is snippet.Outcome.EXCEPTION
+    assert answer.outcome is snippet.SnippetOutcome.EXCEPTION
     assert (answer.far, answer.syndrome & 0x3F) == (GPA, 0x10)  # DFSC: synchronous external abort
     assert (only(machine).fix, only(machine).outcome) == ("inject", "resolved")
 

@@ -76,12 +76,12 @@ def content(words: Words) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
-def carry_out(machine: Machine, word: int, x2: int) -> snippet.Answer:
+def carry_out(machine: Machine, word: int, x2: int) -> snippet.SnippetResult:
     machine.load(snippet.payload([word]))
     block = snippet.pack([0, 0, x2, 0, X4, X5])
     machine.enter(block)
     machine.run()
-    return snippet.answer(machine.read(ARGUMENT_BLOCK, len(block)))
+    return snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
 
 
 def ended(machine: Machine) -> tuple[str, str, str]:
@@ -151,7 +151,7 @@ def test_a_replay_is_not_offered(machine: Machine, words: Words) -> None:
 def test_an_abort_is_the_guests_to_handle(machine: Machine, words: Words) -> None:
     machine.faults.policy = always(Fix.INJECT)
     answer = carry_out(machine, LDR_X4_X2, GPA + 4)
-    assert (answer.outcome, answer.far) == (snippet.Outcome.EXCEPTION, GPA + 4)
+    assert (answer.outcome, answer.far) == (snippet.SnippetOutcome.EXCEPTION, GPA + 4)
     assert answer.syndrome & 0x3F == EXTERNAL_ABORT
 
 

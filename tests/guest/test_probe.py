@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyvmm.arch.page_tables import MemoryType, Window
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
-from pyvmm.guest.probe import Answer, Op, Outcome, Probe
+from pyvmm.guest.probe import Op, Probe, ProbeOutcome, ProbeResult
 from pyvmm.machine import ARGUMENT_BLOCK, MINIMUM_RAM, RAM_BASE, Machine
 
 SCRATCH = RAM_BASE + 0x30_0000
@@ -28,14 +28,14 @@ probes = st.builds(
 
 @given(st.lists(probes, max_size=5))
 def test_a_block_that_no_guest_has_seen(table: list[Probe]) -> None:
-    found = probe.answers(table, probe.pack(table))
-    assert found == [Answer(p, Outcome.NOT_RUN, p.value, 0, 0) for p in table]
+    found = probe.unpack(table, probe.pack(table))
+    assert found == [ProbeResult(p, ProbeOutcome.NOT_RUN, p.value, 0, 0) for p in table]
 
 
 @given(st.lists(probes, max_size=5), st.data())
 def test_a_guest_may_write_anything(table: list[Probe], data: st.DataObject) -> None:
     size = len(probe.pack(table))
-    found = probe.answers(table, data.draw(st.binary(min_size=size, max_size=size)))
+    found = probe.unpack(table, data.draw(st.binary(min_size=size, max_size=size)))
     assert [answer.probe for answer in found] == table
 
 
@@ -45,12 +45,12 @@ def test_what_is_no_probe(width: int, value: int) -> None:
         Probe(0, width, Op.WRITE, value)
 
 
-def run(machine: Machine, *table: Probe) -> list[Answer]:
+def run(machine: Machine, *table: Probe) -> list[ProbeResult]:
     block = probe.pack(table)
     machine.load(Payload.builtin("probe", machine.arch.NAME))
     machine.enter(block)
     machine.run()
-    return probe.answers(table, machine.read(ARGUMENT_BLOCK, len(block)))
+    return probe.unpack(table, machine.read(ARGUMENT_BLOCK, len(block)))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_each_width_reads_and_writes_that_much(
     machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
     ones = (1 << 8 * width) - 1
     answers = run(machine, Probe(SCRATCH, width), Probe(SCRATCH, width, Op.WRITE, ones))
-    assert [answer.outcome for answer in answers] == [Outcome.OK, Outcome.OK]
+    assert [answer.outcome for answer in answers] == [ProbeOutcome.OK, ProbeOutcome.OK]
     assert answers[0].value == read
     assert int.from_bytes(machine.read(SCRATCH, 8), "little") == after
 
@@ -78,16 +78,16 @@ def test_an_abort_is_an_answer_and_the_next_probe_follows(machine: Machine) -> N
     first, second, third = run(
         machine, Probe(UNMAPPED), Probe(UNMAPPED + 8, 8, Op.WRITE, 1), Probe(SCRATCH, 8)
     )
-    assert (first.outcome, first.far) == (Outcome.ABORT, UNMAPPED)
-    assert (second.outcome, second.far) == (Outcome.ABORT, UNMAPPED + 8)
-    assert (third.outcome, third.value, third.syndrome) == (Outcome.OK, PATTERN, 0)
+    assert (first.outcome, first.far) == (ProbeOutcome.ABORT, UNMAPPED)
+    assert (second.outcome, second.far) == (ProbeOutcome.ABORT, UNMAPPED + 8)
+    assert (third.outcome, third.value, third.syndrome) == (ProbeOutcome.OK, PATTERN, 0)
 
 
 @pytest.mark.parametrize("width", probe.WIDTHS)
 @pytest.mark.parametrize("op", Op)
 def test_every_kind_of_access_can_abort(machine: Machine, width: int, op: Op) -> None:
     aborted, after = run(machine, Probe(UNMAPPED, width, op), Probe(SCRATCH))
-    assert (aborted.outcome, after.outcome) == (Outcome.ABORT, Outcome.OK)
+    assert (aborted.outcome, after.outcome) == (ProbeOutcome.ABORT, ProbeOutcome.OK)
 
 
 @pytest.mark.parametrize("memory_type", MemoryType)
@@ -95,13 +95,13 @@ def test_every_memory_type_reaches_the_memory(machine: Machine, memory_type: Mem
     machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
     machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, memory_type))
     [answer] = run(machine, Probe(ALIASES, 8))
-    assert (answer.outcome, answer.value) == (Outcome.OK, PATTERN)
+    assert (answer.outcome, answer.value) == (ProbeOutcome.OK, PATTERN)
 
 
 def test_a_window_that_is_not_writable(machine: Machine) -> None:
     machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
     read, written = run(machine, Probe(ALIASES), Probe(ALIASES, 4, Op.WRITE, 1))
-    assert (read.outcome, written.outcome) == (Outcome.OK, Outcome.ABORT)
+    assert (read.outcome, written.outcome) == (ProbeOutcome.OK, ProbeOutcome.ABORT)
 
 
 @pytest.mark.needs_arch("aarch64")
@@ -132,4 +132,4 @@ def test_a_probe_outside_every_memslot_is_an_exit(machine: Machine) -> None:
     machine.windows.append(Window(NO_RAM, NO_RAM, 0x1000, MemoryType.DEVICE))
     machine.mmio.attach(NO_RAM, 0x1000, Answering())
     [answer] = run(machine, Probe(NO_RAM))
-    assert (answer.outcome, answer.value) == (Outcome.OK, 0xCAFE)
+    assert (answer.outcome, answer.value) == (ProbeOutcome.OK, 0xCAFE)

@@ -8,13 +8,13 @@ import pytest
 
 from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.guest.payload import Payload
-from pyvmm.guest.probe import Answer, Probe, answers, pack
+from pyvmm.guest.probe import Probe, ProbeResult, pack, unpack
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.run_loop import RunOutcome
 from tests.kvm.places import DEVICE_GPA, MEMORY_GPA, WINDOW
 
-Touch = Callable[..., tuple[RunOutcome, list[Answer]]]
+Touch = Callable[..., tuple[RunOutcome, list[ProbeResult]]]
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def machine(kvm: System) -> Iterator[Machine]:
 def touch(machine: Machine) -> Touch:
     """Let the guest make accesses, one after the other; how the run ended, and each answer."""
 
-    def touch(*probes: Probe) -> tuple[RunOutcome, list[Answer]]:
+    def touch(*probes: Probe) -> tuple[RunOutcome, list[ProbeResult]]:
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         block = pack(probes)
         machine.enter(block)
         outcome = machine.run()
-        return outcome, answers(probes, machine.read(ARGUMENT_BLOCK, len(block)))
+        return outcome, unpack(probes, machine.read(ARGUMENT_BLOCK, len(block)))
 
     return touch

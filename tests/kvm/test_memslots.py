@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyvmm.guest.probe import Op, Outcome, Probe
+from pyvmm.guest.probe import Op, Probe, ProbeOutcome
 from pyvmm.kvm import Memslot, System, Vm
 from pyvmm.kvm.exits import Mmio
 from pyvmm.kvm.memslots import MemslotError
@@ -64,7 +64,7 @@ def test_a_moved_slot_shows_the_same_memory(
     touch(Probe(MEMORY_GPA, 1))
     moved = machine.vm.memslots.move(slot, MEMORY_GPA + memory.size)
     _, [answer] = touch(Probe(moved.gpa, 1))
-    assert (answer.outcome, answer.value) == (Outcome.OK, 42)
+    assert (answer.outcome, answer.value) == (ProbeOutcome.OK, 42)
     outcome, _ = touch(Probe(MEMORY_GPA, 1))
     assert outcome.last_exit == Mmio(MEMORY_GPA, 1, False, 0)
 

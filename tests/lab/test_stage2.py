@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.lab.stage2 import HCR_FWB, HCR_VM, Layout, Registers, WalkError, memory_type, walk
+from pyvmm.lab.stage2 import HCR_FWB, HCR_VM, Layout, Registers, WalkError, walk
+from pyvmm.memory_types import stage2_type
 
 TG0 = {12: 0b00, 14: 0b10, 16: 0b01}
 SL0 = {12: {-1: 0, 0: 2, 1: 1, 2: 0, 3: 3}, 14: {0: 3, 1: 2, 2: 1, 3: 0}, 16: {1: 2, 2: 1, 3: 0}}
@@ -96,10 +97,9 @@ def test_every_ipa_leads_where_its_descriptor_says(
     registers = Registers(root | 5 << 48, shape.vtcr, HCR_VM | fwb * HCR_FWB)
 
     found = walk(registers, ipa, memory.read)
-    assert registers.vmid == 5
     assert (found.level, found.size) == (level, 1 << shift)
     assert found.pa == output | ipa & (1 << shift) - 1
-    assert found.memory_type == memory_type(attribute, fwb=fwb)
+    assert found.memory_type == stage2_type(attribute, fwb=fwb)
 
     memory.words[next(pa for pa, word in memory.words.items() if word == leaf)] = leaf & ~1
     gone = walk(registers, ipa, memory.read)
@@ -111,25 +111,6 @@ def test_any_registers_end_the_walk(vttbr: int, vtcr: int, ipa: int) -> None:
     itself = (vttbr & (1 << 48) - (1 << 16) | 0b11).to_bytes(8, "little")
     with contextlib.suppress(WalkError):
         walk(Registers(vttbr, vtcr, 0), ipa, lambda pa, size: itself)
-
-
-@pytest.mark.parametrize(
-    ("attribute", "plain", "forced"),
-    [
-        (0b0000, "Device-nGnRnE", "Device-nGnRnE"),
-        (0b0001, "Device-nGnRE", "Device-nGnRE"),
-        (0b0011, "Device-GRE", "Device-GRE"),
-        (0b0100, "reserved", "reserved"),
-        (0b0101, "Normal-NC", "Normal-NC"),
-        (0b0110, "Normal outer NC inner WT", "Normal-WB"),
-        (0b0111, "Normal outer NC inner WB", "as stage 1 says"),
-        (0b1010, "Normal-WT", "reserved"),
-        (0b1111, "Normal-WB", "as stage 1 says"),
-    ],
-)
-def test_what_memattr_means_depends_on_fwb(attribute: int, plain: str, forced: str) -> None:
-    assert memory_type(attribute, fwb=False) == plain
-    assert memory_type(attribute, fwb=True) == forced
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What this CPU can do for a VMM's memory, out of a vCPU's identification registers."""
+"""The CPU features that matter to guest memory, from a vCPU's identification registers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from pyvmm.arch.arm64.regime import physical_bits
 
 
 @dataclass(frozen=True)
-class Features:
-    """What matters to memory attributes and address sizes.
+class CpuFeatures:
+    """The features for memory attributes and address sizes.
 
     Attributes:
-        fwb: stage-2 can force Write-Back, so that a guest can't make cacheable memory
-            uncached and see past the host's cache (``FEAT_S2FWB``).
-        dic: instruction fetches see data written, with no instruction cache maintenance.
-        idc: instruction fetches see data written, with no data cache cleaning.
-        pa_bits: width of a physical address, in bits.
-        granules: sizes of a stage-1 page, in bytes, smallest first.
+        fwb: stage 2 can force Write-Back, so that a guest cannot map cacheable memory uncached
+            and bypass the host's cache (``FEAT_S2FWB``).
+        dic: instruction fetches see written data without instruction cache invalidation.
+        idc: instruction fetches see written data without data cache cleaning.
+        pa_bits: the physical address width, in bits.
+        granules: the stage-1 page sizes, in bytes, in ascending order.
     """
 
     fwb: bool
@@ -28,11 +28,11 @@ class Features:
     granules: tuple[int, ...]
 
     @classmethod
-    def of(cls, read: Callable[[str], int]) -> "Features":
-        """Decode them; `read` gives a system register of a vCPU by name."""
+    def of(cls, read: Callable[[str], int]) -> "CpuFeatures":
+        """Decode the features; `read` returns a vCPU's system register by name."""
         mmfr0, mmfr2 = read("ID_AA64MMFR0_EL1"), read("ID_AA64MMFR2_EL1")
         cache = read("CTR_EL0")
-        present = {
+        supported = {
             4 << 10: bits(mmfr0, 31, 28) != 0b1111,  # TGran4
             16 << 10: bits(mmfr0, 23, 20) != 0b0000,  # TGran16
             64 << 10: bits(mmfr0, 27, 24) != 0b1111,  # TGran64
@@ -42,23 +42,23 @@ class Features:
             dic=bits(cache, 29, 29) == 1,
             idc=bits(cache, 28, 28) == 1,
             pa_bits=physical_bits(mmfr0),
-            granules=tuple(size for size, there in present.items() if there),
+            granules=tuple(size for size, is_supported in supported.items() if is_supported),
         )
 
     def why_no_cacheable_pfnmap(self) -> str | None:
-        """Why KVM can't map a device's cacheable memory as such, or None where the CPU allows it.
+        """Return why KVM cannot map cacheable PFNMAP memory as cacheable, or None if it can.
 
-        Without FWB the hypervisor would have to clean the cache behind the guest's back, and
-        without DIC invalidate the instruction cache, and for both it needs a kernel mapping,
-        which PFNMAP memory has not got (kvm_supports_cacheable_pfnmap in arch/arm64/kvm/mmu.c).
+        Without FWB, KVM has to clean the data cache for the guest; without DIC, it has to
+        invalidate the instruction cache. Both need a kernel mapping, which PFNMAP memory does not
+        have (kvm_supports_cacheable_pfnmap() in arch/arm64/kvm/mmu.c).
         """
         missing = [
             text
-            for there, text in (
+            for supported, text in (
                 (self.fwb, "FWB (ID_AA64MMFR2_EL1.FWB, bits 43:40, is 0)"),
                 (self.dic, "DIC (CTR_EL0.DIC, bit 29, is 0)"),
             )
-            if not there
+            if not supported
         ]
         if not missing:
             return None

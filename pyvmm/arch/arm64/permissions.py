@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What EL1 and EL0 may do with a page: direct and indirect permissions (DDI 0487, D8.4)."""
+"""The stage-1 permissions of EL1 and EL0: direct and indirect (DDI 0487, D8.4)."""
 
 from dataclasses import dataclass
 from enum import Flag
 
 from pyvmm.arch.arm64.bits import bit, bits
-from pyvmm.arch.arm64.descriptor import Descriptor, Limits
+from pyvmm.arch.arm64.descriptor import Descriptor, TableLimits
 from pyvmm.arch.arm64.regime import Regime
 
 
 class Permission(Flag):
-    """Read, write, execute; ``READ | WRITE`` is both."""
+    """A set of permissions: read, write, execute."""
 
     NONE = 0
     READ = 1
@@ -18,6 +18,7 @@ class Permission(Flag):
     EXECUTE = 4
 
     def __str__(self) -> str:
+        """Return the set as in ``ls -l``, such as ``r-x``."""
         return "".join(
             letter if one in self else "-" for letter, one in zip("rwx", Permission, strict=True)
         )
@@ -26,9 +27,9 @@ class Permission(Flag):
 _R, _W, _X = Permission.READ, Permission.WRITE, Permission.EXECUTE
 _NONE, _ALL = Permission.NONE, Permission.READ | Permission.WRITE | Permission.EXECUTE
 
-# What a nibble of PIR_EL1 or PIRE0_EL1 gives, 0 to 15; reserved ones give nothing. 0b0110 is RWX
-# with "write implies never execute" built in; 0b1001 is a guarded control stack, which ordinary
-# loads may read. Overlays (FEAT_S1POE), which take away more, are not looked at.
+# The permissions of each nibble of PIR_EL1 or PIRE0_EL1, 0 to 15; reserved values grant nothing.
+# 0b0110 is RWX with "write implies never execute" built in; 0b1001 is a guarded control stack,
+# which ordinary loads may read. Overlays (FEAT_S1POE), which only remove permissions, are ignored.
 _INDIRECT = (
     *(_NONE, _R, _X, _R | _X, _NONE, _R | _W, _R | _W, _ALL),
     *(_R, _R, _R | _X, _NONE, _R | _W, _NONE, _ALL, _NONE),
@@ -37,16 +38,16 @@ _INDIRECT = (
 
 @dataclass(frozen=True)
 class Permissions:
-    """What stage 1 lets EL1 and EL0 do with the page, PSTATE.PAN left aside."""
+    """The permissions of EL1 and EL0 for a page, before PSTATE.PAN."""
 
     el1: Permission
     el0: Permission
 
-    def allowing(self, *, el0: bool, pan: Permission) -> Permission:
-        """What is left for one exception level.
+    def allowed(self, *, el0: bool, pan: Permission) -> Permission:
+        """Return the permissions of EL0, or those of EL1 after PAN.
 
-        `pan` are the EL0 permissions that keep EL1's *data* accesses out: `NONE` while
-        PSTATE.PAN is clear (D8.4.3, "Privileged Access Never").
+        `pan` is the result of `pan_mask`: if EL0 has any of these permissions, EL1 loses its
+        *data* accesses (D8.4.3, "Privileged Access Never").
         """
         if el0:
             return self.el0
@@ -57,32 +58,34 @@ ALL = Permissions(el1=_ALL, el0=_ALL)
 
 
 def pan_mask(regime: Regime, *, pan: bool) -> Permission:
-    """The EL0 permissions that make a page untouchable for EL1 while PSTATE.PAN is `pan`."""
+    """Return the EL0 permissions that deny EL1 data accesses while PSTATE.PAN is `pan`."""
     if not pan:
         return _NONE
     return _ALL if regime.execute_counts_for_pan else _R | _W
 
 
-def permissions(regime: Regime, leaf: Descriptor, limits: Limits) -> Permissions:
-    """What a block or page descriptor under tables with these `limits` permits."""
+def permissions(regime: Regime, leaf: Descriptor, limits: TableLimits) -> Permissions:
+    """Return the permissions of a block or page descriptor below tables with these `limits`."""
     if regime.indirect_permissions:
         granted = _indirect(regime, leaf)
     else:
         granted = _direct(regime, leaf, limits)
     if regime.write_implies_never_execute:
-        granted = Permissions(el1=_not_both(granted.el1), el0=_not_both(granted.el0))
+        granted = Permissions(
+            el1=_write_xor_execute(granted.el1), el0=_write_xor_execute(granted.el0)
+        )
     return granted
 
 
-def _direct(regime: Regime, leaf: Descriptor, limits: Limits) -> Permissions:
-    """AP[2:1], PXN and UXN: ``AArch64.S1DirectBasePermissions``."""
-    # With hardware dirty state a clean page (DBM and AP[2] set) is written without a fault.
+def _direct(regime: Regime, leaf: Descriptor, limits: TableLimits) -> Permissions:
+    """Decode AP[2:1], PXN and UXN (``AArch64.S1DirectBasePermissions``)."""
+    # With hardware dirty state, writing to a clean page (DBM and AP[2] set) does not fault.
     clean = regime.hardware_dirty_state and bit(leaf.value, 51)
     read_only = (bit(leaf.value, 7) and not clean) or limits.read_only
     el0_data = bit(leaf.value, 6) and not limits.no_el0
     data = _R if read_only else _R | _W
     el1, el0 = data, data if el0_data else _NONE
-    # What EL0 can write, EL1 never executes.
+    # EL1 never executes what EL0 can write.
     if not (bit(leaf.value, 53) or limits.pxn or _W in el0):
         el1 |= _X
     if not (bit(leaf.value, 54) or limits.uxn):
@@ -91,7 +94,7 @@ def _direct(regime: Regime, leaf: Descriptor, limits: Limits) -> Permissions:
 
 
 def _indirect(regime: Regime, leaf: Descriptor) -> Permissions:
-    """PIIndex into PIR_EL1 and PIRE0_EL1: ``AArch64.S1IndirectBasePermissions``."""
+    """Look up PIIndex in PIR_EL1 and PIRE0_EL1 (``AArch64.S1IndirectBasePermissions``)."""
     value = leaf.value
     index = bits(value, 54, 53) << 2 | bit(value, 51) << 1 | bit(value, 6)
     el1, el0 = (
@@ -103,5 +106,5 @@ def _indirect(regime: Regime, leaf: Descriptor) -> Permissions:
     return Permissions(el1, el0)
 
 
-def _not_both(permission: Permission) -> Permission:
+def _write_xor_execute(permission: Permission) -> Permission:
     return permission & ~_X if _W in permission else permission

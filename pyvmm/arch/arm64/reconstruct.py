@@ -18,7 +18,7 @@ from pyvmm.arch.arm64.vcpu_state import (
     StoppedVcpu,
     operation_of,
 )
-from pyvmm.arch.arm64.walk import Fault, WalkFailure
+from pyvmm.arch.arm64.walk import Stage1Fault, WalkFailure
 from pyvmm.arch.guest_access import AccessKind, PageAccess, Peek, RebuiltAccess
 from pyvmm.kvm.vcpu import Vcpu
 
@@ -73,7 +73,7 @@ def _path(vcpu: StoppedVcpu, access: Access, unaligned: str | None = None) -> It
     for step in found.steps:
         yield _descriptor(step.ipa, access.va, already_read=True)
     if isinstance(found, WalkFailure):
-        if found.fault is Fault.TABLE_OUTSIDE_MEMORY and found.table_ipa is not None:
+        if found.fault is Stage1Fault.TABLE_OUTSIDE_MEMORY and found.table_ipa is not None:
             yield _descriptor(found.table_ipa, access.va, already_read=False)
         raise InstructionError(f"stage 1: {found}")
     yield PageAccess(

@@ -1,31 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the guest's system registers ask of its EL1&0 stage-1 translation.
+"""The guest's EL1&0 stage-1 translation regime, decoded from its system registers.
 
 Section numbers and pseudocode names are those of the Arm Architecture Reference Manual for
 A-profile (DDI 0487, chapter D8 "The AArch64 Virtual Memory System Architecture").
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
 
 from pyvmm.arch.arm64.bits import align_down, bit, bits
 
-# ID_AA64MMFR0_EL1.PARange and TCR_EL1.IPS share this encoding: address bits.
+# Address bits by ID_AA64MMFR0_EL1.PARange, and by TCR_EL1.IPS.
 _PA_BITS = (32, 36, 40, 42, 44, 48, 52, 56)
 
 LAST_LEVEL = 3
-DESCRIPTOR_SIZE = 8  # bytes; FEAT_D128 would make it 16
+DESCRIPTOR_SIZE = 8  # bytes; 16 with FEAT_D128
 
 
 def physical_bits(id_aa64mmfr0_el1: int) -> int:
-    """Width in bits of a physical address: ID_AA64MMFR0_EL1.PARange, reserved ones as 56."""
+    """Return the physical address width in bits, from PARange; a reserved value counts as 56."""
     return _PA_BITS[min(bits(id_aa64mmfr0_el1, 3, 0), 7)]
 
 
 class Granule(IntEnum):
-    """A translation granule; the value is the number of address bits within a page."""
+    """A translation granule; the value is log2 of its size in bytes."""
 
     KIB4 = 12
     KIB16 = 14
@@ -33,24 +31,20 @@ class Granule(IntEnum):
 
     @property
     def stride(self) -> int:
-        """Address bits that one level of tables resolves."""
+        """Return the number of address bits that one table level resolves."""
         return self - 3
 
 
-# TCR_EL1.TG0 and TG1 encode the granule differently; an absent value is reserved.
+# TCR_EL1.TG0 and TG1 have different encodings. A missing value is reserved.
 _TG0 = {0b00: Granule.KIB4, 0b01: Granule.KIB64, 0b10: Granule.KIB16}
 _TG1 = {0b01: Granule.KIB16, 0b10: Granule.KIB4, 0b11: Granule.KIB64}
 
 
-_OF_EXTENSIONS = frozenset(("tcr2_el1", "pir_el1", "pire0_el1"))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Regime:
-    """The registers that steer EL1&0 stage-1 translation, as the guest has them now.
+    """The raw values of the registers that control EL1&0 stage-1 translation.
 
-    Each field has its register's name and raw value. The last three matter where the CPU has
-    permission indirection (FEAT_S1PIE), and are 0 where it has not.
+    The last three belong to permission indirection (FEAT_S1PIE) and are 0 on a CPU without it.
     """
 
     sctlr_el1: int
@@ -63,96 +57,84 @@ class Regime:
     pir_el1: int = 0
     pire0_el1: int = 0
 
-    @classmethod
-    def of(cls, registers: Mapping[str, int]) -> Self:
-        """The regime of a vCPU, its registers named as the Arm ARM names them.
-
-        A register of an extension may be missing, as it does from a CPU without that; another
-        one that is missing raises `KeyError`.
-        """
-        given = {field.name: field.name.upper() for field in fields(cls)}
-        return cls(
-            **{
-                name: registers[register]
-                for name, register in given.items()
-                if register in registers or name not in _OF_EXTENSIONS
-            }
-        )
-
     @property
     def mmu_on(self) -> bool:
-        """SCTLR_EL1.M: stage 1 translates."""
+        """Return True if stage 1 is enabled (SCTLR_EL1.M)."""
         return bool(bit(self.sctlr_el1, 0))
 
     @property
     def big_endian(self) -> bool:
-        """SCTLR_EL1.EE: EL1's data and the descriptors themselves are big-endian."""
+        """Return True if EL1's data and the descriptors are big-endian (SCTLR_EL1.EE)."""
         return bool(bit(self.sctlr_el1, 25))
 
     @property
     def instruction_cacheable(self) -> bool:
-        """SCTLR_EL1.I: fetches with the MMU off may be cached."""
+        """Return True if fetches with the MMU off may be cached (SCTLR_EL1.I)."""
         return bool(bit(self.sctlr_el1, 12))
 
     @property
     def write_implies_never_execute(self) -> bool:
-        """SCTLR_EL1.WXN."""
+        """Return True if a writable page is never executable (SCTLR_EL1.WXN)."""
         return bool(bit(self.sctlr_el1, 19))
 
     @property
     def execute_counts_for_pan(self) -> bool:
-        """SCTLR_EL1.EPAN: memory EL0 may only execute is also out of reach under PSTATE.PAN."""
+        """Return True if PSTATE.PAN also covers EL0 execute-only memory (SCTLR_EL1.EPAN)."""
         return bool(bit(self.sctlr_el1, 57))
 
     @property
     def hardware_access_flag(self) -> bool:
-        """TCR_EL1.HA: a clear access flag is set by hardware and faults no more."""
+        """Return True if hardware sets the access flag instead of faulting (TCR_EL1.HA)."""
         return bool(bit(self.tcr_el1, 39))
 
     @property
     def hardware_dirty_state(self) -> bool:
-        """TCR_EL1.HD: a clean descriptor with DBM is written, and marked so, by hardware."""
+        """Return True if hardware makes clean descriptors with DBM writable (TCR_EL1.HD)."""
         return self.hardware_access_flag and bool(bit(self.tcr_el1, 40))
 
     @property
     def indirect_permissions(self) -> bool:
-        """TCR2_EL1.PIE: permissions are looked up in PIR_EL1 and PIRE0_EL1."""
+        """Return True if permissions come from PIR_EL1 and PIRE0_EL1 (TCR2_EL1.PIE)."""
         return bool(bit(self.tcr2_el1, 1))
 
     @property
     def wide_descriptors(self) -> bool:
-        """TCR2_EL1.D128: descriptors are 128 bits (FEAT_D128). `walk` reads 64-bit ones."""
+        """Return True if descriptors are 128 bits wide (TCR2_EL1.D128, FEAT_D128)."""
         return bool(bit(self.tcr2_el1, 5))
 
     @property
     def extended_attributes(self) -> bool:
-        """TCR2_EL1.AIE: memory types come from MAIR2_EL1 too (FEAT_AIE)."""
+        """Return True if memory types also come from MAIR2_EL1 (TCR2_EL1.AIE, FEAT_AIE)."""
         return bool(bit(self.tcr2_el1, 4))
 
     @property
     def physical_bits(self) -> int:
-        """Width in bits of the addresses this CPU has at all: ``AArch64.PAMax``."""
+        """Return the CPU's physical address width in bits (``AArch64.PAMax``)."""
         return physical_bits(self.id_aa64mmfr0_el1)
 
-    def top_byte_ignored(self, va: int, *, fetch: bool) -> bool:
-        """TCR_EL1.TBI0 or TBI1 for this address: bits 63:56 are a tag (D8.8.1).
+    def mair_attribute(self, index: int) -> int:
+        """Return the eight-bit attribute ``Attr<index>`` (0 to 7) of MAIR_EL1."""
+        return bits(self.mair_el1, index * 8 + 7, index * 8)
 
-        TBID0 and TBID1 take that back for instruction fetches.
+    def top_byte_ignored(self, va: int, *, fetch: bool) -> bool:
+        """Return True if bits 63:56 of `va` are a tag (TCR_EL1.TBI0 or TBI1; D8.8.1).
+
+        TBID0 and TBID1 exclude instruction fetches.
         """
         upper = bit(va, 55)
         ignored = bit(self.tcr_el1, 37 + upper)
         return bool(ignored and not (fetch and bit(self.tcr_el1, 51 + upper)))
 
     def walks_disabled(self, va: int) -> bool:
-        """TCR_EL1.EPD0 or EPD1: the tables for the half with `va` are not walked."""
+        """Return True if the half of `va` is not walked (TCR_EL1.EPD0 or EPD1)."""
         return bool(bit(self.tcr_el1, 23 if bit(va, 55) else 7))
 
     def el0_disabled(self, va: int) -> bool:
-        """TCR_EL1.E0PD0 or E0PD1: EL0 has no access to the half with `va`."""
+        """Return True if EL0 cannot access the half of `va` (TCR_EL1.E0PD0 or E0PD1)."""
         return bool(bit(self.tcr_el1, 55 + bit(va, 55)))
 
     def half(self, va: int) -> "Half | str":
-        """How the half of the address space with `va` is translated, or why it cannot be told."""
+        """Return the half of the address space with `va`, or why its TCR_EL1 fields are invalid."""
         upper = bit(va, 55)
         tcr = self.tcr_el1
         name = f"TCR_EL1.TG{upper}"
@@ -181,53 +163,61 @@ class Regime:
         )
 
     def _lpa2(self, granule: Granule) -> bool:
-        """TCR_EL1.DS where the CPU has it: 52-bit addresses with 4 KiB and 16 KiB (FEAT_LPA2)."""
+        """Return True if TCR_EL1.DS is set and supported: 52-bit addresses (FEAT_LPA2)."""
         mmfr0 = self.id_aa64mmfr0_el1
-        offered = {
+        supported = {
             Granule.KIB4: bits(mmfr0, 31, 28) == 1,  # TGran4
             Granule.KIB16: bits(mmfr0, 23, 20) == 2,  # TGran16
             Granule.KIB64: False,  # 52 bits with 64 KiB are FEAT_LPA and FEAT_LVA, without DS
         }
-        return offered[granule] and bool(bit(self.tcr_el1, 59))
+        return supported[granule] and bool(bit(self.tcr_el1, 59))
 
     def _output_bits(self, granule: Granule, lpa2: bool) -> int:
-        """Width of the addresses that tables may hold: ``AArch64.PhysicalAddressSize``."""
-        asked = _PA_BITS[bits(self.tcr_el1, 34, 32)]
+        """Return the width of addresses in tables (``AArch64.PhysicalAddressSize``)."""
+        configured = _PA_BITS[bits(self.tcr_el1, 34, 32)]
         largest = 52 if lpa2 or granule is Granule.KIB64 else 48
-        return min(asked, self.physical_bits, largest)
+        return min(configured, self.physical_bits, largest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Half:
-    """Translation of one half of the address space: from 0 up (TTBR0), or down from the top."""
+    """One half of the virtual address space: from 0 up (TTBR0) or from the top down (TTBR1).
+
+    Attributes:
+        upper: True for the TTBR1 half.
+        granule: the translation granule.
+        input_bits: the width of a virtual address: 64 - TxSZ.
+        lpa2: True if descriptors have address bits 51:50 in place of shareability (TCR_EL1.DS).
+        output_bits: the width of an address in a table; a wider one is an address size fault.
+        physical_bits: the CPU's physical address width.
+        ttbr: TTBR0_EL1 or TTBR1_EL1.
+        flat_permissions: True if table descriptors do not limit the levels below them
+            (TCR_EL1.HPD0 or HPD1).
+    """
 
     upper: bool
     granule: Granule
     input_bits: int
-    """Width of a virtual address: 64 - TxSZ."""
     lpa2: bool
-    """Descriptors hold address bits 51:50 where others hold shareability (TCR_EL1.DS)."""
     output_bits: int
-    """Width of an address a table may hold; a wider one is an address size fault."""
     physical_bits: int
     ttbr: int
     flat_permissions: bool
-    """TCR_EL1.HPD0 or HPD1: table descriptors do not limit what is below them."""
 
     @property
     def start_level(self) -> int:
-        """The level of the table TTBR points at: -1 (52 bits, 4 KiB) to 3."""
+        """Return the level of the table in TTBR: -1 (52 bits with 4 KiB) to 3."""
         return LAST_LEVEL - (self.input_bits - 1 - self.granule) // self.granule.stride
 
     def shift(self, level: int) -> int:
-        """Address bits below one entry of a table of this level: log2 of what it maps."""
+        """Return log2 of the bytes that one entry of a table of this level maps."""
         return self.granule + (LAST_LEVEL - level) * self.granule.stride
 
     @property
     def table_ipa(self) -> int:
-        """Where the first table is: ``AArch64.S1TTBaseAddress``.
+        """Return the IPA of the first table (``AArch64.S1TTBaseAddress``).
 
-        It is aligned to its size, which is at least 64 bytes where it may lie above 2**48.
+        It is aligned to its size, and to at least 64 bytes if it can be above 2**48.
         """
         wide = self.lpa2 or (self.granule is Granule.KIB64 and self.output_bits == 52)
         size = DESCRIPTOR_SIZE << (self.input_bits - self.shift(self.start_level))
@@ -238,7 +228,7 @@ class Half:
         return align_down(ipa, size)
 
     def maps_blocks(self, level: int) -> bool:
-        """Whether a table of this level may hold blocks: ``AArch64.BlockDescSupported``."""
+        """Return True if a table of this level may have blocks (``AArch64.BlockDescSupported``)."""
         match self.granule:
             case Granule.KIB4:
                 return level in (1, 2) or (level == 0 and self.lpa2)
@@ -248,7 +238,7 @@ class Half:
                 return level == 2 or (level == 1 and self.physical_bits >= 52)
 
     def descriptor_ipa(self, table: int, va: int, level: int) -> int:
-        """The IPA of the entry for `va` in the table of `level` at `table`."""
+        """Return the IPA of the entry for `va` in the table of `level` at IPA `table`."""
         shift = self.shift(level)
         top = self.input_bits if level == self.start_level else shift + self.granule.stride
         return table + DESCRIPTOR_SIZE * bits(va, top - 1, shift)

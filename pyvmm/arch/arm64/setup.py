@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""arm64 as `pyvmm.arch.architecture.Architecture` wants it; guests start at EL1."""
+"""The arm64 implementation of `pyvmm.arch.architecture.Architecture`: guests at EL1."""
 
 from collections.abc import Hashable, Iterable, Mapping
 
-from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.arch.arm64.registers import read, write
+from pyvmm.arch.arm64.stage1 import build_page_tables
 from pyvmm.arch.guest_access import Peek, PhysicalMemory, RebuiltAccess
-from pyvmm.arch.page_tables import MemoryType, Translation, Window
+from pyvmm.arch.page_tables import MemoryType, PageTables
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm import Vm
@@ -28,6 +29,7 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "PC",
+    "build_page_tables",
     "emulate",
     "enter",
     "features",
@@ -36,15 +38,15 @@ __all__ = [
     "prepare",
     "read",
     "reconstruct",
-    "translate",
     "write",
 ]
 
 NAME = "arm64"
 PC = "pc"
 ABORT_CAPABILITY: int | None = KVM_CAP_ARM_INJECT_EXT_DABT
-CONSOLE = 0x0900_0000  # where QEMU's virt machine has its PL011
+CONSOLE = 0x0900_0000  # the GPA of the PL011 on QEMU's virt machine
 CONSOLE_IS_PORT = False
+# The names of `pyvmm.memory_types` as pyvmm's JSON spells them.
 MEMORY_TYPES: Mapping[MemoryType, str] = {
     MemoryType.DEVICE: "device-nGnRE",
     MemoryType.NON_CACHEABLE: "normal-nc",
@@ -56,9 +58,9 @@ _PSTATE_EL1H = 0b0101
 
 
 def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
-    """``KVM_ARM_VCPU_INIT`` with this CPU's own target and PSCI 1.x.
+    """Initialize a vCPU with ``KVM_ARM_VCPU_INIT``: this CPU's preferred target and PSCI 1.x.
 
-    A vCPU other than the first is powered off until the guest calls PSCI ``CPU_ON`` for it.
+    Any vCPU but the first is powered off until the guest calls PSCI ``CPU_ON`` for it.
     """
     init = kvm_vcpu_init()
     vm.ioctl(KVM_ARM_PREFERRED_TARGET, init)
@@ -68,36 +70,28 @@ def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
     vcpu.ioctl(KVM_ARM_VCPU_INIT, init)
 
 
-def features(vcpu: Vcpu) -> Features | None:
-    """What the CPU can do for memory, by the identification registers of a prepared vCPU."""
-    return Features.of(lambda name: read(vcpu, name))
-
-
-def translate(gpa: int, windows: Iterable[Window]) -> Translation:
-    """Stage-1 page tables to lie at `gpa`; `ValueError` for windows that can't be mapped."""
-    from pyvmm.arch.arm64 import stage1
-
-    return stage1.translation(gpa, windows)
+def features(vcpu: Vcpu) -> CpuFeatures | None:
+    """Decode the memory features from the identification registers of an initialized vCPU."""
+    return CpuFeatures.of(lambda name: read(vcpu, name))
 
 
 def enter(
-    vcpu: Vcpu,
-    pc: int,
-    arguments: Iterable[int] = (),
-    translation: Translation | None = None,
+    vcpu: Vcpu, pc: int, arguments: Iterable[int] = (), tables: PageTables | None = None
 ) -> None:
-    """Start at `pc` at EL1h with interrupts masked and `arguments` in ``x0`` and up.
+    """Set the registers to start at `pc` in EL1h with `arguments` in ``x0`` and up.
 
-    Without a translation the MMU is off: all data is Device-nGnRnE, and `pc` is a GPA.
+    Interrupts are masked. Without `tables` the MMU is off: all data accesses are Device-nGnRnE,
+    and `pc` is a GPA.
     """
-    registers = dict(translation.registers) if translation else {}
+    registers = dict(tables.registers) if tables else {}
     registers |= {f"x{n}": value for n, value in enumerate(arguments)}
     write(vcpu, registers | {"pc": pc, "pstate": _PSTATE_DAIF | _PSTATE_EL1H})
 
 
 def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
-    """What the instruction that the vCPU stands on touches; never fails for what it finds."""
-    # The decoder is half of this floor, and a run without a fault has no use for it.
+    """Rebuild the access of the instruction at the PC. Never raises for the guest's state."""
+    # Imported on demand: the decoder is half of this package, and a run without a fault does not
+    # need it.
     from pyvmm.arch.arm64 import reconstruct
 
     return reconstruct.reconstruct(vcpu, peek)
@@ -111,7 +105,7 @@ def emulate(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
 
 
 def inject_abort(vcpu: Vcpu) -> None:
-    """Let the guest take a synchronous external abort for the data access that it stands on."""
+    """Inject a synchronous external abort for the data access at the PC."""
     events = kvm_vcpu_events()
     events.exception.ext_dabt_pending = 1
     vcpu.ioctl(KVM_SET_VCPU_EVENTS, events)
@@ -121,5 +115,5 @@ _GENERAL = (*(f"x{n}" for n in range(31)), "sp_el0", "sp_el1", "pc", "pstate")
 
 
 def fingerprint(vcpu: Vcpu) -> Hashable:
-    """The general registers, which an instruction that completes in a loop changes."""
+    """Return the general registers, which change when an instruction in a loop completes."""
     return tuple(read(vcpu, name) for name in _GENERAL)

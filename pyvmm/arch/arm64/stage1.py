@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stage-1 tables for EL1, made on the host, so that a payload needs no MMU code of its own.
+"""Stage-1 page tables for EL1, built on the host, so that a payload needs no MMU code.
 
-4 KiB granule, one range (TTBR0_EL1) of 25 to 48 bits, 48-bit output addresses; VMSAv8-64 as in
-the Arm ARM (DDI 0487), chapter D8.
+4 KiB granule, one range (TTBR0_EL1) of 25 to 48 bits, 48-bit output addresses. VMSAv8-64: Arm ARM
+(DDI 0487), chapter D8.
 """
 
 from collections.abc import Iterable
 
-from pyvmm.arch.page_tables import MemoryType, Translation, Window
-from pyvmm.arch.radix_tables import PAGE_SHIFT, Tables
+from pyvmm.arch.page_tables import MemoryType, PageTables, Window
+from pyvmm.arch.radix_tables import PAGE_SHIFT, RadixTables
+from pyvmm.memory_types import DEVICE_NGNRE, MAIR_ATTRIBUTES, NORMAL_NC, NORMAL_WB
 
-# MAIR_EL1, one byte a type; AttrIndx in a descriptor is the place in this table.
-_ATTRIBUTES = {
-    MemoryType.DEVICE: 0x04,  # Device-nGnRE
-    MemoryType.NON_CACHEABLE: 0x44,  # Normal, inner and outer non-cacheable
-    MemoryType.WRITE_BACK: 0xFF,  # Normal, inner and outer write-back, read- and write-allocate
-}
-_INDEX = {memory_type: index for index, memory_type in enumerate(_ATTRIBUTES)}
+# AttrIndx in a descriptor and the byte's position in MAIR_EL1 are the position in this tuple.
+_TYPES = (
+    (MemoryType.DEVICE, DEVICE_NGNRE),
+    (MemoryType.NON_CACHEABLE, NORMAL_NC),
+    (MemoryType.WRITE_BACK, NORMAL_WB),
+)
+_INDEX = {memory_type: index for index, (memory_type, _) in enumerate(_TYPES)}
+_MAIR = sum(MAIR_ATTRIBUTES[name] << 8 * index for index, (_, name) in enumerate(_TYPES))
 
 # Descriptor bits.
 _TABLE_OR_PAGE = 0b11
 _BLOCK = 0b01
 _READ_ONLY = 1 << 7  # AP[2]; AP[1] stays clear: EL1 only
 _INNER_SHAREABLE = 0b11 << 8
-_ACCESS_FLAG = 1 << 10  # set beforehand: nobody is there to take an access flag fault
+_ACCESS_FLAG = 1 << 10  # set in advance: payloads do not handle access flag faults
 _PXN = 1 << 53
 _UXN = 1 << 54
 
@@ -32,34 +34,36 @@ _TCR_WALKS = 0b01 << 8 | 0b01 << 10 | 0b11 << 12
 _TCR_EPD1 = 1 << 23
 _TCR_T1SZ = 16 << 16
 _TCR_TG1_4K = 0b10 << 30
-_TCR_IPS_48 = 0b101 << 32  # a CPU with fewer bits of physical address takes it for what it has
+_TCR_IPS_48 = 0b101 << 32  # a CPU with fewer physical address bits treats it as its maximum
 
-# SCTLR_EL1: MMU and caches on, and the bits that are RES1 without the features that own them:
-# LSMAOE, nTLSMD, SPAN, EIS, TSCXT, EOS.
+# SCTLR_EL1: MMU and caches on, and the bits that are RES1 without their features: LSMAOE, nTLSMD,
+# SPAN, EIS, TSCXT, EOS.
 _SCTLR = 1 << 0 | 1 << 2 | 1 << 12 | 1 << 29 | 1 << 28 | 1 << 23 | 1 << 22 | 1 << 20 | 1 << 11
 
 
-def translation(
+def build_page_tables(
     gpa: int, windows: Iterable[Window], *, gva_bits: int = 48, largest_shift: int = 30
-) -> Translation:
-    """Tables at `gpa` that map `windows`, and the EL1 registers that switch them on.
+) -> PageTables:
+    """Build tables for GPA `gpa` that map `windows`, with the EL1 registers that enable them.
 
-    `largest_shift` 12, 21 or 30 limits the blocks to 4 KiB, 2 MiB or 1 GiB.
-    Raises `ValueError` for windows that can't be mapped.
+    `largest_shift` limits the blocks to 4 KiB (12), 2 MiB (21) or 1 GiB (30).
+    Raises `ValueError` for a window that cannot be mapped.
     """
     if not 25 <= gva_bits <= 48:
-        raise ValueError(f"{gva_bits} bits of virtual address: TCR_EL1.T0SZ takes 25 to 48")
-    tables = Tables(gpa, leaf=_leaf, branch=_branch, gva_bits=gva_bits, largest_shift=largest_shift)
+        raise ValueError(f"{gva_bits} bits of virtual address: TCR_EL1.T0SZ allows 25 to 48")
+    tables = RadixTables(
+        gpa, leaf=_leaf, branch=_branch, gva_bits=gva_bits, largest_shift=largest_shift
+    )
     for window in windows:
         tables.map(window)
     size = 64 - gva_bits
-    return Translation(
+    return PageTables(
         gpa,
         tables.image,
         {
             "TTBR0_EL1": gpa,
             "TCR_EL1": size | _TCR_WALKS | _TCR_T1SZ | _TCR_EPD1 | _TCR_TG1_4K | _TCR_IPS_48,
-            "MAIR_EL1": sum(byte << 8 * n for n, byte in enumerate(_ATTRIBUTES.values())),
+            "MAIR_EL1": _MAIR,
             "SCTLR_EL1": _SCTLR,
         },
     )

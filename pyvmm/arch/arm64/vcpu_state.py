@@ -14,7 +14,7 @@ from pyvmm.arch.arm64.dczid import dczid_el0
 from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import Regime
 from pyvmm.arch.arm64.registers import read
-from pyvmm.arch.arm64.walk import Translation, WalkFailure, walk
+from pyvmm.arch.arm64.walk import WalkFailure, WalkOutput, walk
 from pyvmm.arch.guest_access import Peek
 from pyvmm.errors import LackingError
 from pyvmm.kvm.vcpu import Vcpu
@@ -104,7 +104,7 @@ class StoppedVcpu:
         names = (*_REGIME, *_OPTIONAL)
         return Regime(**{name.lower(): self.registers[name] for name in names})
 
-    def translate(self, va: int, *, fetch: bool = False) -> Translation | WalkFailure:
+    def translate(self, va: int, *, fetch: bool = False) -> WalkOutput | WalkFailure:
         """Translate `va` to an IPA by stage 1.
 
         A fetch needs execute permission. The permissions of data accesses are not checked: if
@@ -114,10 +114,15 @@ class StoppedVcpu:
         need = Permission.EXECUTE if fetch else Permission.NONE
         return walk(self.regime, va, self._peek, need=need, el0=self.el0)
 
-    def translate_pc(self) -> Translation | WalkFailure:
-        """Translate the PC for an A64 fetch; raise `InstructionError` in AArch32 state."""
+    def translate_pc(self) -> WalkOutput | WalkFailure:
+        """Translate the PC for an A64 fetch.
+
+        Raises `InstructionError` in AArch32 state, and for a PC that is not aligned.
+        """
         if self.aarch32:
             raise InstructionError("the guest runs AArch32 code, which is not decoded")
+        if self.pc % INSTRUCTION_SIZE:
+            raise InstructionError("the PC is not aligned: the guest takes a PC alignment fault")
         return self.translate(self.pc, fetch=True)
 
     def word(self, ipa: int) -> int:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Four-level page tables for long mode, made on the host, with memory types by PAT.
+"""Four-level page tables for long mode, built on the host, with memory types by PAT.
 
-Intel SDM volume 3, chapters 4.5 (four-level paging) and 12.12 (the page attribute table).
+Intel SDM volume 3, sections 4.5 (four-level paging) and 12.12 (the page attribute table).
 """
 
 import struct
 from collections.abc import Iterable
 
-from pyvmm.arch.page_tables import MemoryType, Translation, Window
-from pyvmm.arch.radix_tables import PAGE_SHIFT, Tables
+from pyvmm.arch.page_tables import MemoryType, PageTables, Window
+from pyvmm.arch.radix_tables import PAGE_SHIFT, RadixTables
 
-# IA32_PAT, one byte a type; the first four entries are chosen by the bits PWT and PCD alone.
+# IA32_PAT, one byte per type. PWT and PCD alone select the first four entries.
 _PAT = {
     MemoryType.WRITE_BACK: 6,
     MemoryType.NON_CACHEABLE: 1,  # WC
@@ -21,7 +21,7 @@ _INDEX = {memory_type: index for index, memory_type in enumerate(_PAT)}
 # Entry bits.
 _PRESENT = 1 << 0
 _WRITABLE = 1 << 1
-_PWT_SHIFT = 3  # PWT, and PCD above it
+_PWT_SHIFT = 3  # PWT; PCD is the next bit
 _ACCESSED = 1 << 5
 _DIRTY = 1 << 6
 _BLOCK = 1 << 7
@@ -32,17 +32,19 @@ GDT = struct.pack("<3Q", 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
 CODE_SELECTOR, DATA_SELECTOR = 0x08, 0x10
 
 
-def translation(gpa: int, windows: Iterable[Window], *, largest_shift: int = 21) -> Translation:
-    """Tables at `gpa` that map `windows`, with a GDT behind them, and the registers for both.
+def build_page_tables(
+    gpa: int, windows: Iterable[Window], *, largest_shift: int = 21
+) -> PageTables:
+    """Build tables for GPA `gpa` that map `windows`, with a GDT on the page behind them.
 
-    `largest_shift` 12, 21 or 30 limits the blocks to 4 KiB, 2 MiB or 1 GiB; the last only where
-    the CPU has ``pdpe1gb``. Raises `ValueError` for windows that can't be mapped.
+    `largest_shift` limits the page size to 4 KiB (12), 2 MiB (21) or 1 GiB (30); 1 GiB needs a
+    CPU with ``pdpe1gb``. Raises `ValueError` for a window that cannot be mapped.
     """
-    tables = Tables(gpa, leaf=_leaf, branch=_branch, gva_bits=47, largest_shift=largest_shift)
+    tables = RadixTables(gpa, leaf=_leaf, branch=_branch, gva_bits=47, largest_shift=largest_shift)
     for window in windows:
         tables.map(window)
     image = tables.image
-    return Translation(
+    return PageTables(
         gpa,
         image + GDT.ljust(1 << PAGE_SHIFT, b"\0"),
         {

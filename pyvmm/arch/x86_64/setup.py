@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""x86-64 as `pyvmm.arch.architecture.Architecture` wants it; guests start in long mode."""
+"""The x86-64 implementation of `pyvmm.arch.architecture.Architecture`: guests in long mode."""
 
 from collections.abc import Hashable, Mapping
 
 from pyvmm.arch.guest_access import Peek, PhysicalMemory, RebuiltAccess
 from pyvmm.arch.page_tables import MemoryType
-from pyvmm.arch.x86_64.cpu_modes import enter_long as enter
-from pyvmm.arch.x86_64.paging import translation as translate
+from pyvmm.arch.x86_64.long_mode import enter
+from pyvmm.arch.x86_64.paging import build_page_tables
 from pyvmm.arch.x86_64.registers import get_regs, read, write
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vcpu import Vcpu
@@ -25,6 +25,7 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "PC",
+    "build_page_tables",
     "emulate",
     "enter",
     "features",
@@ -33,7 +34,6 @@ __all__ = [
     "prepare",
     "read",
     "reconstruct",
-    "translate",
     "write",
 ]
 
@@ -52,11 +52,11 @@ _MAX_ENTRIES = 256  # KVM_MAX_CPUID_ENTRIES in the kernel
 
 
 def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
-    """Give the vCPU every CPUID feature that KVM can offer.
+    """Give the vCPU every CPUID feature of ``KVM_GET_SUPPORTED_CPUID``.
 
-    Without CPUID a vCPU has 36 bits of physical address, and KVM takes the rest of a page table
-    entry for reserved. Secondary vCPUs wait for an INIT that only an in-kernel APIC can send.
-    A vCPU that has CPUID keeps it: one that has run may not be given any other.
+    Without CPUID a vCPU has 36 bits of physical address, and KVM treats the higher bits of a page
+    table entry as reserved. A vCPU that has CPUID keeps it: ``KVM_SET_CPUID2`` rejects a change
+    after the first ``KVM_RUN``. Secondary vCPUs wait for an INIT, which needs an in-kernel APIC.
     """
     cpuid = kvm_cpuid2.with_room(_MAX_ENTRIES)(nent=_MAX_ENTRIES)
     vcpu.ioctl(KVM_GET_CPUID2, cpuid)
@@ -68,25 +68,25 @@ def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
 
 
 def features(vcpu: Vcpu) -> None:
-    """None: here a PFNMAP memslot registers whatever its memory type."""
+    """Return None: on x86-64 KVM registers a PFNMAP memslot of any memory type."""
 
 
 def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
-    """Only the PC: here the kernel tells of its faults itself, and x86 code is not decoded."""
-    incomplete = "x86 instructions are not decoded: what the kernel did not tell cannot be rebuilt"
+    """Return the PC only. KVM reports x86 faults itself, and x86 code is not decoded."""
+    incomplete = "x86 instructions are not decoded, so only KVM can report the address"
     return RebuiltAccess(pc=read(vcpu, "rip"), incomplete=incomplete)
 
 
 def emulate(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
-    """KVM emulates x86 instructions itself; there is nothing that it leaves to user space."""
-    return "x86 instructions are not carried out on the guest's behalf"
+    """Return why not: KVM emulates x86 instructions itself."""
+    return "pyvmm does not emulate x86 instructions"
 
 
 def inject_abort(vcpu: Vcpu) -> None:
-    """There is no abort to inject: `ABORT_CAPABILITY` says so."""
+    """Raise `NotImplementedError`: x86 has no external abort (`ABORT_CAPABILITY` is None)."""
     raise NotImplementedError
 
 
 def fingerprint(vcpu: Vcpu) -> Hashable:
-    """``struct kvm_regs``, which an instruction that completes in a loop changes."""
+    """Return ``struct kvm_regs``, which changes when an instruction in a loop completes."""
     return bytes(get_regs(vcpu))

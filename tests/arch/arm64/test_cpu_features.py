@@ -2,13 +2,13 @@
 import pytest
 
 from pyvmm.arch.arm64 import registers, setup
-from pyvmm.arch.arm64.cpu_features import Features
+from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.kvm import System, Vcpu, Vm
 
 
-def features(*, mmfr0: int = 0x5, mmfr2: int = 0, ctr: int = 0) -> Features:
+def features(*, mmfr0: int = 0x5, mmfr2: int = 0, ctr: int = 0) -> CpuFeatures:
     values = {"ID_AA64MMFR0_EL1": mmfr0, "ID_AA64MMFR2_EL1": mmfr2, "CTR_EL0": ctr}
-    return Features.of(values.__getitem__)
+    return CpuFeatures.of(values.__getitem__)
 
 
 FWB, DIC, IDC = 1 << 40, 1 << 29, 1 << 28
@@ -59,6 +59,6 @@ def test_granules(mmfr0: int, granules: tuple[int, ...]) -> None:
 @pytest.mark.needs_arch("aarch64")
 def test_a_real_vcpu_has_them(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
     setup.prepare(kvm, vm, vcpu)
-    found = Features.of(lambda name: registers.read(vcpu, name))
+    found = CpuFeatures.of(lambda name: registers.read(vcpu, name))
     assert 4096 in found.granules
     assert found.pa_bits >= 32

@@ -58,6 +58,7 @@ def test_with_the_mmu_off_the_guest_takes_an_alignment_fault_itself() -> None:
         (0xD65F_03C0, {}, "accesses no memory"),
         (LDR_X4_X2, {"pstate": AARCH32}, "AArch32"),
         (LDR_X4_X2, {"x2": 1 << 60}, "addresses have 32 bits"),
+        (LDR_X4_X2, {"pc": PC + 2}, "PC alignment fault"),
         (LDR_X4_X2, {"pc": SIZE}, "cannot be read from guest memory"),
     ],
 )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.needs_arch("aarch64")
 
 def test_entry_state(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
     setup.prepare(kvm, vm, vcpu)
-    translation = setup.translate(0x4000_0000, [identity(0x4000_0000, 0x20_0000)])
+    translation = setup.build_page_tables(0x4000_0000, [identity(0x4000_0000, 0x20_0000)])
     setup.enter(vcpu, 0x4010_0000, (1, 2, 3), translation)
     expect = {"pc": 0x4010_0000, "pstate": 0x3C5, "x0": 1, "x1": 2, "x2": 3, "x3": 0}
     assert {name: setup.read(vcpu, name) for name in expect} == expect

@@ -9,7 +9,7 @@ from pyvmm.arch.arm64 import walk
 from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import Regime
 from pyvmm.arch.arm64.setup import MEMORY_TYPES
-from pyvmm.arch.arm64.stage1 import translation
+from pyvmm.arch.arm64.stage1 import build_page_tables
 from pyvmm.arch.page_tables import MemoryType, Window
 
 GPA = 0x4000_0000
@@ -20,7 +20,7 @@ PXN, UXN = 1 << 53, 1 << 54
 
 def first_leaf(window: Window, largest_shift: int = 12) -> int:
     """The descriptor of a window at GVA 0, below one branch a level."""
-    image = translation(GPA, [window], largest_shift=largest_shift).image
+    image = build_page_tables(GPA, [window], largest_shift=largest_shift).image
     [entry] = struct.unpack_from("<Q", image, len(image) - 0x1000)
     return int(entry)
 
@@ -35,7 +35,7 @@ def first_leaf(window: Window, largest_shift: int = 12) -> int:
 )
 def test_a_descriptor_leads_to_its_attribute(memory_type: MemoryType, attribute: int) -> None:
     index = first_leaf(Window(0, 0, 0x1000, memory_type)) >> 2 & 0b111
-    mair = translation(GPA, []).registers["MAIR_EL1"]
+    mair = build_page_tables(GPA, []).registers["MAIR_EL1"]
     assert mair >> 8 * index & 0xFF == attribute
 
 
@@ -59,7 +59,7 @@ def test_blocks_are_blocks(shift: int) -> None:
 
 
 def test_the_registers_switch_the_mmu_and_the_caches_on() -> None:
-    registers = translation(GPA, [], gva_bits=39).registers
+    registers = build_page_tables(GPA, [], gva_bits=39).registers
     assert registers["TTBR0_EL1"] == GPA
     assert registers["TCR_EL1"] & 0x3F == 64 - 39
     assert registers["SCTLR_EL1"] & (1 << 0 | 1 << 2 | 1 << 12) == 1 << 0 | 1 << 2 | 1 << 12
@@ -68,12 +68,12 @@ def test_the_registers_switch_the_mmu_and_the_caches_on() -> None:
 @pytest.mark.parametrize("gva_bits", [24, 49])
 def test_t0sz_has_limits(gva_bits: int) -> None:
     with pytest.raises(ValueError, match="25 to 48"):
-        translation(GPA, [], gva_bits=gva_bits)
+        build_page_tables(GPA, [], gva_bits=gva_bits)
 
 
-def walked(window: Window, gva: int, gva_bits: int) -> walk.Translation | walk.WalkFailure:
+def walked(window: Window, gva: int, gva_bits: int) -> walk.WalkOutput | walk.WalkFailure:
     """What the walker, which knows the Arm ARM and not this builder, makes of the tables."""
-    made = translation(GPA, [window], gva_bits=gva_bits)
+    made = build_page_tables(GPA, [window], gva_bits=gva_bits)
     regime = Regime(
         ttbr1_el1=0,
         id_aa64mmfr0_el1=5,
@@ -107,7 +107,7 @@ def test_the_walker_finds_what_was_mapped(
     window = Window(gva, gpa, size, memory_type, writable, executable)
     offset = data.draw(st.integers(0, size - 1))
     found = walked(window, gva + offset, gva_bits)
-    assert isinstance(found, walk.Translation)
+    assert isinstance(found, walk.WalkOutput)
     assert found.ipa == gpa + offset
     assert found.memory_type.lower() == MEMORY_TYPES[memory_type].lower()
     assert found.permissions.el0 == Permission.NONE
@@ -121,4 +121,4 @@ def test_the_walker_finds_nothing_beyond(gva_bits: int, pages: int, data: st.Dat
     gva = data.draw(st.integers(size, (1 << gva_bits) - 1))
     found = walked(Window(0, 0, size), gva, gva_bits)
     assert isinstance(found, walk.WalkFailure)
-    assert found.fault is walk.Fault.TRANSLATION
+    assert found.fault is walk.Stage1Fault.TRANSLATION

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import Regime
-from pyvmm.arch.arm64.walk import Fault, Translation, WalkFailure, walk
+from pyvmm.arch.arm64.walk import Stage1Fault, WalkFailure, WalkOutput, walk
 
 MAIR = 0xF0_BB_00_0C_FF_44_04_00
 MEMORY_TYPES = (
@@ -171,12 +171,12 @@ def test_what_was_mapped_is_found(geometry: Geometry, data: st.DataObject) -> No
     )
     regime = geometry.regime(case["upper"], case["tables"][0])
     found = walk(regime, case["va"], memory.read)
-    assert isinstance(found, Translation), found
+    assert isinstance(found, WalkOutput), found
     assert found.ipa == case["ipa"] + case["va"] % case["size"]
     assert (found.level, found.size) == (case["level"], case["size"])
     assert found.memory_type == MEMORY_TYPES[case["index"]]
     assert [step.ipa for step in found.steps] == list(memory.words)
-    assert found.descriptor_ipa == list(memory.words)[-1]
+    assert found.steps[-1].ipa == list(memory.words)[-1]
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -193,10 +193,10 @@ def test_a_descriptor_that_is_missing_or_invalid_is_named(
     regime = geometry.regime(case["upper"], case["tables"][0])
     if data.draw(st.booleans()):
         memory.words[broken] &= ~1
-        expected: tuple[Any, ...] = (Fault.TRANSLATION, level, None)
+        expected: tuple[Any, ...] = (Stage1Fault.TRANSLATION, level, None)
     else:
         del memory.words[broken]
-        expected = (Fault.TABLE_OUTSIDE_MEMORY, level, broken)
+        expected = (Stage1Fault.TABLE_OUTSIDE_MEMORY, level, broken)
     found = walk(regime, case["va"], memory.read)
     assert isinstance(found, WalkFailure)
     assert (found.fault, found.level, found.table_ipa) == expected
@@ -242,7 +242,7 @@ def test_garbage_ends_in_a_typed_result(
         return None if chance.random() < 0.1 else word.to_bytes(size, "little")
 
     found = walk(regime, va, read, need=need, el0=el0, pan=pan)
-    assert isinstance(found, Translation | WalkFailure)
+    assert isinstance(found, WalkOutput | WalkFailure)
     assert str(found)
     assert len(reads) <= 5
     assert all(0 <= ipa < 1 << 52 for ipa in reads)
@@ -255,7 +255,7 @@ TABLES = [TABLE + n * 0x1000 for n in range(4)]
 
 def look(
     attributes: int = AF, limits: int = 0, *, level: int = 3, tcr: int = 0, **keywords: Any
-) -> Translation | WalkFailure:
+) -> WalkOutput | WalkFailure:
     """Walk to one page of `PLAIN`, with bits changed in the registers."""
     arguments = {name: keywords.pop(name) for name in ("need", "el0", "pan") if name in keywords}
     va = keywords.pop("va", VA)
@@ -265,7 +265,7 @@ def look(
     return walk(regime, va, memory.read, **arguments)
 
 
-def fault(found: Translation | WalkFailure) -> tuple[Fault, int | None]:
+def fault(found: WalkOutput | WalkFailure) -> tuple[Stage1Fault, int | None]:
     assert isinstance(found, WalkFailure), found
     return found.fault, found.level
 
@@ -293,7 +293,7 @@ NO_EL0, READ_ONLY, UXN_TABLE, PXN_TABLE = 1 << 61, 1 << 62, 1 << 60, 1 << 59
 )
 def test_direct_permissions(attributes: int, limits: int, el1: str, el0: str) -> None:
     found = look(AF | attributes, limits)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
 
 
@@ -314,7 +314,7 @@ def test_registers_change_permissions(
     attributes: int, limits: int, registers: dict[str, int], el1: str, el0: str
 ) -> None:
     found = look(AF | attributes, limits, **registers)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
 
 
@@ -330,14 +330,14 @@ def test_indirect_permissions(index: int, expected: str) -> None:
     """PIIndex is UXN:PXN:DBM:AP[1], and tables do not limit it."""
     placed = (index >> 3) << 54 | (index >> 2 & 1) << 53 | (index >> 1 & 1) << 51 | (index & 1) << 6
     found = look(AF | placed, READ_ONLY | NO_EL0, **PIE)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert str(found.permissions.el1) == str(found.permissions.el0) == expected
 
 
 @pytest.mark.parametrize(("tcr", "el1"), [(0, "r--"), (HD, "rw-")])
 def test_a_clean_page_under_indirect_permissions(tcr: int, el1: str) -> None:
     found = look(AF | AP_RO | PXN | AP_EL0, tcr=tcr, **PIE)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert str(found.permissions.el1) == el1
 
 
@@ -364,9 +364,9 @@ R, W, X = Permission.READ, Permission.WRITE, Permission.EXECUTE
 def test_an_access_is_checked(attributes: int, keywords: dict[str, Any], allowed: bool) -> None:
     found = look(AF | attributes, **keywords)
     if allowed:
-        assert isinstance(found, Translation)
+        assert isinstance(found, WalkOutput)
     else:
-        assert fault(found) == (Fault.PERMISSION, 3)
+        assert fault(found) == (Stage1Fault.PERMISSION, 3)
 
 
 TAG = 0xA5 << 56
@@ -375,28 +375,28 @@ TAG = 0xA5 << 56
 @pytest.mark.parametrize(
     ("keywords", "expected"),
     [
-        ({"va": VA | 1 << 48}, (Fault.TRANSLATION, 0)),
-        ({"va": VA | 1 << 55}, (Fault.TRANSLATION, 0)),
-        ({"va": VA | TAG}, (Fault.TRANSLATION, 0)),
-        ({"va": VA | TAG, "tcr": 1 << 37 | 1 << 51, "need": X}, (Fault.TRANSLATION, 0)),
-        ({"va": VA | TAG, "tcr": 1 << 38}, (Fault.TRANSLATION, 0)),
-        ({"tcr": 1 << 7}, (Fault.TRANSLATION, 0)),
-        ({"tcr": 1 << 55, "el0": True}, (Fault.TRANSLATION, 0)),
-        ({"attributes": 0}, (Fault.ACCESS_FLAG, 3)),
-        ({"attributes": 0, "level": 2}, (Fault.ACCESS_FLAG, 2)),
-        ({"level": 0}, (Fault.TRANSLATION, 0)),
-        ({"ttbr0_el1": 1 << 47, "id_aa64mmfr0_el1": 2}, (Fault.ADDRESS_SIZE, 0)),
-        ({"ttbr0_el1": TABLE | 0xF << 48}, (Fault.ACCESS_FLAG, 3)),
-        ({"attributes": AF | 1 << 47, "id_aa64mmfr0_el1": 2}, (Fault.ADDRESS_SIZE, 3)),
-        ({"limits": 1 << 46, "id_aa64mmfr0_el1": 4}, (Fault.ADDRESS_SIZE, 0)),
-        ({"tcr": 0b11 << 14}, (Fault.UNTOLD, None)),
-        ({"tcr": 63}, (Fault.UNTOLD, None)),
-        ({"tcr2_el1": 1 << 5}, (Fault.UNTOLD, None)),
-        ({"tcr2_el1": 1 << 4}, (Fault.UNTOLD, None)),
+        ({"va": VA | 1 << 48}, (Stage1Fault.TRANSLATION, 0)),
+        ({"va": VA | 1 << 55}, (Stage1Fault.TRANSLATION, 0)),
+        ({"va": VA | TAG}, (Stage1Fault.TRANSLATION, 0)),
+        ({"va": VA | TAG, "tcr": 1 << 37 | 1 << 51, "need": X}, (Stage1Fault.TRANSLATION, 0)),
+        ({"va": VA | TAG, "tcr": 1 << 38}, (Stage1Fault.TRANSLATION, 0)),
+        ({"tcr": 1 << 7}, (Stage1Fault.TRANSLATION, 0)),
+        ({"tcr": 1 << 55, "el0": True}, (Stage1Fault.TRANSLATION, 0)),
+        ({"attributes": 0}, (Stage1Fault.ACCESS_FLAG, 3)),
+        ({"attributes": 0, "level": 2}, (Stage1Fault.ACCESS_FLAG, 2)),
+        ({"level": 0}, (Stage1Fault.TRANSLATION, 0)),
+        ({"ttbr0_el1": 1 << 47, "id_aa64mmfr0_el1": 2}, (Stage1Fault.ADDRESS_SIZE, 0)),
+        ({"ttbr0_el1": TABLE | 0xF << 48}, (Stage1Fault.ACCESS_FLAG, 3)),
+        ({"attributes": AF | 1 << 47, "id_aa64mmfr0_el1": 2}, (Stage1Fault.ADDRESS_SIZE, 3)),
+        ({"limits": 1 << 46, "id_aa64mmfr0_el1": 4}, (Stage1Fault.ADDRESS_SIZE, 0)),
+        ({"tcr": 0b11 << 14}, (Stage1Fault.UNSUPPORTED, None)),
+        ({"tcr": 63}, (Stage1Fault.UNSUPPORTED, None)),
+        ({"tcr2_el1": 1 << 5}, (Stage1Fault.UNSUPPORTED, None)),
+        ({"tcr2_el1": 1 << 4}, (Stage1Fault.UNSUPPORTED, None)),
     ],
 )
-def test_refused(keywords: dict[str, Any], expected: tuple[Fault, int | None]) -> None:
-    if expected == (Fault.ACCESS_FLAG, 3):
+def test_refused(keywords: dict[str, Any], expected: tuple[Stage1Fault, int | None]) -> None:
+    if expected == (Stage1Fault.ACCESS_FLAG, 3):
         keywords = {"attributes": 0} | keywords  # bits above 47 of TTBR are an ASID
     assert fault(look(**keywords)) == expected
 
@@ -412,7 +412,7 @@ def test_refused(keywords: dict[str, Any], expected: tuple[Fault, int | None]) -
 )
 def test_granted(keywords: dict[str, Any]) -> None:
     found = look(**keywords)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert found.ipa == IPA | VA & 0xFFF
 
 
@@ -421,14 +421,14 @@ def test_blocks_of_4_tib_need_52_bits(physical: int, granted: bool) -> None:
     geometry = Geometry(16, 48, "LPA")
     memory = lay(geometry, VA, 1, 0, TABLES)
     regime = geometry.regime(False, TABLE, id_aa64mmfr0_el1=physical)
-    assert isinstance(walk(regime, VA, memory.read), Translation) == granted
+    assert isinstance(walk(regime, VA, memory.read), WalkOutput) == granted
 
 
 def test_ds_means_nothing_to_a_cpu_without_lpa2() -> None:
     memory = lay(PLAIN, VA, 3, IPA, TABLES, attributes=AF | 0b11 << 8)
     regime = PLAIN.regime(False, TABLE, id_aa64mmfr0_el1=6)
     found = walk(replace(regime, tcr_el1=regime.tcr_el1 | 1 << 59), VA, memory.read)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert found.ipa == IPA | VA & 0xFFF
 
 
@@ -436,7 +436,7 @@ def test_big_endian_tables() -> None:
     memory = lay(PLAIN, VA, 3, IPA, TABLES)
     memory.order = "big"
     assert isinstance(
-        walk(PLAIN.regime(False, TABLE, sctlr_el1=1 | 1 << 25), VA, memory.read), Translation
+        walk(PLAIN.regime(False, TABLE, sctlr_el1=1 | 1 << 25), VA, memory.read), WalkOutput
     )
 
 
@@ -446,7 +446,7 @@ def test_a_table_that_is_its_own_entry_ends_at_the_last_level(geometry: Geometry
     table = 1 << 30
     word = (table | AF | 0b11).to_bytes(8, "little")
     found = walk(geometry.regime(False, table), 0, lambda ipa, size: word)
-    assert isinstance(found, Translation)
+    assert isinstance(found, WalkOutput)
     assert (found.ipa, found.level) == (table, 3)
 
 
@@ -457,8 +457,8 @@ def test_a_table_that_is_its_own_entry_ends_at_the_last_level(geometry: Geometry
         (0x8000_0123, {}, X, "Normal-NC"),
         (0x8000_0123, {"sctlr_el1": 1 << 12}, X, "Normal-WT"),
         (0x8000_0123 | TAG, {"tcr_el1": 1 << 37}, R, "Device-nGnRnE"),
-        (0x8000_0123 | TAG, {}, R, Fault.ADDRESS_SIZE),
-        (1 << 48, {}, R, Fault.ADDRESS_SIZE),
+        (0x8000_0123 | TAG, {}, R, Stage1Fault.ADDRESS_SIZE),
+        (1 << 48, {}, R, Stage1Fault.ADDRESS_SIZE),
     ],
 )
 def test_mmu_off(va: int, registers: dict[str, int], need: Permission, expected: str) -> None:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvmm.arch.arm64.memory_type import memory_type
 from pyvmm.arch.arm64.permissions import Permission
 from pyvmm.arch.arm64.regime import LAST_LEVEL, Regime
-from pyvmm.arch.arm64.walk import Fault, Translation, WalkFailure, walk
+from pyvmm.arch.arm64.walk import Stage1Fault, WalkFailure, WalkOutput, walk
+from pyvmm.memory_types import stage1_type
 from tests.arch.arm64.mmu import FLAT_SIZE, FLAT_TABLE, TABLES, Mmu
 
-STATUS = {Fault.TRANSLATION: 1, Fault.ACCESS_FLAG: 2, Fault.PERMISSION: 3}
+STATUS = {Stage1Fault.TRANSLATION: 1, Stage1Fault.ACCESS_FLAG: 2, Stage1Fault.PERMISSION: 3}
 NEED = {"r": Permission.READ, "w": Permission.WRITE}
 PA_48_BITS = 5
 TG0, TG1 = (0b00, 0b10, 0b01), (0b10, 0b01, 0b11)  # 4, 16, 64 KiB
@@ -85,10 +85,10 @@ def test_an_mmu_agrees(
     regime = Regime(**registers, id_aa64mmfr0_el1=PA_48_BITS)
     found = walk(regime, va, mmu.read, need=NEED[access], el0=el == 0, pan=pan)
     answer = mmu.translate(registers, va, el, access, pan=pan)
-    if isinstance(found, Translation):
+    if isinstance(found, WalkOutput):
         assert not answer.failed, f"{answer.fault}, {found}"
         assert answer.page == found.ipa & ~0xFFF
-        assert memory_type(answer.attribute) == found.memory_type
+        assert stage1_type(answer.attribute) == found.memory_type
     elif not _is_block_too_high(found):
         assert answer.failed, found
         assert answer.fault == (STATUS[found.fault], found.level), found
@@ -96,6 +96,6 @@ def test_an_mmu_agrees(
 
 def _is_block_too_high(found: WalkFailure) -> bool:
     """A block where its granule has none, which QEMU 5.0 takes for one."""
-    if found.fault is not Fault.TRANSLATION or not found.steps:
+    if found.fault is not Stage1Fault.TRANSLATION or not found.steps:
         return False
     return found.steps[-1].value & 0b11 == 0b01 and found.level != LAST_LEVEL

@@ -4,7 +4,7 @@ import struct
 import pytest
 
 from pyvmm.arch.page_tables import MemoryType, Window
-from pyvmm.arch.x86_64.paging import GDT, translation
+from pyvmm.arch.x86_64.paging import GDT, build_page_tables
 
 GPA = 0x4000_0000
 PRESENT, WRITABLE, ACCESSED, DIRTY, BLOCK = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 7
@@ -13,7 +13,7 @@ NO_EXECUTE = 1 << 63
 
 def first_leaf(window: Window, largest_shift: int = 12) -> int:
     """The entry of a window at GVA 0, in the last table before the GDT's page."""
-    image = translation(GPA, [window], largest_shift=largest_shift).image
+    image = build_page_tables(GPA, [window], largest_shift=largest_shift).image
     [entry] = struct.unpack_from("<Q", image, len(image) - 0x2000)
     return int(entry)
 
@@ -24,7 +24,7 @@ def first_leaf(window: Window, largest_shift: int = 12) -> int:
 )
 def test_an_entry_leads_to_its_pat_type(memory_type: MemoryType, pat_type: int) -> None:
     index = first_leaf(Window(0, 0, 0x1000, memory_type)) >> 3 & 0b11
-    pat = translation(GPA, []).registers["pat"]
+    pat = build_page_tables(GPA, []).registers["pat"]
     assert pat >> 8 * index & 0xFF == pat_type
 
 
@@ -48,7 +48,7 @@ def test_blocks_are_blocks(shift: int) -> None:
 
 
 def test_the_gdt_is_where_the_registers_say() -> None:
-    made = translation(GPA, [Window(0, 0, 0x1000)])
+    made = build_page_tables(GPA, [Window(0, 0, 0x1000)])
     at = made.registers["gdt.base"] - GPA
     assert made.image[at : at + made.registers["gdt.limit"] + 1] == GDT
     assert made.registers["cr3"] == GPA
