@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Time what must stay fast: ``python -m tests.bench [NAME…]``. Prints ratios, asserts nothing.
+"""Benchmarks: ``python -m tests.bench [NAME…]``. They print ratios and assert nothing.
 
-What is compared runs interleaved, several rounds of each, and the medians are printed: other
-load on the machine then slows both sides alike.
+Contenders run interleaved for several rounds, so other load on the machine slows all of them, and
+the medians are printed.
 """
 
 import importlib
@@ -11,8 +11,7 @@ from pathlib import Path
 
 BENCHMARKS = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem[0] != "_")
 
-chosen = sys.argv[1:] or BENCHMARKS
-for name in chosen:
+for name in sys.argv[1:] or BENCHMARKS:
     module = importlib.import_module(f"tests.bench.{name}")
     print(f"{name}: {(module.__doc__ or '').splitlines()[0]}")
     for line in module.main():

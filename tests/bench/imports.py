@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process that imports pyvmm, against one that imports ctypes and mmap."""
+"""A process that imports pyvmm, compared with one that imports ctypes and mmap."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
-from tests.bench._rounds import medians
+from tests.bench._measure import medians
 
 ROUNDS = 25
 
 
 def main() -> Iterator[str]:
-    took = medians(
+    seconds = medians(
         {
             "import pyvmm": lambda: _time("import pyvmm"),
             "import ctypes, mmap": lambda: _time("import ctypes, mmap"),
@@ -20,10 +20,10 @@ def main() -> Iterator[str]:
         },
         ROUNDS,
     )
-    for name, seconds in took.items():
-        yield f"{name:<20} {seconds * 1e3:6.1f} ms"
-    ratio = took["import pyvmm"] / took["import ctypes, mmap"]
-    yield f"import pyvmm / import ctypes, mmap: {ratio:.2f} (aim: at most 1.5)"
+    for name, value in seconds.items():
+        yield f"{name:<20} {value * 1e3:6.1f} ms"
+    ratio = seconds["import pyvmm"] / seconds["import ctypes, mmap"]
+    yield f"import pyvmm / import ctypes, mmap: {ratio:.2f} (goal: 1.5)"
 
 
 def _time(statement: str) -> float:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``lab run -- caps``, against the same QEMU booting the same kernel into a power-off.
+"""``lab run -- caps``, compared with the same QEMU that boots the same kernel and powers off.
 
-What of it is the lab's, what Python's own start and what pyvmm's shows in the rows between.
+The rows between show the shares of the lab, of Python's start and of pyvmm.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyvmm.lab import host, initramfs, kernel_build, qemu
-from tests.bench._rounds import medians
+from tests.bench._measure import medians
 
 ROUNDS = 7
 _LAB = [sys.executable, "-m", "pyvmm", "lab"]
@@ -29,9 +29,9 @@ def main() -> Iterator[str]:
             _quiet,
         )
         boot = _boot(prepared, Path(scratch))
-        took = medians(
+        seconds = medians(
             {
-                "boot into power-off": lambda: _time(boot),
+                "boot and power off": lambda: _time(boot),
                 "lab shell -- true": lambda: _time([*_LAB, "shell", *_KERNEL, "true"]),
                 "lab shell -- python3 -c pass": lambda: _time(
                     [*_LAB, "shell", *_KERNEL, "python3", "-c", "pass"]
@@ -40,14 +40,14 @@ def main() -> Iterator[str]:
             },
             ROUNDS,
         )
-    boot_alone = took["boot into power-off"]
-    for name, seconds in took.items():
-        yield f"{name:<28} {seconds:6.2f} s  {seconds / boot_alone:5.2f}"
-    yield "ratio of the last: aim at most 1.8"
+    boot_alone = seconds["boot and power off"]
+    for name, value in seconds.items():
+        yield f"{name:<28} {value:6.2f} s  {value / boot_alone:5.2f}"
+    yield "last ratio: goal 1.8"
 
 
 def _boot(prepared: host.Host, scratch: Path) -> list[str]:
-    """QEMU's command for the prepared machine and kernel, and nothing to do in it."""
+    """Return the QEMU command that boots the prepared machine and kernel and powers off."""
     init = scratch / "init"
     init.write_text(_POWER_OFF)
     initrd = scratch / "initrd"
@@ -63,4 +63,4 @@ def _time(command: list[str]) -> float:
 
 
 def _quiet(what: str, done: float | None) -> None:
-    """Tells nobody."""
+    """Report no progress."""

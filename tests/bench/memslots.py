@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Registering as many memslots as a VM can have: the last thousand against the first.
+"""Registration of as many memslots as a VM can have: the last thousand against the first.
 
-Beside it the same ioctls without pyvmm's own record, which say what of it is the kernel's.
+The same ioctls without pyvmm's record of slots show the kernel's share.
 """
 
 import fcntl
@@ -29,24 +29,26 @@ def main() -> Iterator[str]:
             )
             fcntl.ioctl(vm.fileno(), KVM_SET_USER_MEMORY_REGION, region)
 
-        took = {}
+        microseconds = {}
         for name, register in (("pyvmm", through_pyvmm), ("bare ioctl", bare)):
             with system.create_vm() as vm:
                 limit = vm.memslots.limit()
-                took[name] = first, last = _times(vm, register, limit)
+                microseconds[name] = first, last = _times(vm, register, limit)
             yield (
                 f"{name:<11} {limit} slots: first {SAMPLE} {first:5.1f} µs each, "
                 f"last {SAMPLE} {last:5.1f} µs each"
             )
-        first, last = (a / b for a, b in zip(took["pyvmm"], took["bare ioctl"], strict=True))
-        yield f"pyvmm / bare ioctl: first {first:.2f}, last {last:.2f} (aim: flat)"
+        first, last = (
+            a / b for a, b in zip(microseconds["pyvmm"], microseconds["bare ioctl"], strict=True)
+        )
+        yield f"pyvmm / bare ioctl: first {first:.2f}, last {last:.2f} (goal: equal)"
 
 
 def _times(vm: Vm, register: Callable[[Vm, int], None], limit: int) -> tuple[float, float]:
-    """The median microseconds of a slot, among the first and the last `SAMPLE` of `limit`."""
-    took = []
+    """Return the median microseconds per slot of the first and the last `SAMPLE` of `limit`."""
+    seconds = []
     for number in range(limit):
         start = time.perf_counter()
         register(vm, number)
-        took.append(time.perf_counter() - start)
-    return median(took[:SAMPLE]) * 1e6, median(took[-SAMPLE:]) * 1e6
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[:SAMPLE]) * 1e6, median(seconds[-SAMPLE:]) * 1e6

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A VMM's exits under ``trace --summary``, under strace, and with no one watching.
+"""A VMM's exits under ``trace --summary``, under strace, and untraced.
 
-The VMM is pyvmm, and tells how long its run loop took: what it takes to start is left out.
+The VMM is pyvmm. It prints how long its run loop medians_, so its start is not included.
 """
 
 import subprocess
@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench._rounds import medians
+from tests.bench._measure import medians
 
 EXITS, ROUNDS = 100_000, 3
 
-_VMM = [sys.executable, "-m", "tests.bench._exits_vmm", str(EXITS)]
+_VMM = [sys.executable, "-m", "tests.exits_vmm", str(EXITS)]
 _TRACE = [sys.executable, "-m", "pyvmm", "trace", "--summary"]
 _STRACE = ["strace", "-f", "-e", "trace=ioctl", "-e", "kvm=vcpu"]
 
@@ -26,7 +26,7 @@ def main() -> Iterator[str]:
         def each(*tracer: str) -> Callable[[], float]:
             return lambda: _time(tracer)
 
-        took = medians(
+        seconds = medians(
             {
                 "untraced": each(),
                 "trace --summary": each(*_TRACE, "-o", output, "--"),
@@ -35,11 +35,11 @@ def main() -> Iterator[str]:
             },
             ROUNDS,
         )
-    for name, seconds in took.items():
-        yield f"{name:<20} {seconds / EXITS * 1e6:6.2f} µs an exit"
+    for name, value in seconds.items():
+        yield f"{name:<20} {value / EXITS * 1e6:6.2f} µs per exit"
     for name in ("strace", "strace --seccomp-bpf", "untraced"):
-        aim = " (aim: at most 1)" if name != "untraced" else ""
-        yield f"trace / {name}: {took['trace --summary'] / took[name]:.2f}{aim}"
+        goal = " (goal: 1)" if name != "untraced" else ""
+        yield f"trace / {name}: {seconds['trace --summary'] / seconds[name]:.2f}{goal}"
 
 
 def _time(tracer: tuple[str, ...]) -> float:

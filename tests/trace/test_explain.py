@@ -102,8 +102,8 @@ def test_a_bare_fault_of_a_traced_vmm(trace: Traces) -> None:
     """The kernel's own: the memory is unmapped before the guest's first instruction."""
     events = trace(
         """
-        from tests.bench._exits_vmm import ready
-        with ready(10) as machine:
+        from tests.exits_vmm import exiting_machine
+        with exiting_machine(10) as machine:
             machine.ram.unmap(at=0x200000, size=PAGE_SIZE)
             machine.vcpu.run()
         """

@@ -109,8 +109,8 @@ def test_one_memslot_is_refused_by_its_address(trace: Traces) -> None:
 RUNS = """
     import time
     from pyvmm.kvm.exits import MemoryFault, RunFailure
-    from tests.bench._exits_vmm import ready
-    with ready(1000) as machine:
+    from tests.exits_vmm import exiting_machine
+    with exiting_machine(1000) as machine:
         start = time.monotonic()
         outcome = machine.run()
         took = time.monotonic() - start

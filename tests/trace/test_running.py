@@ -40,8 +40,8 @@ def test_what_the_vmm_and_the_kernel_put_there(trace: Traces) -> None:
 def test_exits_of_a_guest(trace: Traces) -> None:
     events = trace(
         """
-        from tests.bench._exits_vmm import ready
-        with ready(5) as machine:
+        from tests.exits_vmm import exiting_machine
+        with exiting_machine(5) as machine:
             machine.run()
         """
     )
@@ -55,9 +55,9 @@ def test_a_vm_that_ends_is_not_held(trace: Traces) -> None:
     """A vCPU's page is shared with the trace: with its last descriptor, that has to go."""
     trace(
         """
-        from tests.bench._exits_vmm import ready
+        from tests.exits_vmm import exiting_machine
         for _ in range(3):
-            with ready(5) as machine:
+            with exiting_machine(5) as machine:
                 machine.run()
         maps = open(f"/proc/{os.getppid()}/maps").read()
         assert "kvm-vcpu" not in maps, maps

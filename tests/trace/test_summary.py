@@ -13,7 +13,7 @@ from pyvmm.trace.record import Recording
 from pyvmm.trace.summary import Summary
 from tests.trace.conftest import ROOT, Traces
 
-VMM = [sys.executable, "-m", "tests.bench._exits_vmm", "500"]
+VMM = [sys.executable, "-m", "tests.exits_vmm", "500"]
 # Boots a BIOS that finds nothing to boot, and ends with the guest's reset.
 QEMU = [
     *("qemu-system-x86_64", "-accel", "kvm", "-machine", "pc", "-m", "64", "-nodefaults"),
@@ -98,8 +98,8 @@ def test_a_capability_that_is_gone_changes_qemus_path(tmp_path: Path, kvm: objec
 
 def test_counting_alone_counts_the_same(trace: Traces) -> None:
     program = """
-        from tests.bench._exits_vmm import ready
-        with ready(50) as machine:
+        from tests.exits_vmm import exiting_machine
+        with exiting_machine(50) as machine:
             machine.run()
     """
     detailed, counted = Summary(), Summary()

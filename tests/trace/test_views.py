@@ -65,7 +65,7 @@ views = Views(Wanted(summary=not full), open(os.devnull, "w"), [])
 known = Known(Rules([]), full)
 watch = Watch(known, [views.take], mappings=full, count=views.counter())
 tracer = Tracer(watch, watch.calls)
-tracer.start([sys.executable, "-m", "tests.bench._exits_vmm", sys.argv[2]], stdout=2)
+tracer.start([sys.executable, "-m", "tests.exits_vmm", sys.argv[2]], stdout=2)
 tracer.run()
 [peak] = [text for text in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in text]
 print(peak.split()[1])

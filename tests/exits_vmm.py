@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A VMM to be traced: takes the exits that its argument asks for, prints the seconds it took."""
+"""A VMM that takes a given number of exits, to be traced or timed.
+
+As a program, it prints how many seconds its run loop took: python -m tests.exits_vmm COUNT
+"""
 
 import io
 import sys
@@ -12,23 +15,35 @@ from pyvmm.guest import repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System
 from pyvmm.machine import Machine
-from tests.bench.exits import GPA, PORT, SIZE, Sink
+
+PORT, GPA, SIZE = 0x80, 0x0A00_0000, 0x1000  # a port on x86-64, a GPA on arm64
+
+
+class Sink:
+    """A device that ignores every write."""
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        pass
 
 
 @contextmanager
-def ready(exits: int) -> Iterator[Machine]:
-    """A machine that is about to take that many exits, and halt."""
+def exiting_machine(exits: int, payload: str = "exits") -> Iterator[Machine]:
+    """Yield a machine whose guest will store `exits` times to a device, and then halt."""
     with System.open() as system, Machine(system, console=io.BytesIO()) as machine:
         machine.mmio.attach(GPA, SIZE, Sink())
         machine.ports.attach(PORT, 1, Sink())
         machine.windows.append(identity(GPA, SIZE, MemoryType.DEVICE))
-        machine.load(Payload.builtin("exits", machine.arch.NAME))
+        machine.load(Payload.builtin(payload, machine.arch.NAME))
         machine.enter(repeat.pack(exits, PORT if machine.arch.CONSOLE_IS_PORT else GPA))
         yield machine
 
 
 def main(exits: int) -> float:
-    with ready(exits) as machine:
+    """Run the guest and return the seconds that it took."""
+    with exiting_machine(exits) as machine:
         start = time.perf_counter()
         machine.run()
         return time.perf_counter() - start
