@@ -21,7 +21,7 @@ _PYVMM = ("python3", "-m", "pyvmm")
 
 def run(options: argparse.Namespace) -> int:
     """Run the chosen subcommand and return the exit status."""
-    with cache.explained():
+    with cache.convert_errors():
         status: int = options.subcommand(options, options.rest)
     return status
 
@@ -74,8 +74,6 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
     if command:
         return _passed_through(options, command)
-    if not sys.stdin.isatty():
-        raise UsageError("stdin is no terminal: give a command, lab shell -- COMMAND")
     return _host(options).shell(["sh", "-l"])
 
 
@@ -103,11 +101,11 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
 def _status(options: argparse.Namespace, rest: Sequence[str]) -> int:
     entries = cache.entries()
     if options.json:
-        things = [{"name": e.name, "size": e.size, "made": e.made} for e in entries]
+        things = [{"name": e.name, "size": e.size, "made": e.mtime} for e in entries]
         document = {"schema": "pyvmm.lab.status/1", "root": str(cache.root()), "cached": things}
         print(json.dumps(document, indent=1))
         return Status.DONE
-    rows = [(e.name, f"{e.size / (1 << 20):.1f} MiB", _age(time.time() - e.made)) for e in entries]
+    rows = [(e.name, f"{e.size / (1 << 20):.1f} MiB", _age(time.time() - e.mtime)) for e in entries]
     rows.append(("in all", f"{sum(e.size for e in entries) / (1 << 20):.1f} MiB", ""))
     output.table(f"The lab keeps in {cache.root()}", ("what", "size", "age"), rows)
     return Status.DONE

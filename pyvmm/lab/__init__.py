@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab: an emulated arm64 host with real KVM, vfio and SMMU, on any machine.
+"""The lab: an emulated arm64 host with real KVM, vfio and SMMU drivers, on any machine.
 
-`apt` fetches Debian packages without touching the machine's own apt; `tree` unpacks them into
-directories of their own: QEMU and the tools, the compilers, the arm64 userland. `kernel`,
-`modules` and `build` bring kernels, `userland` the root file system, `headers` a kernel's
-headers; `cache` keeps them whole. `qemu` and `devices` say what the emulated machine is,
-`initramfs`, `pycache` and `init.sh` start it, `host` and `streams` run one command in it from
-power-on to its end, `terminal` types into it, `matrix` runs one command on many. `gdb` and
-`stage2` read real stage-2 descriptors while it is stopped.
+Packages: `apt` downloads Debian packages without changing this machine, and `package_tree`
+unpacks them into directories (QEMU and tools, compilers, arm64 userland). `cache` stores the
+results.
+
+Parts of a host: `kernel` finds a kernel, `kernel_build` builds one, `kernel_modules` packs its
+modules, and `kernel_headers` downloads headers. `userland` creates the root file system.
+`initramfs` and `pycache` create the initial RAM file system, which starts `init.sh`. `qemu` and
+`lab_devices` describe the emulated machine.
+
+Running: `host` runs one command from power-on to power-off, `virtio_ports` relays its output,
+`terminal` its terminal, and `matrix` runs a command on several hosts.
+
+Stage 2: `stage2_client` in the host asks `stage2_server` for a stage-2 descriptor; `stage2` walks
+the tables that `gdb` reads from the stopped machine.
 """

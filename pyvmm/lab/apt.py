@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A private apt: Debian packages of any architecture and release, with checked signatures.
 
-It keeps lists and archives in the cache, knows nothing of what the machine has installed, and
-changes nothing on it. The mirror is the one of the machine's own sources; what else apt is
-configured with there (a proxy, say) holds here too.
+Package lists and archives are stored in the cache. The packages installed on this machine are
+neither read nor changed. The mirror and other apt settings (a proxy, for example) are those of
+this machine.
 """
 
 import functools
@@ -20,19 +20,21 @@ from urllib.parse import unquote
 from pyvmm.errors import LackingError
 from pyvmm.lab import cache
 
-# What is happening, and how much of it is done (0 to 1) where that is known.
+# progress(step, fraction): called with the current step and the fraction (0 to 1) of it that is
+# done, or None if that is unknown.
 Progress = Callable[[str, float | None], None]
 
-RELEASE = "trixie"  # what the userland and the tools are made of
-# Of arm64, whatever may hold a kernel; of the machine's own, the tools and the kernel's source.
+RELEASE = "trixie"  # the release of the userland and the tools
+# arm64 needs every release with a kernel; this machine needs the tools and the kernel source.
 RELEASES = (RELEASE, f"{RELEASE}-backports")
 GUEST_RELEASES = ("bookworm", "bookworm-backports", *RELEASES, "sid", "experimental")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR_VARIABLE = "PYVMM_DEBIAN_MIRROR"
-_ROOM = 1 << 30  # bytes: the lists, QEMU, the userland and a kernel, packed and unpacked
-_LISTS_STAY_FRESH = 24 * 3600.0  # seconds
+# Disk space, in bytes, for the lists, QEMU, the userland and a kernel, packed and unpacked.
+_DISK_SPACE = 1 << 30
+_LISTS_MAX_AGE = 24 * 3600.0  # seconds
 
-# apt reads this after the machine's own configuration, so it wins.
+# apt reads this after this machine's configuration, so it overrides that.
 _CONFIGURATION = """\
 Dir::Etc::sourcelist "{home}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
@@ -61,25 +63,30 @@ Acquire::Retries "3";
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a package, as apt writes it, and the release that offers it."""
+    """A package version in Debian's notation, and the release that has it."""
 
     version: str
     release: str
 
 
-class Apt:
-    """One architecture's packages ("arm64", "amd64").
+def no_progress(step: str, fraction: float | None) -> None:
+    """Ignore a progress report."""
 
-    Raises `LackingError`, here and in each method, where apt, the archive's keys, a mirror or
-    the network is missing.
+
+class Apt:
+    """The packages of one architecture ("arm64", "amd64").
+
+    The constructor and each method raise `LackingError` if apt, Debian's archive keys, a mirror
+    or the network is missing.
     """
 
-    def __init__(self, architecture: str, progress: Progress = lambda what, done: None) -> None:
+    def __init__(self, architecture: str, progress: Progress = no_progress) -> None:
+        """Check that apt, dpkg and Debian's archive keys are installed."""
         for program in ("apt-get", "dpkg-deb"):
             if shutil.which(program) is None:
                 raise LackingError(
-                    f"the lab is made of Debian packages and {program} is not on PATH: "
-                    "install apt and dpkg (other distributions have them too)"
+                    f"the lab needs Debian packages, and {program} is not on PATH: "
+                    "install apt and dpkg (other distributions package them too)"
                 )
         if not KEYRING.exists():
             raise LackingError(f"{KEYRING} is missing: install debian-archive-keyring")
@@ -89,9 +96,9 @@ class Apt:
         self._home = cache.root() / "apt" / architecture
 
     def versions(self, package: str) -> list[Version]:
-        """The versions of one package that the mirror offers, apt's preferred order.
+        """Return the mirror's versions of a package, in apt's order of preference.
 
-        ``package`` may be a glob; the list is empty where there is none.
+        `package` may be a glob. The list is empty if no package matches.
         """
         self._update()
         text = self._run("apt-cache", "madison", package).stdout
@@ -99,7 +106,7 @@ class Apt:
         return [Version(row[1], row[2].split()[1].split("/")[0]) for row in rows]
 
     def names(self, pattern: str) -> list[str]:
-        """The names of packages that a regular expression matches."""
+        """Return the sorted names of the packages that match a regular expression."""
         self._update()
         text = self._run("apt-cache", "search", "--names-only", pattern).stdout
         return sorted(line.split(" - ")[0] for line in text.splitlines())
@@ -107,36 +114,36 @@ class Apt:
     def fetch(
         self, *packages: str, release: str = RELEASE, dependencies: bool = True
     ) -> list[Path]:
-        """Fetch packages, and by default all that they depend on; returns the archives.
+        """Download packages and, by default, their dependencies; return the archives.
 
-        A package is a NAME, a NAME=VERSION or a NAME/RELEASE, as for ``apt-get install``.
-        ``release`` is preferred for what names neither.
+        Each package is NAME, NAME=VERSION or NAME/RELEASE, as for ``apt-get install``.
+        Packages without a version or release come from `release` if it has them.
         """
         self._update()
         if dependencies:
             command = ["apt-get", "-t", release, "-y", "install", *packages]
         else:
             command = ["apt-get", "-t", release, "download", *packages]
-        # apt leaves out of the list what it finds among the archives: show it none.
-        nowhere = ("-o", f"Dir::Cache::archives={self._home}/nowhere")
-        listing = self._run(*command, "--print-uris", *nowhere).stdout
-        # 'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM, with %3a for the epoch's colon.
+        # --print-uris omits archives that are already downloaded: give it an empty directory.
+        empty = ("-o", f"Dir::Cache::archives={self._home}/nowhere")
+        listing = self._run(*command, "--print-uris", *empty).stdout
+        # 'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM, with the colon of an epoch as %3a.
         archives = re.findall(r"^'\S+' (\S+\.deb) \d+", listing, re.MULTILINE)
         store = self._home / "archives"
-        what = packages[0] if len(packages) == 1 else f"{packages[0]} and what goes with it"
-        with cache.locked(store):
+        what = packages[0] if len(packages) == 1 else f"{packages[0]} and other packages"
+        with cache.lock(store):
             (store / "partial").mkdir(parents=True, exist_ok=True)
             if not all((store / name).exists() for name in archives):
                 self._fetch([*command, "--download-only"] if dependencies else command, what)
             for name in archives:
-                # `apt-get download` writes the epoch's colon as it is on some versions.
+                # Some versions of `apt-get download` do not escape the colon of an epoch.
                 plain = store / unquote(name)
                 if not (store / name).exists() and plain.exists():
                     plain.rename(store / name)
         return [store / name for name in archives]
 
     def _fetch(self, command: Sequence[str], what: str) -> None:
-        """Run a fetching apt-get, and progress how far it is from its status lines."""
+        """Run an apt-get command that downloads, and report progress from its status lines."""
         read, write = os.pipe()
         argv = [command[0], *self._options(), "-o", f"APT::Status-Fd={write}", *command[1:]]
         with subprocess.Popen(
@@ -150,20 +157,20 @@ class Apt:
             text=True,
         ) as process:
             os.close(write)
-            with open(read) as status:  # noqa: PTH123 (a descriptor, not a path)
+            with open(read) as status:  # noqa: PTH123 (a file descriptor, not a path)
                 for line in status:
                     # dlstatus:SERIAL:PERCENT:TEXT
                     fields = line.split(":", 3)
                     if fields[0] == "dlstatus":
                         self._progress(f"fetching {what}", float(fields[2]) / 100)
             assert process.stderr is not None
-            complaint = process.stderr.read()
+            errors = process.stderr.read()
         if process.returncode:
-            raise LackingError(_explain(f"fetching {what}", complaint))
+            raise LackingError(_explain(f"fetching {what}", errors))
 
     def _update(self) -> None:
-        """Make the lists, where they are missing, old, or of another mirror."""
-        with cache.locked(self._home):
+        """Run ``apt-get update`` if the lists are missing, old, or of another mirror."""
+        with cache.lock(self._home):
             sources = "".join(
                 f"deb [signed-by={KEYRING}] {_mirror()} {release} main\n"
                 for release in self.releases
@@ -175,10 +182,10 @@ class Apt:
             if (
                 stamp.exists()
                 and stamp.read_text() == sources + configuration
-                and time.time() - stamp.stat().st_mtime < _LISTS_STAY_FRESH
+                and time.time() - stamp.stat().st_mtime < _LISTS_MAX_AGE
             ):
                 return
-            cache.need(_ROOM)
+            cache.require_space(_DISK_SPACE)
             for name in ("lists/partial", "nowhere/partial", "state", "log"):
                 (self._home / name).mkdir(parents=True, exist_ok=True)
             (self._home / "sources.list").write_text(sources)
@@ -204,19 +211,16 @@ class Apt:
         return done
 
 
-def unpack(
-    archives: Sequence[Path], into: Path, *, progress: Progress = lambda what, done: None
-) -> None:
-    """Unpack archives into one directory; no script of theirs runs."""
+def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = no_progress) -> None:
+    """Unpack archives into one directory, without running their maintainer scripts."""
     into.mkdir(parents=True, exist_ok=True)
-    # Programs and libraries go to /usr/bin and /usr/lib alone, as on an installed Debian,
-    # whichever of the two a package calls them by.
+    # Merge /bin, /sbin and /lib into /usr, as an installed Debian does.
     for name in ("bin", "sbin", "lib", "lib64"):
         (into / "usr" / name).mkdir(parents=True, exist_ok=True)
         (into / name).symlink_to(f"usr/{name}")
     for index, archive in enumerate(archives):
         progress(f"unpacking Debian packages ({len(archives)})", index / len(archives))
-        # dpkg-deb -x would replace the links just made with directories; tar keeps them.
+        # dpkg-deb -x would replace these symlinks with directories; tar keeps them.
         with subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as package:
@@ -230,19 +234,18 @@ def unpack(
             )
         if done.returncode or package.returncode:
             if "No space left" in done.stderr:
-                raise LackingError(f"no space left unpacking {archive.name} into {into}")
-            raise LackingError(f"{archive} does not unpack: remove it and try again")
+                raise LackingError(f"no space left to unpack {archive.name} into {into}")
+            raise LackingError(f"cannot unpack {archive}: remove it and try again")
 
 
 def _mirror() -> str:
-    """Where the machine's own sources find Debian."""
-    if mirror := os.environ.get(MIRROR_VARIABLE):
-        return mirror
-    return _machines_mirror()
+    """Return the URL of the Debian mirror to use."""
+    return os.environ.get(MIRROR_VARIABLE) or _configured_mirror()
 
 
 @functools.cache
-def _machines_mirror() -> str:
+def _configured_mirror() -> str:
+    """Return the Debian mirror in this machine's apt sources."""
     targets = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
         capture_output=True,
@@ -255,7 +258,7 @@ def _machines_mirror() -> str:
         if release in (*GUEST_RELEASES, "forky", "stable", "testing", "unstable"):
             return uri
     raise LackingError(
-        f"apt's sources name no Debian release: set {MIRROR_VARIABLE} to a Debian mirror's URL"
+        f"apt's sources contain no Debian release: set {MIRROR_VARIABLE} to the URL of a mirror"
     )
 
 
@@ -263,12 +266,12 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def _explain(doing: str, complaint: str) -> str:
-    """One line from what apt wrote on stderr."""
-    lines = [line for line in complaint.splitlines() if line.startswith(("E:", "W:"))]
-    reason = lines[0][2:].strip() if lines else complaint.strip() or "apt gave no reason"
-    if re.search("resolv|connect|network", complaint, re.IGNORECASE):
-        return f"{doing}: Debian's mirror cannot be reached ({reason})"
-    if "space" in complaint:
-        return f"{doing}: no space left: free some, or set XDG_CACHE_HOME to another disk"
-    return f"{doing}: {reason}"
+def _explain(step: str, errors: str) -> str:
+    """Return a one-line error message for a failed step, from apt's stderr."""
+    lines = [line for line in errors.splitlines() if line.startswith(("E:", "W:"))]
+    reason = lines[0][2:].strip() if lines else errors.strip() or "apt gave no reason"
+    if re.search("resolv|connect|network", errors, re.IGNORECASE):
+        return f"{step} failed: cannot reach the Debian mirror ({reason})"
+    if "space" in errors:
+        return f"{step} failed: no space left: free some, or set XDG_CACHE_HOME to another disk"
+    return f"{step} failed: {reason}"

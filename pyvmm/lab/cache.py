@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The user's cache: what the lab keeps between runs, and how it gets there in one piece.
+"""The lab's files in the user's cache directory, each created atomically.
 
-Everything is made in a directory beside its place and renamed into it when it is whole, so
-that what has its own name can be trusted, whenever the maker was killed. A maker holds a lock
-on the name: a second one waits, then finds the work done.
+A file or directory is built under a temporary name and renamed when it is complete. So a final
+name is always valid, even if a process was killed while it built one. The builder holds a lock on
+the name: a second process waits for the lock and then uses the result.
 """
 
 import contextlib
@@ -15,80 +15,82 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyvmm.cache_dir import root as root  # the lab asks this module for all that it keeps
+from pyvmm.cache_dir import root as root  # re-export: the lab's only access to the cache
 from pyvmm.errors import LackingError
 
-# The rooms of the cache: package lists and archives, kernel headers, unpacked trees, the kernels'
-# sources and objects, kernels, compiled Python, and consoles' logs.
-KEPT = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
-_SMALL = ("pycache", "logs")  # of what is in these, no one wants a list
+# Package lists and archives, kernel headers, unpacked packages, kernel sources and objects,
+# kernels, compiled Python, and console logs.
+DIRECTORIES = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
+_LISTED_AS_ONE = ("pycache", "logs")
 _PARTIAL = ".partial-"
 
 
 @contextlib.contextmanager
-def making(place: Path) -> Iterator[Path | None]:
-    """Make ``place``, once: yields the path to fill, or None where it is there already.
+def create(path: Path) -> Iterator[Path | None]:
+    """Create `path` atomically; yield a temporary path to fill, or None if `path` exists.
 
-    The path yielded does not exist; create a file or a directory there. It becomes ``place``
-    when the block ends, and is removed when the block raises.
+    The temporary path does not exist: create a file or a directory there. It is renamed to
+    `path` when the block ends, and removed if the block raises.
     """
-    if place.exists():
+    if path.exists():
         yield None
         return
-    with locked(place):
-        if place.exists():
+    with lock(path):
+        if path.exists():
             yield None
             return
-        partial = place.with_name(_PARTIAL + place.name)
-        remove(partial)  # a killed maker's leavings
+        partial = path.with_name(_PARTIAL + path.name)
+        remove(partial)  # may be left over from a killed process
         try:
             yield partial
             os.utime(partial)
-            partial.rename(place)
+            partial.rename(path)
         finally:
             remove(partial)
 
 
-def need(size: int) -> None:
-    """Raise `LackingError` where the cache's disk has fewer bytes to spare than what is to come.
+def require_space(size: int) -> None:
+    """Raise `LackingError` if the cache's disk has less than `size` bytes free.
 
-    Said beforehand, since apt waits for ever when a disk is full.
+    Call it before apt runs: apt hangs on a full disk.
     """
     root().mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root()).free
     if free < size:
         raise LackingError(
-            f"no space left: {root()} needs {size >> 20} MiB more and its disk has {free >> 20}: "
-            "free some, or set XDG_CACHE_HOME elsewhere"
+            f"no space left: {root()} needs {size >> 20} MiB and its disk has {free >> 20} MiB "
+            "free: free some, or set XDG_CACHE_HOME to another disk"
         )
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Raise `LackingError` for what the block finds wrong with the cache's disk or permissions."""
+def convert_errors() -> Iterator[None]:
+    """Turn the block's `OSError` for a full or read-only cache into a `LackingError`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = "has no space left: free some"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
-            problem = "cannot be written: change that"
+            problem = "cannot be written: fix its permissions"
         else:
             raise
-        raise LackingError(f"{root()} {problem}, or set XDG_CACHE_HOME elsewhere") from None
+        raise LackingError(
+            f"{root()} {problem}, or set XDG_CACHE_HOME to another directory"
+        ) from None
 
 
 @contextlib.contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """Hold the lock of ``place``; the kernel gives it back when the holder dies."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f".lock-{place.name}").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive flock(2) for `path`; it is released if this process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".lock-{path.name}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a directory; fine if there is none."""
+    """Remove a file or directory, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -96,34 +98,40 @@ def remove(path: Path) -> None:
 
 
 def clean() -> None:
-    """Remove all that the lab keeps; what others keep in the same place stays."""
-    for name in KEPT:
+    """Remove the lab's files; other files in the cache directory stay."""
+    for name in DIRECTORIES:
         remove(root() / name)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache: its name under the root, size in bytes, and when it was made."""
+    """A complete file or directory in the cache.
+
+    Attributes:
+        name: path below the root.
+        size: disk space in bytes.
+        mtime: modification time in seconds since the epoch.
+    """
 
     name: str
     size: int
-    made: float
+    mtime: float
 
 
 def entries() -> list[Entry]:
-    """What is cached and whole, by name."""
+    """Return the complete files and directories in the cache."""
     found = []
-    for name in KEPT:
-        room = root() / name
-        for path in [room] if name in _SMALL else sorted(room.glob("[!.]*")):
-            with contextlib.suppress(FileNotFoundError):  # gone, meanwhile
-                made = path.stat().st_mtime
-                found.append(Entry(str(path.relative_to(root())), _size(path), made))
+    for name in DIRECTORIES:
+        directory = root() / name
+        for path in [directory] if name in _LISTED_AS_ONE else sorted(directory.glob("[!.]*")):
+            with contextlib.suppress(FileNotFoundError):  # removed by another process
+                mtime = path.stat().st_mtime
+                found.append(Entry(str(path.relative_to(root())), _size(path), mtime))
     return found
 
 
 def _size(path: Path) -> int:
-    """Bytes on disk, each hard-linked file once."""
+    """Return the disk space of `path` in bytes, counting each hard-linked file once."""
     paths = [path, *path.rglob("*")] if path.is_dir() else [path]
     blocks = {}
     for each in paths:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One emulated host, from power-on to power-off, and the one command that runs in it.
+"""An emulated host, from power-on to power-off, and the single command that it runs.
 
-The command's ports come over virtio ports whose other ends are sockets held here, so they
-arrive unchanged; the console goes to a log. QEMU is told by the kernel to die with its parent,
-however that ends.
+The command's output comes over virtio ports that end at sockets of this process, so it arrives
+unchanged. The console is written to a log file. The kernel kills QEMU when this process dies
+(PR_SET_PDEATHSIG).
 """
 
 import io
@@ -30,24 +30,30 @@ from pyvmm.lab.stage2_server import Stage2Server
 from pyvmm.lab.terminal import Terminal
 from pyvmm.lab.virtio_ports import VirtioPorts
 
-# What Python there finds pyvmm in: all of the checkout that it is run from, or where it was
-# installed, the package alone, since what lies beside that is for this machine.
+# The host shares the whole checkout, or only the package if pyvmm is installed: files beside an
+# installed package are for this machine.
 PACKAGE = Path(pyvmm.__file__).parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None
 FILES = Path("/run/files")
 _INIT = Path(__file__).with_name("init.sh")
 _LOGS_KEPT = 20
-_LINES_TOLD = 10
-_LINES_SHOWN = 40
-# Nothing on the console but what matters, no self-tests, and an end to it after a panic: QEMU
-# leaves at the reset that follows.
+_LINES_IN_ERROR = 10
+_LINES_IN_REPORT = 40
+# Only important console messages, no crypto self-tests, and a reset after a panic, at which QEMU
+# exits (-no-reboot).
 _COMMAND_LINE = "console=ttyAMA0 panic=-1 quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
 _PANIC = re.compile(r"Kernel panic - .*|Unable to handle kernel .*")
 
 
 @dataclass(frozen=True)
 class Host:
-    """What an emulated host is made of. Each `run` is a new one, powered on and off again."""
+    """The parts of an emulated host. Each command runs in a new boot of it.
+
+    Attributes:
+        image: the root file system.
+        fdtput: the command line of fdtput(1).
+        files: files of this machine, in the host as `FILES`/NAME.
+    """
 
     qemu: Qemu
     kernel: Kernel
@@ -55,7 +61,7 @@ class Host:
     image: Path
     busybox: Path
     fdtput: tuple[str, ...]
-    files: tuple[Path, ...] = ()  # each is in the host's `FILES` under its own name
+    files: tuple[Path, ...] = ()
 
     def run(
         self,
@@ -64,19 +70,17 @@ class Host:
         stdout: BinaryIO,
         stderr: BinaryIO,
         timeout: float | None = None,
-        variables: Mapping[str, str] = {},
     ) -> int:
-        """Run a command in the checkout's directory; returns its exit status.
+        """Run a command in the checkout's directory and return its exit status.
 
-        ``timeout`` is in seconds from power-on; ``variables`` are added to the command's
-        environment. Raises `LackingError` where it is the host that failed: it hung, its kernel
-        panicked or has no KVM, QEMU did not start.
+        `timeout` is in seconds from power-on. Raises `LackingError` if the host fails: QEMU does
+        not start, the kernel panics or lacks KVM, or the timeout expires.
         """
-        with self.started(command, stdout=stdout, stderr=stderr, variables=variables) as running:
-            return running.end(timeout)
+        with self.boot(command, stdout=stdout, stderr=stderr) as running:
+            return running.wait(timeout)
 
     @contextmanager
-    def started(
+    def boot(
         self,
         command: Sequence[str],
         *,
@@ -86,38 +90,39 @@ class Host:
         directory: Path | None = None,
         terminal: Terminal | None = None,
     ) -> Iterator["RunningHost"]:
-        """Power a host on to run a command there; it is off when the block has ended.
+        """Power the host on to run a command, and power it off when the block ends.
 
-        The command's directory is `directory`, shared read-only, by default the checkout.
+        `variables` are added to the command's environment. The command runs in `directory`, by
+        default the checkout, which the host shares read-only.
         """
         with ExitStack() as stack:
             compiled = io.BytesIO()
             ports = stack.enter_context(VirtioPorts(stdout, stderr, compiled))
-            log = stack.enter_context(_log())
+            log = stack.enter_context(_console_log())
             argv, descriptors = self._arguments(stack, command, variables, log, directory)
             argv += [*ports.arguments(), *(terminal.arguments() if terminal else ())]
             argv += stack.enter_context(Stage2Server()).arguments()
             descriptors += [*ports.descriptors(), *(terminal.descriptors() if terminal else ())]
-            process = stack.enter_context(_started(argv, descriptors))
+            process = stack.enter_context(_qemu_process(argv, descriptors))
             yield RunningHost(self, ports, process, log, compiled, directory)
 
     def shell(self, command: Sequence[str]) -> int:
-        """Run a command with this terminal as its own; returns its exit status."""
+        """Run a command on this process's terminal and return its exit status.
+
+        Raises `UsageError` if stdin is not a terminal, and what `run` raises.
+        """
         columns, rows = shutil.get_terminal_size()
-        terminal = {"TERMINAL": "y", "ROWS": str(rows), "COLUMNS": str(columns)}
-        terminal["TERM"] = os.environ.get("TERM", "linux")
-        with ExitStack() as stack:
-            ports = stack.enter_context(VirtioPorts())
-            log = stack.enter_context(_log())
-            argv, descriptors = self._arguments(stack, command, terminal, log)
-            argv += ports.arguments()
-            argv += stack.enter_context(Stage2Server()).arguments()
-            argv += ["-chardev", "stdio,id=terminal,signal=off"]
-            argv += ["-device", "virtconsole,chardev=terminal,nr=0"]
-            descriptors += ports.descriptors()
-            process = stack.enter_context(_started(argv, descriptors, terminal=True))
-            ports.relay()
-            return self.judge(ports, process, log)
+        variables = {"TERMINAL": "y", "ROWS": str(rows), "COLUMNS": str(columns)}
+        variables["TERM"] = os.environ.get("TERM", "linux")
+        unused = io.BytesIO()
+        with (
+            Terminal() as terminal,
+            self.boot(
+                command, stdout=unused, stderr=unused, variables=variables, terminal=terminal
+            ) as running,
+        ):
+            terminal.attach(running.ports)
+            return running.wait()
 
     def _arguments(
         self,
@@ -125,25 +130,25 @@ class Host:
         command: Sequence[str],
         variables: Mapping[str, str],
         log: Path,
-        directory: Path | None = None,
+        directory: Path | None,
     ) -> tuple[list[str], list[int]]:
-        """QEMU's arguments but for the ports, and the files that they name by number.
+        """Return QEMU's command line without the ports, and the file descriptors that it uses.
 
-        Those are open as long as ``stack`` is.
+        The descriptors are open until `stack` is closed.
         """
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
-        shares, place = _shares(directory)
+        shares, working_directory = _shares(directory)
         bindings = lab_devices.bindings(self.machine.devices)
         job = (
             f"{exports}NOW={time.time():.0f} BINDINGS='{bindings}'\n"
-            f"SHARES='{' '.join(f'{tag}={there}' for tag, (there, _) in shares.items())}'\n"
-            f"DIRECTORY={place}\n"
+            f"SHARES='{' '.join(f'{tag}={mount}' for tag, (mount, _) in shares.items())}'\n"
+            f"DIRECTORY={working_directory}\n"
             f"set -- {shlex.join(command)}\n"
         )
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
-        start = initramfs.boot_archive(self.busybox, _INIT, job, self.files)
-        parts = modules + pycache.archive(_by_path(shares)) + start
-        initrd = stack.enter_context(_in_memory(parts))
+        boot_archive = initramfs.boot_archive(self.busybox, _INIT, job, self.files)
+        archives = modules + pycache.archive(_by_mount_point(shares)) + boot_archive
+        initrd = stack.enter_context(_memfd(archives))
         descriptors = [initrd]
         line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
@@ -152,61 +157,29 @@ class Host:
         argv += ["-serial", f"file:{log}"]
         argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
         argv += ["-device", "virtio-blk-device,drive=root"]
-        for tag, (_, here) in shares.items():
-            share = f"local,id={tag},path={_escaped(here)},security_model=none,readonly=on"
+        for tag, (_, path) in shares.items():
+            share = f"local,id={tag},path={_escape(path)},security_model=none,readonly=on"
             argv += ["-fsdev", share, "-device", f"virtio-9p-device,fsdev={tag},mount_tag={tag}"]
         if any(device.reserved for device in self.machine.devices):
-            dtb = stack.enter_context(_in_memory(self._device_tree()))
+            dtb = stack.enter_context(_memfd(self._device_tree()))
             argv += ["-dtb", f"/dev/fd/{dtb}"]
             descriptors.append(dtb)
         return argv, descriptors
 
     def _device_tree(self) -> bytes:
-        """The machine's, with what the devices' drivers want of their firmware."""
+        """Return the machine's device tree, with the properties that device drivers read."""
         with tempfile.TemporaryDirectory(prefix="pyvmm-lab-") as scratch:
             dtb = Path(scratch) / "machine.dtb"
             dump_device_tree(self.qemu, self.machine, dtb)
-            lab_devices.describe(self.machine.devices, self.machine.memory, dtb, self.fdtput)
-            return dtb.read_bytes()
-
-    def judge(self, ports: VirtioPorts, process: "subprocess.Popen[bytes]", log: Path) -> int:
-        """The command's exit status, or an error that says why the host did not get to it."""
-        if ports.status is not None:
-            return ports.status
-        process.kill()
-        assert process.stderr is not None
-        complaint = process.stderr.read().decode(errors="replace").strip()
-        console = log.read_text(errors="replace")
-        if ports.failure:
-            reason = f"{ports.failure} ({self.kernel.name})"
-        elif ports.late:
-            what = "end" if ports.started else "start the command"
-            reason = f"the emulated host did not {what} within {ports.late:g} s"
-        elif complaint and not console:
-            raise self._refusal(complaint)
-        elif panic := _PANIC.search(console):
-            reason = f"the kernel {self.kernel.name} crashed: {panic[0].strip()}"
-        elif not ports.started:
-            reason = f"the kernel {self.kernel.name} never started the command"
-        else:
-            reason = "the emulated host ended before the command did"
-        last = " | ".join(console.split("\n")[-_LINES_TOLD:]).strip(" |")
-        raise LackingError(f"{reason}; the console's log is {log}" + (f": {last}" if last else ""))
-
-    def _refusal(self, complaint: str) -> Exception:
-        """The error for a QEMU that would not start."""
-        if "unable to find CPU model" in complaint:
-            return UsageError(
-                f"there is no CPU {self.machine.cpu!r}: QEMU has {', '.join(self.qemu.cpus())}"
+            lab_devices.add_to_device_tree(
+                self.machine.devices, self.machine.memory, dtb, self.fdtput
             )
-        if "-device" in complaint or "CPU" in complaint or "property" in complaint.lower():
-            return UsageError(f"QEMU: {complaint.splitlines()[0]}")
-        return LackingError(f"QEMU does not start: {complaint.splitlines()[0]}")
+            return dtb.read_bytes()
 
 
 @dataclass(frozen=True)
 class RunningHost:
-    """A host that runs its command."""
+    """A booted host that is running its command."""
 
     host: Host
     ports: VirtioPorts
@@ -216,25 +189,64 @@ class RunningHost:
     _directory: Path | None
 
     def relay(self, until: Callable[[], bool], timeout: float) -> bool:
-        """Copy the command's output until something is so; False where that was not to be.
+        """Copy the command's output until `until()` is true, and return True.
 
-        Then the host ended, or `timeout` seconds went by; `end` says more.
+        Return False if the host ends first or `timeout` seconds pass; `wait` raises the reason.
         """
         self.ports.relay(timeout, until)
         return until()
 
-    def end(self, timeout: float | None = None) -> int:
-        """Wait for the command's end; returns its exit status. Raises what `Host.run` does."""
-        if not self.ports.late:
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the command to end and return its exit status. Raises what `Host.run` does."""
+        if not self.ports.expired:
             self.ports.relay(timeout)
-        status = self.host.judge(self.ports, self._process, self._log)
-        pycache.keep(self._compiled.getvalue(), _by_path(_shares(self._directory)[0]))
-        return status
+        if self.ports.status is None:
+            raise self._error()
+        shares, _ = _shares(self._directory)
+        pycache.save(self._compiled.getvalue(), _by_mount_point(shares))
+        return self.ports.status
 
     def console(self) -> str:
-        """The last lines that the kernel wrote."""
+        """Return the last lines of the console."""
         lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(line.rstrip() for line in lines[-_LINES_SHOWN:])
+        return "\n".join(line.rstrip() for line in lines[-_LINES_IN_REPORT:])
+
+    def _error(self) -> Exception:
+        """Kill QEMU and return the reason why the command has no exit status."""
+        self._process.kill()
+        assert self._process.stderr is not None
+        stderr = self._process.stderr.read().decode(errors="replace").strip()
+        console = self._log.read_text(errors="replace")
+        kernel = self.host.kernel.name
+        if self.ports.failure:
+            reason = f"{self.ports.failure} (kernel {kernel})"
+        elif self.ports.expired and self.ports.started:
+            reason = f"the command did not end within {self.ports.expired:g} s"
+        elif self.ports.expired:
+            reason = f"the host did not start the command within {self.ports.expired:g} s"
+        elif stderr and not console:
+            return self._qemu_error(stderr)
+        elif panic := _PANIC.search(console):
+            reason = f"the kernel {kernel} crashed: {panic[0].strip()}"
+        elif not self.ports.started:
+            reason = f"the kernel {kernel} did not start the command"
+        else:
+            reason = "the emulated host powered off before the command ended"
+        last = " | ".join(console.split("\n")[-_LINES_IN_ERROR:]).strip(" |")
+        return LackingError(
+            f"{reason}; see the console log {self._log}" + (f": {last}" if last else "")
+        )
+
+    def _qemu_error(self, stderr: str) -> Exception:
+        """Return the error for a QEMU that did not start."""
+        if "unable to find CPU model" in stderr:
+            return UsageError(
+                f"unknown CPU {self.host.machine.cpu!r}: "
+                f"QEMU has {', '.join(self.host.qemu.cpus())}"
+            )
+        if "-device" in stderr or "CPU" in stderr or "property" in stderr.lower():
+            return UsageError(f"QEMU: {stderr.splitlines()[0]}")
+        return LackingError(f"QEMU does not start: {stderr.splitlines()[0]}")
 
 
 def prepare_by_name(
@@ -244,8 +256,8 @@ def prepare_by_name(
     progress: Progress,
     files: Sequence[Path] = (),
 ) -> Host:
-    """A host with the kernel of a name (see `build.find`), by default one that fits the devices."""
-    # Only the lab's kernel has the driver of a device that needs one of its own.
+    """Return a host with kernel `name` (see `kernel.find`), by default one for its devices."""
+    # Only the lab's kernel has vfio drivers other than vfio-pci.
     if name is None and any(device.driver != "vfio-pci" for device in machine.devices):
         name = "lab"
     return prepare(qemu, kernel_build.find_or_build(name, progress), machine, progress, files)
@@ -258,7 +270,7 @@ def prepare(
     progress: Progress,
     files: Sequence[Path] = (),
 ) -> Host:
-    """Put a host together, and make what it needs of the rest where the cache has none."""
+    """Return a host, after creating what the cache lacks (root file system, tools)."""
     return Host(
         qemu=qemu,
         kernel=kernel,
@@ -271,29 +283,32 @@ def prepare(
 
 
 def _shares(directory: Path | None) -> tuple[dict[str, tuple[str, Path]], str]:
-    """What is shared, by tag: where it is there, and here; and the command's directory there."""
+    """Return the 9p shares and the command's working directory in the host.
+
+    A share is a tag with its mount point in the host and its path on this machine.
+    """
     if CHECKOUT:
-        shares, place = {"pyvmm": ("/checkout", CHECKOUT)}, "/checkout"
+        shares, working_directory = {"pyvmm": ("/checkout", CHECKOUT)}, "/checkout"
     else:
-        shares, place = {"pyvmm": ("/run/site/pyvmm", PACKAGE)}, "/run/site"
+        shares, working_directory = {"pyvmm": ("/run/site/pyvmm", PACKAGE)}, "/run/site"
     if directory not in (None, CHECKOUT):
-        place = "/run/directory"
-        shares["directory"] = (place, directory)
-    return shares, place
+        working_directory = "/run/directory"
+        shares["directory"] = (working_directory, directory)
+    return shares, working_directory
 
 
-def _by_path(shares: Mapping[str, tuple[str, Path]]) -> dict[str, Path]:
+def _by_mount_point(shares: Mapping[str, tuple[str, Path]]) -> dict[str, Path]:
     return dict(shares.values())
 
 
-def _escaped(path: Path) -> str:
-    """A path within one of QEMU's options, where a comma is doubled."""
+def _escape(path: Path) -> str:
+    """Double the commas in a path, as QEMU's option parser requires."""
     return str(path).replace(",", ",,")
 
 
 @contextmanager
-def _in_memory(content: bytes) -> Iterator[int]:
-    """A file of memory alone, which goes with the last process that has it, however that ends."""
+def _memfd(content: bytes) -> Iterator[int]:
+    """Yield the file descriptor of a memfd with this content."""
     with os.fdopen(os.memfd_create("pyvmm"), "wb") as file:
         file.write(content)
         file.flush()
@@ -301,8 +316,8 @@ def _in_memory(content: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def _log() -> Iterator[Path]:
-    """A new file for the console, kept if the host fails; older ones go, but for the last few."""
+def _console_log() -> Iterator[Path]:
+    """Yield a new log file; delete it unless the host fails, and delete all but recent ones."""
     logs = cache.root() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
@@ -312,7 +327,7 @@ def _log() -> Iterator[Path]:
     log = Path(name)
     try:
         yield log
-    except LackingError:  # its text names the log
+    except LackingError:  # the error message contains the path of the log
         raise
     except BaseException:
         log.unlink()
@@ -321,20 +336,19 @@ def _log() -> Iterator[Path]:
 
 
 @contextmanager
-def _started(
-    argv: Sequence[str], descriptors: Sequence[int], *, terminal: bool = False
+def _qemu_process(
+    argv: Sequence[str], descriptors: Sequence[int]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """QEMU, running; it has ended when the block has, and when this process dies in it."""
+    """Run QEMU; kill it when the block ends or this process dies."""
     if (setpriv := shutil.which("setpriv")) is None:
         raise LackingError("setpriv is not on PATH: install util-linux")
     with subprocess.Popen(
         [setpriv, "--pdeathsig", "KILL", "--", *argv],
-        stdin=None if terminal else subprocess.DEVNULL,
-        stdout=None if terminal else subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
-        # Ctrl-C is for this process, which ends QEMU; a terminal's QEMU must own the terminal.
-        process_group=None if terminal else 0,
+        process_group=0,  # Ctrl-C must reach only this process, which ends QEMU
     ) as process:
         try:
             yield process

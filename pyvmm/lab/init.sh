@@ -1,10 +1,10 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# The emulated host's first process. It mounts the root image and the shares, hands the devices
-# to vfio, runs the one command in /job with its streams on virtio ports, says on the control
-# port how it ended, and powers off. Whoever starts it reads: `kvm`, then `exit STATUS`; or
-# `fail REASON` when the command could not be run.
+# The first process of the emulated host. It mounts the root image and the shares, binds the
+# devices to their vfio drivers, runs the command in /job with its output on virtio ports, and
+# powers off. On the control port it writes `kvm` when it has found KVM, then `exit STATUS`, or
+# `fail REASON` if it cannot run the command.
 
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -13,12 +13,12 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 echo "pyvmm: init at $(cut -d' ' -f1 /proc/uptime) s"
 
-# A stock kernel's modules, in the order in which they need each other.
+# The modules of a distribution kernel, in the order of their dependencies.
 if [ -e /modules/order ]; then
     while read -r module; do insmod "/modules/$module"; done </modules/order
 fi
 
-# The ports' numbers are those of the emulated machine's description.
+# The port numbers are assigned in virtio_ports.py.
 control=/dev/vport0p1 out=/dev/vport0p2 err=/dev/vport0p3 compiled=/dev/vport0p4
 
 finish() {
@@ -31,14 +31,14 @@ finish() {
 
 date -s "@$NOW" >/dev/null
 touch /now
-mount -t erofs -o ro /dev/vda /host || finish fail "the root image cannot be mounted"
+mount -t erofs -o ro /dev/vda /host || finish fail "cannot mount the root image"
 for directory in dev proc sys pycache; do mount --bind /$directory /host/$directory; done
 for directory in tmp run root; do mount -t tmpfs tmpfs /host/$directory; done
 for share in $SHARES; do # TAG=DIRECTORY
     place=/host${share#*=}
     mkdir -p "$place"
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro "${share%%=*}" "$place" ||
-        finish fail "what is shared as ${share#*=} cannot be mounted"
+        finish fail "cannot mount the share ${share#*=}"
 done
 mkdir /dev/shm /dev/pts /dev/hugepages
 mount -t tmpfs tmpfs /host/dev/shm
@@ -47,17 +47,17 @@ mount -t hugetlbfs hugetlbfs /host/dev/hugepages
 mount -t debugfs debugfs /host/sys/kernel/debug
 mount -t tracefs tracefs /host/sys/kernel/tracing
 
-# A command that needs KVM is no judge of a kernel that has none.
-[ -e /dev/kvm ] || finish fail "this kernel has no KVM: there is no /dev/kvm in it"
+# Report a kernel without KVM here: the command would report it less clearly.
+[ -e /dev/kvm ] || finish fail "this kernel has no KVM: /dev/kvm does not exist"
 echo kvm >$control
 
 for binding in $BINDINGS; do # ADDRESS=DRIVER
     address=${binding%=*} driver=${binding#*=}
     device=/sys/bus/pci/devices/$address
-    [ -e "$device" ] || finish fail "there is no PCI device $address"
+    [ -e "$device" ] || finish fail "PCI device $address does not exist"
     [ -e "/sys/bus/pci/drivers/$driver" ] || finish fail "this kernel has no driver $driver"
     if [ "$driver" = nvgrace_gpu_vfio_pci ]; then
-        # The driver waits until two words of BAR0 say that the GPU is up; this BAR is memory.
+        # The driver polls two registers in BAR0 until the GPU is ready; this BAR0 is memory.
         echo 1 >$device/enable
         bar0=$(cut -d' ' -f1 $device/resource | head -n1)
         for offset in 0x1498 0x200BC; do
@@ -67,14 +67,14 @@ for binding in $BINDINGS; do # ADDRESS=DRIVER
     echo "$driver" >$device/driver_override
     [ ! -e $device/driver ] || echo "$address" >$device/driver/unbind
     echo "$address" >/sys/bus/pci/drivers_probe
-    [ -e $device/driver ] || finish fail "$driver did not take $address"
+    [ -e $device/driver ] || finish fail "cannot bind $address to $driver"
 done
 
 run() {
     export PATH=/usr/sbin:/usr/bin:/run/bin HOME=/root LANG=C.UTF-8
     export PYTHONPATH=/checkout:/run/site PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
     export XDG_CACHE_HOME=/pycache
-    # A terminal's command leads a session of its own, so that Ctrl-C reaches what it runs.
+    # On a terminal, the command leads its own session, so that Ctrl-C sends SIGINT to its children.
     exec ${TERMINAL:+/bin/busybox setsid -c} /bin/busybox chroot /host /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
 }
 mkdir -p /host/run/bin /host/run/files
@@ -94,7 +94,7 @@ cat /run.err >$err &
 err_pump=$!
 (run "$@") </dev/null >/run.out 2>/run.err
 status=$?
-# What the command left running holds its streams open: end it, then drain them.
+# Background processes of the command hold its output open: kill them, then drain the output.
 for process in /proc/[0-9]*; do
     pid=${process##*/}
     case " 1 $out_pump $err_pump " in *" $pid "*) ;; *) kill -9 "$pid" 2>/dev/null ;; esac

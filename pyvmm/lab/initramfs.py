@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An initial RAM file system in cpio's "newc" format, as the kernel unpacks it.
+"""The initial RAM file system, in the cpio "newc" format that the kernel unpacks.
 
-The kernel takes several archives one after the other: a kernel's modules, made once, and the
-few kilobytes that say what this run is to do.
+The kernel accepts several concatenated archives: the kernel modules, which are packed only once,
+the compiled Python, and a small archive for the current run.
 """
 
 import stat
@@ -13,23 +13,27 @@ _ALIGNMENT = 4
 
 
 class CpioArchive:
-    """A cpio archive in the making; every file is root's."""
+    """A cpio archive; root owns every file."""
 
     def __init__(self) -> None:
+        """Start an empty archive."""
         self._parts: list[bytes] = []
         self._inode = 0
 
     def directory(self, name: str) -> None:
+        """Add a directory."""
         self._add(name, stat.S_IFDIR | 0o755, b"")
 
     def file(self, name: str, content: bytes, *, executable: bool = False) -> None:
+        """Add a regular file."""
         self._add(name, stat.S_IFREG | (0o755 if executable else 0o644), content)
 
     def device(self, name: str, major: int, minor: int) -> None:
-        """A character device."""
+        """Add a character device."""
         self._add(name, stat.S_IFCHR | 0o600, b"", (major, minor))
 
     def to_bytes(self) -> bytes:
+        """Return the archive with its trailer."""
         end = CpioArchive()
         end._add("TRAILER!!!", 0, b"")
         return b"".join(self._parts + end._parts)
@@ -37,7 +41,8 @@ class CpioArchive:
     def _add(self, name: str, mode: int, content: bytes, device: tuple[int, int] = (0, 0)) -> None:
         self._inode += 1
         encoded = name.encode() + b"\0"
-        # inode, mode, uid, gid, links, mtime, size, device, special device, name's size, check
+        # ino, mode, uid, gid, nlink, mtime, filesize, dev (major, minor), rdev (major, minor),
+        # namesize, check: see Documentation/driver-api/early-userspace/buffer-format.rst.
         fields = (
             *(self._inode, mode, 0, 0, 1, 0, len(content)),
             *(0, 0, *device, len(encoded), 0),
@@ -47,7 +52,10 @@ class CpioArchive:
 
 
 def boot_archive(busybox: Path, init: Path, job: str, files: Sequence[Path] = ()) -> bytes:
-    """What starts every run: busybox, the init script, the run's job as shell text, its files."""
+    """Return the archive that starts a run.
+
+    It contains busybox, `init` as ``/init``, the shell text `job` as ``/job``, and `files`.
+    """
     archive = CpioArchive()
     for name in ("bin", "dev", "proc", "sys", "host", "files"):
         archive.directory(name)

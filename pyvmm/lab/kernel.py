@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernels a run can have: Debian's own, the lab's, or a file or build tree of yours.
+"""Kernels for the emulated host: Debian's, the lab's, or your own Image or build tree.
 
-A Debian kernel has in modules what the lab needs to start: those go, with all that they need,
-into an archive for the initial RAM file system. The lab's own has everything built in, and so
-must one of yours.
+The drivers that the lab needs to start are modules in a Debian kernel: they are packed into the
+initial RAM file system with their dependencies. In the lab's kernel and in yours they must be
+built in.
 """
 
 import re
@@ -14,12 +14,12 @@ from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import cache, kernel_modules
 from pyvmm.lab.apt import RELEASE, Apt, Progress, unpack
 
-NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or a build tree"
+NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or build tree"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: its name, its image, and its modules' archive where it needs one."""
+    """A kernel: its name, its image, and its modules as a cpio archive, if it needs any."""
 
     name: str
     image: Path
@@ -27,15 +27,16 @@ class Kernel:
 
 
 def store() -> Path:
-    """Where kernels are kept: a directory each."""
+    """Return the directory of the cached kernels; each is a subdirectory."""
     return cache.root() / "kernels"
 
 
 def find(name: str | None, progress: Progress) -> Kernel | None:
-    """The kernel of a name, fetched if it is one of Debian's; None if it has yet to be built.
+    """Return kernel `name`, or None if it is a kernel of the lab that is not built yet.
 
-    Without a name: the lab's own if it has been built, else Debian's newest stable one.
-    Raises `UsageError` on a name that means none, `LackingError` where it is not to be had.
+    A Debian kernel is downloaded if necessary. The default is the lab's kernel if it is built,
+    otherwise the newest kernel in Debian's backports. Raises `UsageError` for an invalid name,
+    `LackingError` if the kernel cannot be downloaded.
     """
     if name is None:
         return find("lab", progress) or _debian("", progress)
@@ -49,22 +50,22 @@ def find(name: str | None, progress: Progress) -> Kernel | None:
 
 
 def directory(name: str) -> str:
-    """The name in the cache of ``lab`` or ``lab:VARIANT``. Raises `UsageError`."""
+    """Return the cache directory's name for ``lab`` or ``lab:VARIANT``. Raises `UsageError`."""
     if not re.fullmatch(r"lab(:\w[\w.+-]*)?", name):
-        raise UsageError(f"{name!r} names no kernel that can be built: lab or lab:VARIANT")
+        raise UsageError(f"cannot build a kernel named {name!r}: pass lab or lab:VARIANT")
     return name.replace(":", "-")
 
 
 def _of_path(path: Path) -> Kernel:
     image = path / "arch/arm64/boot/Image" if path.is_dir() else path
     if not image.is_file():
-        raise UsageError(f"there is no kernel {str(path)!r}: it is one of {NAMES}")
+        raise UsageError(f"kernel {str(path)!r} not found: pass {NAMES}")
     return Kernel(str(path), image.resolve())
 
 
 def _debian(version: str, progress: Progress) -> Kernel:
-    here = [path.name[7:] for path in store().glob("debian-*")]
-    if found := [release for release in here if _matches(release, version)]:
+    cached = [path.name[7:] for path in store().glob("debian-*")]
+    if found := [release for release in cached if _matches(release, version)]:
         return _load(f"debian-{max(found, key=_order)}")
     apt = Apt("arm64", progress)
     wanted = version or next(
@@ -81,30 +82,34 @@ def _debian(version: str, progress: Progress) -> Kernel:
 
 
 def _matches(release: str, version: str) -> bool:
-    """Whether ``release`` ("6.12.95+deb12", but no flavour as "…+deb12-rt") is of a version."""
+    """Return True if `release` ("6.12.95+deb12") belongs to `version` ("6.12").
+
+    Releases with a flavour ("6.12.95+deb12-rt") never match.
+    """
     plain = r"(\.\d+)*(-\d+)?(\+deb[\d.]+)?"
     return bool(re.fullmatch((re.escape(version) or r"\d+") + plain, release))
 
 
 def _order(release: str) -> list[int]:
+    """Return a sort key that compares release numbers as numbers."""
     return [int(number) for number in re.findall(r"\d+", release)]
 
 
 def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
-    """Fetch and unpack one of Debian's kernels, and make its modules ready."""
+    """Download and unpack a Debian kernel, and pack its modules."""
     name, release = f"debian-{version}", f"{version}-arm64"
-    with cache.making(store() / name) as partial:
+    with cache.create(store() / name) as partial:
         if partial is not None:
-            # Newer packages keep the image and the modules in packages of their own.
+            # Newer releases package the image and the modules separately.
             parts = apt.names(rf"^linux-(binary|modules)-{re.escape(release)}$")
             archives = apt.fetch(*(parts or [f"linux-image-{release}"]), dependencies=False)
             unpacked = partial / "unpacked"
             unpack(archives, unpacked, progress=progress)
             progress(f"preparing the kernel {version}", None)
-            ours = unpacked / "usr/lib/modules" / release
-            places = (ours / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
-            next(place for place in places if place.exists()).rename(partial / "Image")
-            (partial / "modules.cpio").write_bytes(kernel_modules.archive(ours))
+            installed = unpacked / "usr/lib/modules" / release
+            images = (installed / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
+            next(image for image in images if image.exists()).rename(partial / "Image")
+            (partial / "modules.cpio").write_bytes(kernel_modules.archive(installed))
             cache.remove(unpacked)
             for archive in archives:
                 archive.unlink()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Building the lab's kernel: from Debian's source, or a tree of yours, patched or not.
+"""Builds of the lab's kernel from Debian's source or your own tree, with or without a patch.
 
-The compilers come from a tree of Debian's own, entered with chroot in a mount namespace, so
-every machine builds with the same ones. The kernel's source is always mounted at ``/source``
-and its objects at ``/build``: with the paths the same, make builds a variant from a copy of the
-objects and compiles only what a patch touches.
+The compilers come from Debian packages in a chroot directory, so every machine builds with the
+same ones. The source is always mounted at ``/source`` and the objects at ``/build``. Because the
+paths never change, make can build a variant from a copy of the objects, and compiles only the
+files that a patch changes.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from pathlib import Path
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 from pyvmm.lab import cache, kernel, package_tree
-from pyvmm.lab.apt import Apt, Progress, unpack
+from pyvmm.lab.apt import Apt, Progress, no_progress, unpack
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
-# The newest that the project's tests have passed on; lab:7.2, say, is another.
+# The newest series on which the tests passed; lab:7.2, for example, selects another.
 SERIES = "7.3"
-CPU_MINUTES = 19  # what a build from nothing takes, measured on a busy machine
-_STEPS = 1550  # lines that make prints in it
-_ROOM = 4 << 30  # bytes: the source, packed and unpacked, and the objects
-# Parts of the source that nothing for arm64 reads, half of its size.
-_UNREAD = (
+CPU_MINUTES = 19  # of a full build, measured on a busy machine
+_STEPS = 1550  # lines that make prints in a full build
+_DISK_SPACE = 4 << 30  # bytes: the source, packed and unpacked, and the objects
+# Parts of the source that an arm64 build does not read: half of its size.
+_UNUSED = (
     *("drivers/gpu/drm/amd/include", "drivers/gpu/drm/amd/display", "drivers/net/ethernet/*/*"),
     *("Documentation/[a-z]*", "tools/testing", "tools/perf", "sound/*/*", "arch/*/boot/dts"),
 )
@@ -46,21 +46,22 @@ def build(
 ) -> None:
     """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
 
-    Without ``source`` it is made of Debian's newest source of `SERIES`, or, where the variant is
-    a version ("lab:7.2"), of that series, once, and again where the fragment has changed. With a
-    ``source`` of yours make decides each time what there is to do. A ``patch`` is put on a copy
-    of the source. Raises `LackingError` where something is missing, `PyvmmError` where the build
-    itself fails.
+    Without `source`, build Debian's newest source of `SERIES`, or of the series that the variant
+    names ("lab:7.2"), unless the cached kernel has the current configuration. With `source`,
+    always run make. `patch` is applied to a copy of the source.
+
+    Raises `UsageError` for an invalid name, source or patch, `LackingError` if something is
+    missing, and `PyvmmError` if the build fails.
     """
     variant = kernel.directory(name)
-    place = kernel.store() / variant
+    path = kernel.store() / variant
     work = cache.root() / "build" / variant
-    if source is None and patch is None and _is_built(name, place):
+    if source is None and patch is None and _is_built(name, path):
         return
     if source is not None and not (source / "arch/arm64/Kconfig").exists():
-        raise UsageError(f"{source} is no kernel source: it has no arch/arm64/Kconfig")
+        raise UsageError(f"{source} is not a kernel source tree: it has no arch/arm64/Kconfig")
     root = package_tree.build_root(progress)
-    with cache.locked(work):
+    with cache.lock(work):
         work.mkdir(exist_ok=True)
         original = source or _debian_source(name, progress)
         if patch is not None:
@@ -68,11 +69,11 @@ def build(
         _configure(root, original, work)
         minutes = -(-CPU_MINUTES // (os.cpu_count() or 1))
         _make(root, original, work, "Image", progress, f"building {name} (about {minutes} minutes)")
-        _install(work / "arch/arm64/boot/Image", place)
+        _install(work / "arch/arm64/boot/Image", path)
 
 
 def find_or_build(name: str | None, progress: Progress) -> kernel.Kernel:
-    """The kernel of a name (see `kernel.find`), built if it is the lab's and not yet there."""
+    """Return kernel `name` (see `kernel.find`), after building it if necessary."""
     if (found := kernel.find(name, progress)) is None:
         assert name is not None
         build(name, progress)
@@ -82,18 +83,18 @@ def find_or_build(name: str | None, progress: Progress) -> kernel.Kernel:
 
 
 def _debian_source(name: str, progress: Progress) -> Path:
-    """Debian's kernel source that a name means, unpacked."""
+    """Return the unpacked Debian source of kernel `name`, after downloading it if needed."""
     chosen = _series(name)
-    here = sorted((cache.root() / "build").glob(f"source-{chosen or SERIES}.*"))
-    if here and not chosen:
-        return here[-1]  # the one that the objects at hand were made of
+    cached = sorted((cache.root() / "build").glob(f"source-{chosen or SERIES}.*"))
+    if cached and not chosen:
+        return cached[-1]  # the cached objects were built from it
     apt = Apt(package_tree.native(), progress)
     package, newest = _offered(apt, chosen)
     upstream = newest.split("-")[0]
-    place = cache.root() / "build" / f"source-{upstream}"
-    with cache.making(place) as partial:
+    path = cache.root() / "build" / f"source-{upstream}"
+    with cache.create(path) as partial:
         if partial is not None:
-            cache.need(_ROOM)
+            cache.require_space(_DISK_SPACE)
             archives = apt.fetch(f"{package}={newest}", dependencies=False)
             unpacked = partial.with_name(partial.name + ".unpacked")
             try:
@@ -104,47 +105,47 @@ def _debian_source(name: str, progress: Progress) -> Path:
             finally:
                 cache.remove(unpacked)
             archives[0].unlink()
-    return place
+    return path
 
 
 def _series(name: str) -> str | None:
-    """The series that "lab:7.2" asks for; None where the variant is no version."""
+    """Return the series in "lab:7.2", or None if the variant is not a series."""
     match = re.fullmatch(r"lab:(\d+\.\d+)", name)
     return match[1] if match else None
 
 
 def _offered(apt: Apt, chosen: str | None) -> tuple[str, str]:
-    """The source package of a series, by default `SERIES`, and its newest version."""
+    """Return the source package of a series, by default `SERIES`, and its newest version."""
     package = f"linux-source-{chosen or SERIES}"
     if offers := apt.versions(package):
         return package, offers[0].version
-    # A mirror drops a series when it has the next one: then the next one it is.
+    # A mirror drops a series when the next one is released: use that.
     if chosen is None and (offers := apt.versions("linux-source")):
         return f"linux-source-{'.'.join(offers[0].version.split('.')[:2])}", offers[0].version
-    raise LackingError(f"Debian's mirror has no {package}")
+    raise LackingError(f"the Debian mirror has no {package}: pass another lab:SERIES")
 
 
 def _untar(tarball: Path, into: Path) -> None:
-    exclude = [f"--exclude=linux-source-*/{path}/*.[ch]" for path in _UNREAD]
+    exclude = [f"--exclude=linux-source-*/{path}/*.[ch]" for path in _UNUSED]
     argv = ["tar", "-x", "--strip-components=1", *exclude, "-C", str(into), "-f", str(tarball)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LackingError(f"{tarball.name} does not unpack: {done.stderr.strip()}")
+        raise LackingError(f"cannot unpack {tarball.name}: {done.stderr.strip()}")
 
 
 def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
-    """A copy of the source with a patch on it, and the unpatched kernel's objects beside it."""
+    """Return a patched copy of the source, and fill `work` with the unpatched objects."""
     if not patch.is_file():
-        raise UsageError(f"there is no patch {patch}")
+        raise UsageError(f"patch {patch} not found")
     digest = hashlib.sha256(patch.read_bytes()).hexdigest()[:8]
     copy = work.with_name(f"{work.name}-source-{digest}")
-    with cache.making(copy) as partial:
+    with cache.create(copy) as partial:
         if partial is not None:
             for old in work.parent.glob(f"{work.name}-source-*"):
                 cache.remove(old)
-            # Hard links cost no space; patch(1) writes a new file and leaves the old one be.
+            # Hard links need no space, and patch(1) replaces a file instead of writing to it.
             subprocess.run(["cp", "-al", source, partial], check=True)
-            # Objects of another patch's files would look newer than what they are made of now.
+            # make would consider objects of an earlier patch newer than their sources.
             cache.remove(work)
             if (base := work.with_name("lab")).exists():
                 subprocess.run(["cp", "-a", base, work], check=True)
@@ -153,22 +154,21 @@ def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
             argv = ["patch", "-p1", "--batch", "-d", "/source", "-i", "/build/variant.patch"]
             done = _enter(root, partial, work, *argv)
             if done.returncode:
-                raise PyvmmError(f"{patch} does not apply to {source.name}: {_last(done.stdout)}")
+                raise PyvmmError(
+                    f"{patch} does not apply to {source.name}: {_error_line(done.stdout)}"
+                )
     return copy
 
 
 def _configure(root: Path, source: Path, work: Path) -> None:
-    """allnoconfig and the fragment, where either has changed."""
-    fragment = FRAGMENT.read_text()
-    used = work / "lab.config"
-    if used.exists() and used.read_text() == fragment and (work / ".config").exists():
+    """Run ``make allnoconfig`` with the fragment, unless its options are unchanged."""
+    fragment = work / "lab.config"
+    if (work / ".config").exists() and _options(fragment) == _options(FRAGMENT):
         return
-    used.write_text(fragment)
+    shutil.copyfile(FRAGMENT, fragment)
     _make(root, source, work, "allnoconfig")
-    configured = set((work / ".config").read_text().splitlines())
-    wanted = [line for line in fragment.splitlines() if line.startswith("CONFIG_")]
-    if missing := {"CONFIG_KVM=y", "CONFIG_VIRTIO_MMIO=y"} & set(wanted) - configured:
-        raise PyvmmError(f"{source} cannot have {', '.join(sorted(missing))}: is it Linux?")
+    if missing := {"CONFIG_KVM=y", "CONFIG_VIRTIO_MMIO=y"} - set(_options(work / ".config")):
+        raise PyvmmError(f"Kconfig of {source} drops {', '.join(sorted(missing))}: is it Linux?")
 
 
 def _make(
@@ -176,8 +176,8 @@ def _make(
     source: Path,
     work: Path,
     target: str,
-    progress: Progress = lambda what, done: None,
-    what: str = "",
+    progress: Progress = no_progress,
+    step: str = "",
 ) -> None:
     cross = () if package_tree.native() == "arm64" else ("CROSS_COMPILE=aarch64-linux-gnu-",)
     argv = ["make", "-C", "/source", "O=/build", "ARCH=arm64", *cross, f"-j{os.cpu_count()}"]
@@ -187,9 +187,9 @@ def _make(
         assert process.stdout is not None
         for count, line in enumerate(process.stdout):
             output.write(line)
-            progress(what, min(count / _STEPS, 0.99))
+            progress(step, min(count / _STEPS, 0.99))
     if process.returncode:
-        raise PyvmmError(f"make {target} failed: {_last(log.read_text())}; its output is {log}")
+        raise PyvmmError(f"make {target} failed: {_error_line(log.read_text())}; see {log}")
 
 
 def _entered(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Popen[str]":
@@ -210,25 +210,32 @@ def _enter(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Comp
     return subprocess.CompletedProcess(argv, process.returncode, output)
 
 
-def _is_built(name: str, place: Path) -> bool:
-    """Is the kernel there, and as it would be built now? One of a source of yours is as it is."""
+def _is_built(name: str, path: Path) -> bool:
+    """Return True if the kernel is built with the current configuration.
+
+    A kernel of your own source or patch may have any configuration.
+    """
     if name != "lab" and not _series(name):
-        return place.exists()
-    used = place / FRAGMENT.name
-    return used.exists() and used.read_text() == FRAGMENT.read_text()
+        return path.exists()
+    return _options(path / FRAGMENT.name) == _options(FRAGMENT)
 
 
-def _install(image: Path, place: Path) -> None:
-    """Put an image in its place in the cache, whole, in one step, then what it was made by."""
-    place.mkdir(parents=True, exist_ok=True)
-    partial = place / ".partial-Image"
+def _options(config: Path) -> list[str]:
+    """Return the ``CONFIG_`` lines of a kernel configuration; none if it does not exist."""
+    lines = config.read_text().splitlines() if config.exists() else []
+    return [line for line in lines if line.startswith("CONFIG_")]
+
+
+def _install(image: Path, path: Path) -> None:
+    """Copy an image to the cache atomically, then its configuration."""
+    path.mkdir(parents=True, exist_ok=True)
+    partial = path / ".partial-Image"
     shutil.copy(image, partial)
-    partial.rename(place / "Image")
-    shutil.copy(FRAGMENT, place)
+    partial.rename(path / "Image")
+    shutil.copy(FRAGMENT, path)
 
 
-def _last(text: str) -> str:
-    """The line that says what went wrong, or the last one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    errors = [line for line in lines if "error:" in line or "Error" in line]
-    return (errors or lines)[-1] if not errors else errors[0]
+def _error_line(output: str) -> str:
+    """Return the first error in make's output, or the last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or [""]
+    return next((line for line in lines if "error:" in line or "Error" in line), lines[-1])

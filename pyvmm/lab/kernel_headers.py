@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel headers of a Debian release: ``linux-libc-dev``, unpacked in the cache."""
+"""Kernel headers from Debian's ``linux-libc-dev`` packages, unpacked in the cache."""
 
 from pathlib import Path
 
@@ -9,32 +9,31 @@ from pyvmm.lab import apt, cache
 PACKAGE = "linux-libc-dev"
 
 
-def fetch(version: str, progress: apt.Progress = lambda what, done: None) -> Path:
-    """Return the directory of a kernel's headers, by its version: "6.1", "7.2.12".
+def fetch(version: str, progress: apt.Progress = apt.no_progress) -> Path:
+    """Return the directory with the headers of kernel `version` ("6.1", "7.2.12").
 
-    They are arm64's, and every other architecture's where Debian has all in one package (6.12
-    has). What is unpacked of that version already will do: within a release the headers stay as
-    they are. Raises `UsageError` where the mirror has no such version, `LackingError` where it
-    cannot be reached.
+    It has the arm64 headers, and those of all architectures if Debian ships them in one package
+    (since 6.12). Headers do not change within a version, so a cached package is never updated.
+    Raises `UsageError` if the mirror lacks the version, `LackingError` if it is unreachable.
     """
     store = cache.root() / "headers"
-    have = [place for place in store.glob("[!.]*") if _is_of(place.name, version)]
-    if have:
-        return max(have, key=lambda place: place.stat().st_mtime)
+    cached = [path for path in store.glob("[!.]*") if _matches(path.name, version)]
+    if cached:
+        return max(cached, key=lambda path: path.stat().st_mtime)
     debian = apt.Apt("arm64", progress)
     offered = [each.version for each in debian.versions(PACKAGE)]
-    chosen = [each for each in offered if _is_of(each, version)]
+    chosen = [each for each in offered if _matches(each, version)]
     if not chosen:
         names = dict.fromkeys(".".join(each.split(".")[:2]).split("~")[0] for each in offered)
-        raise UsageError(f"Debian's mirror has no {PACKAGE} {version}: it has {', '.join(names)}")
+        raise UsageError(f"Debian's mirror has no {PACKAGE} {version}: pass {', '.join(names)}")
     place = store / chosen[0]
-    with cache.making(place) as partial:
+    with cache.create(place) as partial:
         if partial:
             archives = debian.fetch(f"{PACKAGE}={chosen[0]}", dependencies=False)
             apt.unpack(archives, partial, progress=progress)
     return place
 
 
-def _is_of(package: str, version: str) -> bool:
-    """Whether a package's version, "7.2.12-1~bpo13+1", is of a kernel's: "7.2", "7.2.12"."""
+def _matches(package: str, version: str) -> bool:
+    """Return True if a package version ("7.2.12-1~bpo13+1") is of kernel `version` ("7.2")."""
     return package == version or package.startswith((f"{version}.", f"{version}-"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The modules that a stock kernel needs before the lab can start its command.
+"""The modules that a distribution kernel needs before the lab can start its command.
 
-Each says in its ``.modinfo`` section which others it needs; reading that of the few dozen that
-matter takes a second, where depmod(8) would read some thousands.
+Dependencies are read from each module's ``.modinfo`` section. This reads a few dozen modules,
+while depmod(8) reads all of them.
 """
 
 import lzma
@@ -19,12 +19,15 @@ _WANTED = (
 
 
 def archive(directory: Path) -> bytes:
-    """Of a kernel's ``/lib/modules/RELEASE``: the modules, and the order to load them in."""
+    """Return a cpio archive of the modules from ``/lib/modules/RELEASE``.
+
+    Its file ``modules/order`` lists them in the order to load them.
+    """
     files = {_name(path): path for path in directory.rglob("*.ko*")}
     contents: dict[str, bytes] = {}
 
     def load(name: str) -> Iterator[str]:
-        # What has no file is built in, or this kernel has none.
+        # A module without a file is built in, or the kernel does not have it.
         if name in files and name not in contents:
             contents[name] = _uncompressed(files[name])
             for other in dependencies(contents[name]):
@@ -32,16 +35,16 @@ def archive(directory: Path) -> bytes:
             yield name
 
     order = [each for name in _WANTED for each in load(name)]
-    made = CpioArchive()
-    made.directory("modules")
+    cpio = CpioArchive()
+    cpio.directory("modules")
     for name in order:
-        made.file(f"modules/{name}.ko", contents[name])
-    made.file("modules/order", "".join(f"{name}.ko\n" for name in order).encode())
-    return made.to_bytes()
+        cpio.file(f"modules/{name}.ko", contents[name])
+    cpio.file("modules/order", "".join(f"{name}.ko\n" for name in order).encode())
+    return cpio.to_bytes()
 
 
 def dependencies(module: bytes) -> list[str]:
-    """The names of the modules that one of them needs, as its ``.modinfo`` says."""
+    """Return the names in a module's ``depends`` field of ``.modinfo``."""
     found = re.search(rb"\0depends=([\w,-]*)\0", module)
     names = found[1].decode().split(",") if found else []
     return [name.replace("-", "_") for name in names if name]

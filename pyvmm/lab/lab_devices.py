@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The PCI devices that a run can be given, and how QEMU and the emulated host are told of them.
+"""The PCI devices of the lab, with their QEMU arguments and vfio drivers.
 
-The first is ``0000:01:00.0``, the second ``0000:02:00.0``, and so on: each sits alone behind a
-root port of its own, hence alone in its IOMMU group.
+The first device of a run is ``0000:01:00.0``, the second ``0000:02:00.0``, and so on. Each has its
+own root port, and therefore its own IOMMU group.
 """
 
 import subprocess
@@ -13,23 +13,30 @@ from pathlib import Path
 from pyvmm.errors import LackingError, UsageError
 
 _GIB = 1 << 30
-_RAM = 0x4000_0000  # where the virt machine's RAM begins
+_RAM_BASE = 0x4000_0000  # of QEMU's virt machine
 _HOST_BRIDGE = "/pcie@10000000"
-# What the grace device's driver hands out: 512 MiB cacheable (usemem, whole multiples of that)
-# and at least 1 GiB Normal-NC (resmem).
+# nvgrace_gpu_vfio_pci splits this memory into cacheable usemem, a multiple of 512 MiB, and resmem
+# of at least 1 GiB, which is Normal-NC.
 _GRACE_MEMORY = 0x6000_0000
 
 
 @dataclass(frozen=True)
 class LabDevice:
-    """A device by its name here, its QEMU ``-device``, and the vfio driver that gets it."""
+    """A device of the lab.
+
+    Attributes:
+        qemu: argument of QEMU's ``-device``; ``{id}`` is replaced by the device's ID.
+        driver: the vfio driver to bind.
+        backend: argument of ``-blockdev``, if any, with ``{id}``.
+        reserved: bytes of RAM that the device needs after the kernel's RAM.
+    """
 
     name: str
     about: str
     qemu: str = ""
     driver: str = "vfio-pci"
-    backend: str = ""  # the -blockdev it needs, if any; ``{id}`` is the device's own
-    reserved: int = 0  # bytes of RAM it needs past the emulated kernel's own
+    backend: str = ""
+    reserved: int = 0
 
 
 _ALL = (
@@ -37,7 +44,7 @@ _ALL = (
     LabDevice(
         "grace",
         "a Grace-style GPU: BAR0 registers, BAR2 1 GiB Normal-NC, BAR4 512 MiB cacheable",
-        # No GPU: a display whose BAR0 is memory, which the real nvgrace driver is told is one.
+        # Not a GPU: a display whose BAR0 is memory. init.sh binds the nvgrace driver to it.
         "bochs-display,romfile=",
         "nvgrace_gpu_vfio_pci",
         reserved=2 * _GIB,
@@ -57,25 +64,25 @@ DEVICES = {device.name: device for device in _ALL}
 
 
 def lookup(names: Sequence[str]) -> list[LabDevice]:
-    """The devices of these names, without "none". Raises `UsageError` on an unknown one."""
+    """Return the devices of these names, without "none". Raises `UsageError` if one is unknown."""
     for name in names:
         if name not in DEVICES:
-            raise UsageError(f"there is no device {name!r}: the lab has {', '.join(DEVICES)}")
+            raise UsageError(f"unknown device {name!r}: the lab has {', '.join(DEVICES)}")
     return [DEVICES[name] for name in names if DEVICES[name].qemu]
 
 
 def address(slot: int) -> str:
-    """The address in the emulated host of the device in a slot (1, 2, …)."""
+    """Return the PCI address in the emulated host of device number `slot`, from 1."""
     return f"0000:{slot:02x}:00.0"
 
 
 def bindings(devices: Sequence[LabDevice]) -> str:
-    """What init.sh is to bind: ``ADDRESS=DRIVER``, separated by blanks."""
+    """Return the drivers that init.sh binds, as space-separated ``ADDRESS=DRIVER``."""
     return " ".join(f"{address(slot)}={each.driver}" for slot, each in enumerate(devices, 1))
 
 
 def arguments(devices: Sequence[LabDevice]) -> list[str]:
-    """QEMU's arguments for the devices."""
+    """Return QEMU's arguments for the devices."""
     argv = []
     for slot, device in enumerate(devices, 1):
         port, name = f"port{slot}", f"device{slot}"
@@ -86,25 +93,28 @@ def arguments(devices: Sequence[LabDevice]) -> list[str]:
     return argv
 
 
-def describe(devices: Sequence[LabDevice], memory: int, dtb: Path, fdtput: Sequence[str]) -> None:
-    """Write into a device tree where each grace device's memory is: past the kernel's own.
+def add_to_device_tree(
+    devices: Sequence[LabDevice], memory: int, dtb: Path, fdtput: Sequence[str]
+) -> None:
+    """Add the memory of each grace device to a device tree.
 
-    The firmware of a real machine says so in ``nvidia,gpu-mem-base-pa`` and ``-size``, on the
-    function's own node, which the kernel finds by devfn below its root port's.
+    The memory follows the kernel's `memory` bytes of RAM. As the firmware of a real machine does,
+    set the properties ``nvidia,gpu-mem-base-pa`` and ``nvidia,gpu-mem-size`` of the function's
+    node, which the kernel finds by devfn below the root port's node. Raises `LackingError`.
     """
     put = [*fdtput, "-p", "-t", "x"]
-    base = _RAM + memory
+    base = _RAM_BASE + memory
     for slot, device in enumerate(devices, 1):
         if not device.reserved:
             continue
         port = f"{_HOST_BRIDGE}/pci@{slot:x},0"
         function = f"{port}/gpu@0,0"
         for node, name, cells in (
-            (port, "reg", (slot << 11, 0, 0, 0, 0)),  # devfn, in bits 15:8
+            (port, "reg", (slot << 11, 0, 0, 0, 0)),  # devfn in bits 15:8
             (port, "#address-cells", (3,)),
             (port, "#size-cells", (2,)),
             (port, "ranges", ()),
-            (function, "reg", (slot << 16, 0, 0, 0, 0)),  # the bus, in bits 23:16
+            (function, "reg", (slot << 16, 0, 0, 0, 0)),  # bus in bits 23:16
             (function, "nvidia,gpu-mem-base-pa", (base >> 32, base & 0xFFFF_FFFF)),
             (function, "nvidia,gpu-mem-size", (_GRACE_MEMORY >> 32, _GRACE_MEMORY & 0xFFFF_FFFF)),
         ):
@@ -113,5 +123,5 @@ def describe(devices: Sequence[LabDevice], memory: int, dtb: Path, fdtput: Seque
                 [*put, dtb, node, name, *values], capture_output=True, text=True, check=False
             )
             if done.returncode:
-                raise LackingError(f"the device tree cannot be edited: {done.stderr.strip()}")
+                raise LackingError(f"fdtput cannot edit the device tree: {done.stderr.strip()}")
         base += device.reserved

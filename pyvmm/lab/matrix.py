@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One command on many emulated hosts: CPUs by kernels, as many at once as there are cores."""
+"""Runs of one command on several emulated hosts, as many in parallel as this machine has cores."""
 
 import io
 import json
@@ -16,7 +16,11 @@ from pyvmm.lab.host import Host
 
 @dataclass(frozen=True)
 class Cell:
-    """How the command went on one CPU and kernel; ``error`` is of the host, not the command."""
+    """The result of the command on one CPU and kernel.
+
+    Attributes:
+        error: why the host failed; empty if the command ran.
+    """
 
     cpu: str
     kernel: str
@@ -27,7 +31,7 @@ class Cell:
 
     @property
     def output(self) -> Any:
-        """What the command wrote on stdout: read as JSON if it is, else its text."""
+        """Return stdout, parsed if it is JSON."""
         try:
             return json.loads(self.stdout)
         except ValueError:
@@ -40,9 +44,12 @@ def run(
     timeout: float | None,
     progress: Progress,
 ) -> list[Cell]:
-    """Run a command on each host, known by (CPU, kernel); a host that fails is a cell too."""
+    """Run a command on each host, by (CPU, kernel), and return a cell for each.
 
-    def one(cpu: str, kernel: str) -> Cell:
+    `timeout` is in seconds from power-on.
+    """
+
+    def run_on(cpu: str, kernel: str) -> Cell:
         stdout, stderr = io.BytesIO(), io.BytesIO()
         error = ""
         try:
@@ -50,20 +57,20 @@ def run(
             status = host.run(command, stdout=stdout, stderr=stderr, timeout=timeout)
         except PyvmmError as failure:
             status, error = failure.status, str(failure)
-        said, noted = (each.getvalue().decode(errors="replace") for each in (stdout, stderr))
-        return Cell(cpu, kernel, status, said, noted, error)
+        output, errors = (each.getvalue().decode(errors="replace") for each in (stdout, stderr))
+        return Cell(cpu, kernel, status, output, errors, error)
 
-    # Each host has two CPUs, yet one of them is mostly idle.
+    # One host per core, although each has two CPUs: one of them is mostly idle.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {pool.submit(one, *place): place for place in hosts}
+        running = [pool.submit(run_on, *key) for key in hosts]
         for done, future in enumerate(as_completed(running), 1):
-            progress(f"{len(hosts)} runs", done / len(hosts))
+            progress(f"running on {len(hosts)} hosts", done / len(hosts))
             future.result()
         return [future.result() for future in running]
 
 
 def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
-    """The matrix for scripts."""
+    """Return the results as a ``pyvmm.lab.matrix/1`` document."""
     return {
         "schema": "pyvmm.lab.matrix/1",
         "command": list(command),
@@ -82,10 +89,10 @@ def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
 
 
 def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: a row a CPU and kernel, and what its command has to say.
+    """Return headings and rows, one row for each CPU and kernel.
 
-    Of a report with verdicts that is the ones in which the runs differ, and why the first of
-    them is as it is; of anything else the last line.
+    For ``caps --json``, a row has the verdicts that differ between the runs, and the reason for
+    the first of them. For other commands it has the last line of output.
     """
     verdicts = [_verdicts(cell) for cell in cells]
     names = dict.fromkeys(name for each in verdicts for name in each)
@@ -94,16 +101,16 @@ def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for cell, each in zip(cells, verdicts, strict=True):
         if each and not cell.error:
-            told = [each[name][0] for name in shown] + [each[shown[0]][1]]
+            columns = [each[name][0] for name in shown] + [each[shown[0]][1]]
         else:
             lines = (cell.error or cell.stdout.strip() or cell.stderr.strip()).splitlines()
-            told = [""] * len(shown) + [lines[-1] if lines else ""]
-        rows.append([cell.cpu, cell.kernel, str(cell.status), *told])
+            columns = [""] * len(shown) + [lines[-1] if lines else ""]
+        rows.append([cell.cpu, cell.kernel, str(cell.status), *columns])
     return ["cpu", "kernel", "status", *shown, "why" if shown else "output"], rows
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    """The table for a mail or an issue."""
+    """Return the table in Markdown."""
     headings, rows = table(cells)
     lines = [headings, ["---"] * len(headings), *rows]
     escaped = [[cell.replace("|", r"\|") for cell in row] for row in lines]
@@ -111,7 +118,7 @@ def markdown(cells: Sequence[Cell]) -> str:
 
 
 def _verdicts(cell: Cell) -> dict[str, tuple[str, str]]:
-    """A caps report's verdicts by name: "yes" or "no", and why."""
+    """Return the verdicts of a caps report by name: "yes" or "no", and the reason."""
     output = cell.output
     if not isinstance(output, dict):
         return {}

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Debian packages unpacked into a directory of their own, to be used from there.
+"""Directories of unpacked Debian packages, which are used without being installed.
 
-A tree brings its own C library and loader, so it runs on any distribution, whatever that has
-installed, and nothing of the machine's changes.
+A directory has its own C library and dynamic loader, so its programs run on any distribution.
 """
 
 import hashlib
@@ -16,18 +15,18 @@ from pyvmm.errors import LackingError
 from pyvmm.lab import cache
 from pyvmm.lab.apt import Apt, Progress, unpack
 
-# Debian's names of the machines the lab's tools run on.
+# Debian's architecture names, by uname(1) machine.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
 class PackageTree:
-    """An unpacked tree of this machine's architecture."""
+    """Packages of this machine's architecture, unpacked in the directory `path`."""
 
     path: Path
 
     def command(self, program: str) -> list[str]:
-        """How to run a program of the tree: by the tree's own loader, with its libraries."""
+        """Return the command that runs a program with the directory's loader and libraries."""
         loader = next(self.path.glob("usr/lib*/ld-linux-*.so.*"))
         libraries = next(self.path.glob("usr/lib/*-linux-gnu/libc.so.6")).parent
         found = next(self.path.glob(f"usr/*bin/{program}"))
@@ -35,21 +34,21 @@ class PackageTree:
 
 
 def native() -> str:
-    """Debian's name for this machine's architecture."""
+    """Return Debian's name for this machine's architecture. Raises `LackingError`."""
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
-        raise LackingError(f"the lab runs on {' and '.join(_ARCHITECTURES)}, not on {machine}")
+        raise LackingError(f"the lab does not run on {machine}: use {' or '.join(_ARCHITECTURES)}")
     return _ARCHITECTURES[machine]
 
 
 def tools(progress: Progress) -> PackageTree:
-    """QEMU, and what makes images and edits device trees."""
+    """Return QEMU, erofs-utils and the device tree compiler."""
     packages = ("qemu-system-arm", "erofs-utils", "device-tree-compiler")
     return PackageTree(make("tools", native(), packages, progress))
 
 
 def build_root(progress: Progress) -> Path:
-    """What builds an arm64 kernel, to be entered with chroot."""
+    """Return a chroot directory with the compilers and tools that build an arm64 kernel."""
     compilers = ["gcc"] if native() == "arm64" else ["gcc", "gcc-aarch64-linux-gnu"]
     packages = (
         *("make", *compilers, "libc6-dev", "flex", "bison", "bc", "perl-base", "python3-minimal"),
@@ -58,7 +57,7 @@ def build_root(progress: Progress) -> Path:
     )
 
     def finish(path: Path) -> None:
-        # dpkg's maintainer scripts make these links; they have not run.
+        # Maintainer scripts create these links when packages are installed.
         (path / "usr/bin/awk").symlink_to("mawk")
         (path / "usr/bin/sh").unlink(missing_ok=True)
         (path / "usr/bin/sh").symlink_to("dash")
@@ -75,22 +74,22 @@ def make(
     progress: Progress,
     finish: Callable[[Path], None] = lambda path: None,
 ) -> Path:
-    """The tree of these packages and all they depend on, made if it is not in the cache yet.
+    """Return the directory of these packages and their dependencies, after creating it if needed.
 
-    It is known by its packages' names: a newer version of one is taken when the tree is made
-    anew, after ``lab clean``.
+    `finish` edits a new directory. An existing one is never updated: newer package versions come
+    only after ``lab clean``.
     """
     digest = hashlib.sha256(" ".join((architecture, *packages)).encode()).hexdigest()[:8]
-    place = cache.root() / "trees" / f"{name}-{digest}"
-    with cache.making(place) as partial:
+    path = cache.root() / "trees" / f"{name}-{digest}"
+    with cache.create(path) as partial:
         if partial is not None:
             apt = Apt(architecture, progress)
             archives = apt.fetch(*packages)
             unpack(archives, partial, progress=progress)
-            # Of no use to anyone here, and a third of the whole.
-            for waste in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"):
-                shutil.rmtree(partial / waste, ignore_errors=True)
+            # Unused, and a third of the size.
+            for unused in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"):
+                shutil.rmtree(partial / unused, ignore_errors=True)
             finish(partial)
             for archive in archives:
                 archive.unlink()
-    return place
+    return path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Compiled Python and payloads, kept from one run for the next: an emulated CPU compiles slowly.
+"""Compiled Python and guest payloads, kept between runs: an emulated CPU compiles slowly.
 
-A run starts with what earlier ones compiled, in its initial RAM file system, and sends what it
-compiled itself, as a tar archive, when its command has ended.
+A run gets the files compiled by earlier runs in its initial RAM file system. When its command
+ends, it sends the files that it compiled as a tar archive.
 """
 
 import hashlib
@@ -19,51 +19,51 @@ from pyvmm.lab.initramfs import CpioArchive
 _SUFFIXES = (".pyc", ".bin")
 
 
-def store(shared: Path | None) -> Path:
-    """Where they are kept: what comes of a shared directory by that, all else together.
+def directory(shared: Path | None) -> Path:
+    """Return the cache directory for files compiled from a shared directory.
 
-    What Python compiles is known by its path, and different directories have the same one there;
-    the root file system's is always the same.
+    None stands for the root file system. Each shared directory needs its own: Python names a
+    compiled file by the path of its source, and different directories have the same mount point.
     """
     name = hashlib.sha256(bytes(shared)).hexdigest()[:8] if shared else "image"
     return cache.root() / "pycache" / name
 
 
 def archive(shares: Mapping[str, Path]) -> bytes:
-    """What is kept, as an archive of ``/pycache``; `shares` are what is shared, by path there."""
-    made = CpioArchive()
-    made.directory("pycache")
-    for kept in (store(None), *map(store, dict.fromkeys(shares.values()))):
-        for path in sorted(kept.rglob("*")):
-            name = f"pycache/{path.relative_to(kept)}"
+    """Return a cpio archive of ``/pycache``; `shares` are paths by mount point in the host."""
+    cpio = CpioArchive()
+    cpio.directory("pycache")
+    for source in (directory(None), *map(directory, dict.fromkeys(shares.values()))):
+        for path in sorted(source.rglob("*")):
+            name = f"pycache/{path.relative_to(source)}"
             if path.is_dir():
-                made.directory(name)
+                cpio.directory(name)
             elif path.suffix in _SUFFIXES:
-                made.file(name, path.read_bytes())
-    return made.to_bytes()
+                cpio.file(name, path.read_bytes())
+    return cpio.to_bytes()
 
 
-def keep(sent: bytes, shares: Mapping[str, Path]) -> None:
-    """Keep what a run sent: compiled things only, each file whole or not at all.
+def save(archive: bytes, shares: Mapping[str, Path]) -> None:
+    """Store the compiled files of a run's tar archive in the cache, each atomically.
 
-    The sender is a guest: nothing that it names is written outside the store, and what is no
-    archive is left alone.
+    The archive comes from the emulated host and is not trusted: other files, and names that lead
+    out of the directory, are ignored, and so is an invalid archive.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(sent), ignore_zeros=True) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive), ignore_zeros=True) as tar:
             for member in tar:
                 path = PurePosixPath("/", member.name)
                 content = tar.extractfile(member) if member.isreg() else None
                 if content and path.suffix in _SUFFIXES and ".." not in path.parts:
                     shared = next((shares[at] for at in shares if path.is_relative_to(at)), None)
-                    _write(store(shared) / path.relative_to("/"), content.read())
+                    _write(directory(shared) / path.relative_to("/"), content.read())
     except tarfile.TarError:
         return
 
 
-def _write(place: Path, content: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=place.parent)
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    Path(partial).replace(place)
+    Path(partial).replace(path)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which QEMU runs the emulated host, and the machine it is told to be.
+"""The QEMU program and the configuration of the emulated machine.
 
-The lab's own devices sit on virtio's MMIO transports, so that the PCI bus has nothing on it
-but what a run asks for.
+The lab's own devices use virtio-mmio, so the PCI bus has only the devices that a run requests.
 """
 
 import re
@@ -18,39 +17,46 @@ from pyvmm.lab.apt import Progress
 from pyvmm.lab.lab_devices import LabDevice, arguments
 
 PROGRAM = "qemu-system-aarch64"
-# The oldest that was seen to work. 7.2 boots, but its "max" CPU lacks FWB and a vfio device
-# cannot be opened: a run would show wrong answers as if they were the kernel's.
+# The oldest version that works. QEMU 7.2 boots, but its "max" CPU lacks FWB and vfio devices cannot
+# be opened: a run would blame the kernel for it.
 OLDEST = (10, 0)
-# The models of `-cpu help` that are 64-bit; the others cannot run the kernel.
+# The 64-bit models of `-cpu help`; the others cannot run the kernel.
 _CPUS = re.compile(r"max|a64fx|neoverse-\w+|cortex-(?:a[3-9]\d|a\d{3}|x\d+)")
 
 
 @dataclass(frozen=True)
 class Qemu:
-    """A QEMU: how to start it, and its version."""
+    """A QEMU program: its command line and version."""
 
     command: tuple[str, ...]
     version: tuple[int, int]
 
     def cpus(self) -> list[str]:
-        """The CPU models that can be a 64-bit host."""
+        """Return the names of the 64-bit CPU models."""
         text = _output([*self.command, "-machine", "virt", "-cpu", "help"])
         return sorted({name for name in text.split() if _CPUS.fullmatch(name)})
 
 
 @dataclass(frozen=True)
 class EmulatedMachine:
-    """The emulated machine: the CPU model with QEMU's own options, and sizes in bytes."""
+    """The emulated machine.
+
+    Attributes:
+        cpu: the CPU model, with QEMU's ``,PROPERTY=VALUE`` options.
+        memory: RAM of the kernel in bytes.
+        device_arguments: arguments of additional ``-device`` options.
+        append: text to append to the kernel command line.
+    """
 
     cpu: str = "max"
     cpus: int = 2
     memory: int = 2 << 30
     devices: tuple[LabDevice, ...] = ()
     device_arguments: tuple[str, ...] = ()
-    append: str = ""  # to the kernel's command line
+    append: str = ""
 
     def arguments(self) -> list[str]:
-        """QEMU's arguments for the machine and its devices."""
+        """Return QEMU's arguments for the machine and its devices."""
         argv = ["-machine", "virt,virtualization=on,gic-version=3,iommu=smmuv3"]
         argv += ["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-smp", str(self.cpus)]
         total = self.memory + sum(device.reserved for device in self.devices)
@@ -63,26 +69,27 @@ class EmulatedMachine:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size as QEMU writes it: 512M, 2G. Raises `UsageError`."""
+    """Return a size such as 512M or 2G in bytes. Raises `UsageError`."""
     scale = {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper())
     if scale is None or not text[:-1].isdecimal() or not int(text[:-1]):
-        raise UsageError(f"{text!r} is no size: write 512M or 2G")
+        raise UsageError(f"invalid size {text!r}: pass MiB or GiB, such as 512M or 2G")
     return int(text[:-1]) * scale
 
 
 def find(progress: Progress, chosen: str | None = None) -> Qemu:
-    """The QEMU that was chosen, or the one on PATH if it is new enough, or the cache's own.
+    """Return QEMU `chosen`, by default the one on PATH, or a downloaded one if that is too old.
 
-    Raises `LackingError` where the chosen one is too old, or there is none and none to be had.
+    Raises `UsageError` if `chosen` does not exist, `LackingError` if it is too old or if QEMU
+    cannot be downloaded.
     """
     if chosen is not None:
         if (found := shutil.which(chosen)) is None:
-            raise UsageError(f"there is no program {chosen}")
+            raise UsageError(f"program {chosen} not found")
         qemu = _probe([found])
         if qemu.version < OLDEST:
             raise LackingError(
                 f"{found} is QEMU {_dotted(qemu.version)} and the lab needs {_dotted(OLDEST)}: "
-                "leave out --qemu and one is fetched, or, on Debian 12, "
+                "omit --qemu to download one, or on Debian 12 run "
                 "apt install -t bookworm-backports qemu-system-arm"
             )
         return qemu
@@ -98,7 +105,7 @@ def _probe(command: Sequence[str]) -> Qemu:
     text = _output([*command, "--version"])
     match = re.search(r"version (\d+)\.(\d+)", text)
     if match is None:
-        raise LackingError(f"{command[0]} does not say its version: is it {PROGRAM}?")
+        raise LackingError(f"{command[0]} --version prints no QEMU version: is it {PROGRAM}?")
     return Qemu(tuple(command), (int(match[1]), int(match[2])))
 
 
@@ -111,9 +118,9 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def dump_device_tree(qemu: Qemu, machine: EmulatedMachine, dtb: Path) -> None:
-    """Write the device tree that QEMU makes for a machine. Raises `LackingError`."""
+    """Write QEMU's device tree for a machine to `dtb`. Raises `LackingError`."""
     argv = machine.arguments()
     argv[argv.index("-machine") + 1] += f",dumpdtb={dtb}"
     done = subprocess.run([*qemu.command, *argv], capture_output=True, text=True, check=False)
     if done.returncode or not dtb.exists():
-        raise LackingError(f"QEMU writes no device tree: {done.stderr.strip()}")
+        raise LackingError(f"QEMU cannot dump its device tree: {done.stderr.strip()}")

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a program in the emulated host can ask of the machine around it; the other end is
-`pyvmm.lab.stage2_server`.
+"""Queries of stage-2 descriptors by programs in the emulated host.
 
-One question so far: what the stage-2 descriptor of an IPA says. No interface of KVM's tells, so
-the answer is read out of the emulated machine's physical memory.
+`pyvmm.lab.stage2_server`, outside the emulated machine, reads the answer from the machine's
+physical memory, because no KVM interface reports the memory types of stage 2.
 """
 
 import json
@@ -11,26 +10,26 @@ import os
 from pathlib import Path
 
 from pyvmm.errors import LackingError, PyvmmError
-from pyvmm.lab.stage2 import Stage2
+from pyvmm.lab.stage2 import Stage2Entry
 
-PORT = "pyvmm.questions"
+PORT = "pyvmm.stage2"
 _PORTS = Path("/sys/class/virtio-ports")
 
 
-def query_stage2(ipa: int) -> Stage2:
-    """What stage 2 makes of `ipa` (in bytes), for the vCPU that is in its guest at this moment.
+def query_stage2(ipa: int) -> Stage2Entry:
+    """Return the stage-2 entry of `ipa` (in bytes) of the vCPU that is currently in its guest.
 
-    Let one thread run a guest that stays in it (`pyvmm.machine.spinning_guest`), ask from another.
-    Raises `LackingError` outside the lab, `PyvmmError` where it can't be told.
+    One thread must run a guest that does not exit (`pyvmm.machine.spinning_guest`) while another
+    calls this. Raises `LackingError` outside the lab, `PyvmmError` if the entry cannot be read.
     """
     answer = json.loads(_ask(f"stage2 {ipa:#x}"))
     if "error" in answer:
-        raise PyvmmError(f"stage 2 of IPA {ipa:#x}: {answer['error']}")
-    return Stage2(**answer)
+        raise PyvmmError(f"cannot read stage 2 of IPA {ipa:#x}: {answer['error']}")
+    return Stage2Entry(**answer)
 
 
 def describe_stage2(ipa: int) -> str:
-    """`stage2` for people to read: one line, and outside the lab that it can't be read."""
+    """Return the stage-2 entry of `ipa` in one line, or why it cannot be read outside the lab."""
     try:
         return str(query_stage2(ipa))
     except LackingError as error:
@@ -43,7 +42,7 @@ def _ask(question: str) -> str:
             break
     else:
         raise LackingError(
-            "stage 2 can be read in the lab alone: python -m pyvmm lab shell -- COMMAND"
+            "stage 2 can be read only in the lab: run python -m pyvmm lab shell -- COMMAND"
         )
     port = os.open(f"/dev/{name.parent.name}", os.O_RDWR | os.O_CLOEXEC)
     with os.fdopen(port, "r+b", buffering=0) as line:

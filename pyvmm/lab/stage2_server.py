@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The answers to what a program in the emulated host asks (`pyvmm.lab.stage2_client`).
+"""Answers to the stage-2 queries of programs in the emulated host (`pyvmm.lab.stage2_client`).
 
-``stage2 IPA``: the emulated machine is stopped, in the hope that one of its CPUs is in a guest:
-its VTTBR_EL2 is that guest's. It is tried until that is so. What HCR_EL2 says then holds for the
-guest, and nothing of an earlier VM is taken for it.
+For a query ``stage2 IPA``, the server stops the emulated machine and looks for a CPU in a guest,
+whose VTTBR_EL2 and HCR_EL2 are those of the guest. If every CPU is in the host, the registers may
+be those of an earlier VM: the server then continues the machine and tries again.
 """
 
 import json
@@ -17,73 +17,75 @@ from pathlib import Path
 from typing import Self
 
 from pyvmm.lab.gdb import GdbClient, GdbError
-from pyvmm.lab.stage2 import HCR_VM, Registers, walk
+from pyvmm.lab.stage2 import HCR_VM, Stage2Registers, walk
 from pyvmm.lab.stage2_client import PORT
 
-_PATIENCE = 20.0  # seconds until the guest must have run
-_PAUSE = 0.01  # seconds that the machine runs between two looks
+_TIMEOUT = 20.0  # seconds to find a CPU in a guest
+_INTERVAL = 0.01  # seconds that the machine runs between two attempts
 
 
 class Stage2Server:
-    """The other end of the questions' port and of QEMU's debug port, as long as it is entered."""
+    """A server for the stage-2 queries of one boot, which uses QEMU's gdb stub."""
 
     def __enter__(self) -> Self:
+        """Start to serve queries in a thread."""
         with ExitStack() as stack:
-            # No other user can enter it: a debug port is the whole machine.
+            # The gdb stub controls the machine: keep other users out (mode 0700).
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-lab-")))
-            self._debug, self._questions = scratch / "debug", scratch / "questions"
+            self._gdb_path, self._queries_path = scratch / "gdb", scratch / "queries"
             self._listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-            self._listener.bind(str(self._questions))
+            self._listener.bind(str(self._queries_path))
             self._listener.listen(1)
-            threading.Thread(target=self._serve, name="questions", daemon=True).start()
-            self._owned = stack.pop_all()
+            threading.Thread(target=self._serve, name="stage2-server", daemon=True).start()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # else a thread in accept(2) keeps it
-        self._owned.close()
+        """Close the sockets and end the thread."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # end accept(2) in the thread
+        self._stack.close()
 
     def arguments(self) -> list[str]:
-        """QEMU's arguments, to follow those of the virtio bus that the port is on."""
-        argv = ["-gdb", f"unix:{self._debug},server=on,wait=off"]
-        argv += ["-chardev", f"socket,id=questions,path={self._questions}"]
-        return [*argv, "-device", f"virtserialport,chardev=questions,name={PORT}"]
+        """Return QEMU's arguments; those of the virtio-serial bus must precede them."""
+        argv = ["-gdb", f"unix:{self._gdb_path},server=on,wait=off"]
+        argv += ["-chardev", f"socket,id=stage2,path={self._queries_path}"]
+        return [*argv, "-device", f"virtserialport,chardev=stage2,name={PORT}"]
 
     def _serve(self) -> None:
         try:
             qemu, _ = self._listener.accept()
-        except OSError:  # it is over before QEMU began
+        except OSError:  # closed before QEMU connected
             return
         with qemu, qemu.makefile("rw", encoding="utf-8", errors="replace") as lines:
-            for question in lines:
-                lines.write(self._answer(question.rstrip("\n")) + "\n")
+            for query in lines:
+                lines.write(self._answer(query.rstrip("\n")) + "\n")
                 lines.flush()
 
-    def _answer(self, question: str) -> str:
-        word, _, ipa = question.partition(" ")
+    def _answer(self, query: str) -> str:
+        word, _, ipa = query.partition(" ")
         try:
             if word != "stage2":
-                raise ValueError(f"there is no question {word!r}")
+                raise ValueError(f"unknown query {word!r}")
             return json.dumps(self._stage2(int(ipa, 16)))
         except (OSError, ValueError) as error:
             return json.dumps({"error": str(error)})
 
     def _stage2(self, ipa: int) -> dict[str, object]:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while time.monotonic() < end:
-            with GdbClient(self._debug) as stub:
-                if registers := _in_guest(stub):
-                    return asdict(walk(registers, ipa, stub.physical))
-            time.sleep(_PAUSE)
-        raise GdbError(f"no vCPU was seen in its guest for {_PATIENCE:g} s")
+            with GdbClient(self._gdb_path) as gdb:
+                if registers := _guest_registers(gdb):
+                    return asdict(walk(registers, ipa, gdb.physical))
+            time.sleep(_INTERVAL)
+        raise GdbError(f"no CPU was in a guest for {_TIMEOUT:g} s")
 
 
-def _in_guest(stub: GdbClient) -> Registers | None:
-    """The registers of a CPU that is in a guest, with stage 2 on."""
-    for cpu in stub.cpus():
-        stub.select(cpu)
-        hcr = stub.system_register("HCR_EL2")
-        if hcr & HCR_VM and stub.exception_level() < 2:
-            read = stub.system_register
-            return Registers(read("VTTBR_EL2"), read("VTCR_EL2"), hcr)
+def _guest_registers(gdb: GdbClient) -> Stage2Registers | None:
+    """Return the registers of a CPU that is in a guest with stage 2 enabled, or None."""
+    for cpu in gdb.cpus():
+        gdb.select(cpu)
+        hcr = gdb.system_register("HCR_EL2")
+        if hcr & HCR_VM and gdb.exception_level() < 2:
+            read = gdb.system_register
+            return Stage2Registers(read("VTTBR_EL2"), read("VTCR_EL2"), hcr)
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A terminal in the emulated host (``/dev/hvc0``) that is now and then this process's own."""
+"""A terminal in the emulated host (``/dev/hvc0``) that can be attached to this process's."""
 
 import contextlib
 import os
@@ -12,47 +12,55 @@ from typing import Self
 from pyvmm.errors import UsageError
 from pyvmm.lab.virtio_ports import VirtioPorts
 
+_CHUNK = 1 << 16
+
 
 class Terminal:
-    """The host's end of the line. Raises `UsageError` where stdin is no terminal."""
+    """The virtio console of one boot."""
 
     DEVICE = "/dev/hvc0"
 
     def __init__(self) -> None:
+        """Raise `UsageError` if stdin is not a terminal."""
         if not os.isatty(0):
-            raise UsageError("stdin is no terminal: a shell needs one")
+            raise UsageError("stdin is not a terminal: an interactive shell needs one")
 
     def __enter__(self) -> Self:
-        self._ours, self._theirs = socket.socketpair()
+        """Create the sockets."""
+        self._socket, self._qemu_socket = socket.socketpair()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._ours.close()
-        self._theirs.close()
+        """Close the sockets."""
+        self._socket.close()
+        self._qemu_socket.close()
 
     def descriptors(self) -> list[int]:
-        """What QEMU inherits."""
-        return [self._theirs.fileno()]
+        """Return the file descriptors that QEMU must inherit."""
+        return [self._qemu_socket.fileno()]
 
     def arguments(self) -> list[str]:
-        """QEMU's arguments."""
-        chardev = f"socket,id=terminal,fd={self._theirs.fileno()}"
+        """Return QEMU's arguments for the console."""
+        chardev = f"socket,id=terminal,fd={self._qemu_socket.fileno()}"
         return ["-chardev", chardev, "-device", "virtconsole,chardev=terminal,nr=0"]
 
-    def attach(self, ports: VirtioPorts, until: Callable[[], bool]) -> None:
-        """Give it this process's terminal until something is so, or the host ends."""
+    def attach(self, ports: VirtioPorts, until: Callable[[], bool] = lambda: False) -> None:
+        """Connect this process's terminal until `until()` is true or the host ends."""
         keyboard, screen = 0, 1
         with (
-            _raw(keyboard),
-            ports.beside(keyboard, self._ours.sendall),
-            ports.beside(self._ours.fileno(), lambda data: os.write(screen, data)),
+            _raw_mode(keyboard),
+            ports.relay_also(keyboard, self._socket.sendall),
+            ports.relay_also(self._socket.fileno(), lambda data: os.write(screen, data)),
         ):
             ports.relay(until=until)
+            with contextlib.suppress(BlockingIOError):
+                while data := self._socket.recv(_CHUNK, socket.MSG_DONTWAIT):
+                    os.write(screen, data)
 
 
 @contextlib.contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
-    """Every key goes through, Ctrl-C as well."""
+def _raw_mode(descriptor: int) -> Iterator[None]:
+    """Pass every key through, including Ctrl-C."""
     before = termios.tcgetattr(descriptor)
     tty.setraw(descriptor)
     try:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The emulated host's root file system: Debian's Python and what pyvmm's extras and tests need.
+"""The emulated host's root file system: Debian's Python and packages for pyvmm and its tests.
 
-It holds nothing of the project, so a change in the project never makes it anew. It is an erofs
-image on a virtio disk: read where it is needed, never held in memory whole, and not
-compressed, since an emulated CPU unpacks slowly.
+It does not contain pyvmm, so it needs no rebuild when pyvmm changes. It is an erofs image on a
+virtio disk, which is read on demand. It is not compressed: an emulated CPU decompresses slowly.
 """
 
 import shutil
@@ -24,20 +23,17 @@ PACKAGES = (
     "binutils",
     "busybox-static",
 )
-# Where the checkout and the compiled Python of all runs are mounted.
-CHECKOUT = "/checkout"
-PYCACHE = "/pycache"
-_MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "run", "root", CHECKOUT[1:], PYCACHE[1:])
+_MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "run", "root", "checkout", "pycache")
 
 
 def image(progress: Progress) -> Path:
-    """The image, made if it is not in the cache yet."""
+    """Return the image file, after creating it if the cache lacks it."""
     root = package_tree.make("userland", "arm64", PACKAGES, progress, _finish)
-    place = root.with_suffix(".erofs")
-    with cache.making(place) as partial:
+    path = root.with_suffix(".erofs")
+    with cache.create(path) as partial:
         if partial is not None:
-            progress("making the root file system", None)
-            # All of root's, and no extended attributes: the image is the same, whoever makes it.
+            progress("creating the root file system", None)
+            # Without owners and extended attributes, the image does not depend on the user.
             make = [
                 *package_tree.tools(progress).command("mkfs.erofs"),
                 "--all-root",
@@ -48,20 +44,20 @@ def image(progress: Progress) -> Path:
                 [*make, partial, root], capture_output=True, text=True, check=False
             )
             if done.returncode:
-                raise LackingError(f"making {place} failed: {done.stderr.strip()}")
-    return place
+                raise LackingError(f"mkfs.erofs cannot create {path}: {done.stderr.strip()}")
+    return path
 
 
 def busybox(progress: Progress) -> Path:
-    """The static busybox that starts the emulated host, before it has a root file system."""
+    """Return the static busybox that runs init.sh from the initial RAM file system."""
     return package_tree.make("userland", "arm64", PACKAGES, progress, _finish) / "usr/bin/busybox"
 
 
 def _finish(path: Path) -> None:
-    """What maintainer scripts would have made, and less of what nothing here opens."""
+    """Create the files that maintainer scripts would create; remove unused ones."""
     (path / "usr/bin/sh").unlink(missing_ok=True)
     (path / "usr/bin/sh").symlink_to("busybox")
     for mount_point in _MOUNT_POINTS:
         (path / mount_point).mkdir(exist_ok=True)
-    for waste in ("usr/share/zoneinfo", "usr/share/perl5", "usr/share/bash-completion", "var"):
-        shutil.rmtree(path / waste, ignore_errors=True)
+    for unused in ("usr/share/zoneinfo", "usr/share/perl5", "usr/share/bash-completion", "var"):
+        shutil.rmtree(path / unused, ignore_errors=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The emulated host's end of the line: its command's streams, and how that command ended.
+"""The virtio ports of an emulated host: its command's output, and how that command ended.
 
-Virtio ports, each a socket here. init.sh says on the control port ``kvm`` when it is up,
-then ``exit STATUS`` or ``fail REASON``.
+Each port ends at a Unix socket of this process. On the control port, init.sh writes ``kvm`` when
+the host is up, then ``exit STATUS`` or ``fail REASON``.
 """
 
 import contextlib
@@ -14,40 +14,50 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Self
 
 _CHUNK = 1 << 16
-_BOOT = 180.0  # seconds that a host may take to say its first word, on a busy machine
+_BOOT_TIMEOUT = 180.0  # seconds until init.sh writes to the control port, on a busy machine
 
 
 class VirtioPorts:
-    """The ports of one run. Without files for its output the command has only the control port."""
+    """The control port of one boot, and one port for each file in `outputs`.
+
+    Attributes:
+        status: the command's exit status, None until it ends.
+        failure: why the host could not run the command.
+        started: True when init.sh has found KVM.
+        expired: the timeout in seconds that expired, or 0.
+    """
 
     def __init__(self, *outputs: BinaryIO) -> None:
-        self.status: int | None = None  # of the command, once it has ended
-        self.failure = ""  # why the host could not run it
+        """Relay the ports after the control port to `outputs`, in this order."""
+        self.status: int | None = None
+        self.failure = ""
         self.started = False
-        self.late = 0.0  # seconds after which the host was still running, where it was too long
+        self.expired = 0.0
         self._outputs = outputs
         self._control = b""
 
     def __enter__(self) -> Self:
+        """Create the sockets."""
         pairs = [socket.socketpair() for _ in range(1 + len(self._outputs))]
-        self._ours, self._theirs = (list(ends) for ends in zip(*pairs, strict=True))
+        self._sockets, self._qemu_sockets = (list(ends) for ends in zip(*pairs, strict=True))
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._ours[0], selectors.EVENT_READ, self._hear)
-        for end, output in zip(self._ours[1:], self._outputs, strict=True):
+        self._selector.register(self._sockets[0], selectors.EVENT_READ, self._parse_control)
+        for end, output in zip(self._sockets[1:], self._outputs, strict=True):
             self._selector.register(end, selectors.EVENT_READ, output.write)
         return self
 
     def __exit__(self, *raised: object) -> None:
+        """Close the sockets."""
         self._selector.close()
-        for end in (*self._ours, *self._theirs):
+        for end in (*self._sockets, *self._qemu_sockets):
             end.close()
 
     def descriptors(self) -> list[int]:
-        """What QEMU inherits."""
-        return [end.fileno() for end in self._theirs]
+        """Return the file descriptors that QEMU must inherit."""
+        return [end.fileno() for end in self._qemu_sockets]
 
     def arguments(self) -> list[str]:
-        """QEMU's arguments: port 1 is the control port, the outputs are those from 2 on."""
+        """Return QEMU's arguments: port 1 is the control port, the outputs start at port 2."""
         argv = ["-device", "virtio-serial-device"]
         for number, descriptor in enumerate(self.descriptors(), 1):
             argv += ["-chardev", f"socket,id=stream{number},fd={descriptor}"]
@@ -57,52 +67,53 @@ class VirtioPorts:
     def relay(
         self, timeout: float | None = None, until: Callable[[], bool] = lambda: False
     ) -> None:
-        """Copy what comes to its place until the host says it is done, ends, or is late.
+        """Copy output until the command ends, QEMU exits, the timeout expires, or `until()`.
 
-        Or for now, `until` something is so: then this may be called again.
+        `timeout` is in seconds; a host that does not start the command expires earlier. Call this
+        again after `until()` was true.
         """
-        for end in self._theirs:
-            end.close()  # QEMU has its own
-        begin, selector = time.monotonic(), self._selector
-        # The command's output has reached its sockets before the host says the word.
-        while selector.get_map() and not self.over and not until():
-            allowed = timeout if self.started else min(timeout or _BOOT, _BOOT)
-            left = None if allowed is None else max(0.0, begin + allowed - time.monotonic())
-            ready = selector.select(left)
+        for end in self._qemu_sockets:
+            end.close()  # QEMU inherited them
+        start = time.monotonic()
+        while self._is_active() and not until():
+            allowed = timeout if self.started else min(timeout or _BOOT_TIMEOUT, _BOOT_TIMEOUT)
+            left = None if allowed is None else max(0.0, start + allowed - time.monotonic())
+            ready = self._selector.select(left)
             if not ready and allowed is not None:
-                self.late = allowed
+                self.expired = allowed
                 return
             for key, _ in ready:
-                self._copy(selector, key)
-        if not selector.get_map() or self.over:
+                self._copy(key)
+        if not self._is_active():
             self._drain()
 
     @contextlib.contextmanager
-    def beside(self, source: int, take: Callable[[bytes], object]) -> Iterator[None]:
-        """While the block lasts, `relay` copies what comes from one more descriptor."""
-        self._selector.register(source, selectors.EVENT_READ, take)
+    def relay_also(self, source: int, write: Callable[[bytes], object]) -> Iterator[None]:
+        """Let `relay` also copy from file descriptor `source` until the block ends."""
+        self._selector.register(source, selectors.EVENT_READ, write)
         try:
             yield
         finally:
-            with contextlib.suppress(KeyError):  # it ended, and is gone already
+            with contextlib.suppress(KeyError):  # unregistered at end of file
                 self._selector.unregister(source)
 
+    def _is_active(self) -> bool:
+        """Return True if the command may still write: QEMU runs, and init.sh reported no end."""
+        running = self._sockets[0] in self._selector.get_map()
+        return running and self.status is None and not self.failure
+
     def _drain(self) -> None:
+        # init.sh reports the end after the command's output has reached these sockets.
         keys = self._selector.get_map()
-        for end in self._ours:
+        for end in self._sockets:
             end.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 while end.fileno() in keys:
-                    self._copy(self._selector, keys[end.fileno()])
+                    self._copy(keys[end.fileno()])
         for output in self._outputs:
             output.flush()
 
-    @property
-    def over(self) -> bool:
-        """Has the host said how the command ended, or why it did not begin?"""
-        return self.status is not None or bool(self.failure)
-
-    def _copy(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    def _copy(self, key: selectors.SelectorKey) -> None:
         try:
             data = os.read(key.fd, _CHUNK)
         except ConnectionError:
@@ -110,9 +121,9 @@ class VirtioPorts:
         if data:
             key.data(data)
         else:
-            selector.unregister(key.fileobj)
+            self._selector.unregister(key.fileobj)
 
-    def _hear(self, data: bytes) -> None:
+    def _parse_control(self, data: bytes) -> None:
         self._control += data
         *lines, self._control = self._control.split(b"\n")
         for line in lines:

@@ -69,7 +69,7 @@ class HostSession:
             command += [f"--capture={options['capture']}"] if "capture" in options else []
             command += dict.fromkeys(nodeid.partition("::")[0] for nodeid in tests)
             self._running: RunningHost = stack.enter_context(
-                replace(host, files=(*host.files, job)).started(
+                replace(host, files=(*host.files, job)).boot(
                     command,
                     stdout=_Lines(self._events),
                     stderr=self.stderr,
@@ -101,14 +101,14 @@ class HostSession:
         with self._stack:
             if not kill:
                 try:
-                    self._running.end(_GOODBYE)
+                    self._running.wait(_GOODBYE)
                 except PyvmmError:
                     return  # its tests are done, and no one waits for the rest
 
     def _post_mortem(self) -> str:
         console = self._running.console()
         try:
-            status = self._running.end()
+            status = self._running.wait()
             reason = f"pytest ended there with status {status}"
         except PyvmmError as error:
             # One line, with the console's last ones in it: here they follow on their own.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real emulated hosts: what is not in the cache yet is fetched."""
+"""Fixtures for tests on real emulated hosts; missing parts are downloaded."""
 
 import io
 import os
@@ -10,50 +10,50 @@ import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import host, kernel, lab_devices, qemu
+from pyvmm.lab.apt import no_progress
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if "PYVMM_LAB" in os.environ:
-        pytest.skip("the lab does not run in itself: run pytest on the machine that has it")
-
-
-def quiet(what: str, done: float | None) -> None:
-    """Tells nobody."""
+        pytest.skip("the lab does not run in the lab: run pytest on the machine itself")
 
 
 @pytest.fixture(scope="session")
 def emulated() -> host.Host:
-    """A host with the lab's kernel where it has been built, else with Debian's."""
+    """Return a host with the lab's kernel if it is built, otherwise with Debian's."""
     try:
-        found = kernel.find(None, quiet)
+        found = kernel.find(None, no_progress)
         assert found is not None
-        return host.prepare(qemu.find(quiet), found, qemu.EmulatedMachine(), quiet)
+        return host.prepare(qemu.find(no_progress), found, qemu.EmulatedMachine(), no_progress)
     except LackingError as error:
-        pytest.skip(f"the lab cannot be set up: {error}")
+        pytest.skip(f"cannot set up the lab: {error}")
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How a command went there."""
+class Result:
+    """The exit status and output of a command."""
 
     status: int
     stdout: bytes
     stderr: bytes
 
 
-Run = Callable[..., Ran]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(emulated: host.Host) -> Run:
-    """Run a command on a new host; keywords are of its `Machine`, and ``timeout`` in seconds."""
+    """Return a function that runs a command on a new host.
 
-    def run(*command: str, timeout: float = 300, **machine: object) -> Ran:
+    Keywords are fields of `qemu.EmulatedMachine`, and ``timeout`` in seconds.
+    """
+
+    def run(*command: str, timeout: float = 300, **machine: object) -> Result:
         if "devices" in machine:
             machine["devices"] = tuple(lab_devices.lookup(machine["devices"]))  # type: ignore[arg-type]
         changed = replace(emulated, machine=replace(emulated.machine, **machine))  # type: ignore[arg-type]
         out, err = io.BytesIO(), io.BytesIO()
         status = changed.run(command, stdout=out, stderr=err, timeout=timeout)
-        return Ran(status, out.getvalue(), err.getvalue())
+        return Result(status, out.getvalue(), err.getvalue())
 
     return run

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What has its name in the cache is whole, whoever was killed when."""
+"""Files and directories in the cache are complete, even if their builder was killed."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ import pytest
 from pyvmm.errors import LackingError
 from pyvmm.lab import cache
 
-MAKE = """\
+BUILDER = """\
 import sys, time
 from pathlib import Path
 from pyvmm.lab import cache
-with cache.making(Path(sys.argv[1])) as partial:
+with cache.create(Path(sys.argv[1])) as partial:
     if partial is not None:
         partial.mkdir()
         (partial / "half").touch()
@@ -27,59 +27,59 @@ with cache.making(Path(sys.argv[1])) as partial:
 """
 
 
-def _maker(place: Path) -> "subprocess.Popen[str]":
+def _builder(place: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-c", MAKE, str(place)],
+        [sys.executable, "-c", BUILDER, str(place)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def _said(process: "subprocess.Popen[str]") -> str:
+def _read_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
 
-def test_thing_is_made_once(tmp_path: Path) -> None:
-    with cache.making(tmp_path / "thing") as partial:
+def test_path_is_created_once(tmp_path: Path) -> None:
+    with cache.create(tmp_path / "thing") as partial:
         assert partial is not None
         partial.write_text("made")
-    with cache.making(tmp_path / "thing") as partial:
+    with cache.create(tmp_path / "thing") as partial:
         assert partial is None
 
 
-def test_maker_that_raises_leaves_nothing(tmp_path: Path) -> None:
-    with contextlib.suppress(ZeroDivisionError), cache.making(tmp_path / "thing") as partial:
+def test_failed_creation_leaves_nothing(tmp_path: Path) -> None:
+    with contextlib.suppress(ZeroDivisionError), cache.create(tmp_path / "thing") as partial:
         assert partial is not None
         partial.mkdir()
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == [".lock-thing"]
 
 
-def test_killed_makers_leavings_are_not_trusted(tmp_path: Path) -> None:
-    with _maker(tmp_path / "thing") as killed:
-        assert _said(killed) == "half\n"
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    with _builder(tmp_path / "thing") as killed:
+        assert _read_line(killed) == "half\n"
         killed.send_signal(signal.SIGKILL)
     assert not (tmp_path / "thing").exists()
-    with _maker(tmp_path / "thing") as maker:
-        assert _said(maker) == "half\n"
-        maker.communicate("\n")
+    with _builder(tmp_path / "thing") as builder:
+        assert _read_line(builder) == "half\n"
+        builder.communicate("\n")
     assert {path.name for path in (tmp_path / "thing").iterdir()} == {"half", "whole"}
 
 
-def test_second_maker_waits_for_the_first(tmp_path: Path) -> None:
-    with _maker(tmp_path / "thing") as first:
-        assert _said(first) == "half\n"
-        with _maker(tmp_path / "thing") as second:
+def test_second_process_waits_for_the_first(tmp_path: Path) -> None:
+    with _builder(tmp_path / "thing") as first:
+        assert _read_line(first) == "half\n"
+        with _builder(tmp_path / "thing") as second:
             with pytest.raises(subprocess.TimeoutExpired):
                 second.wait(1)
             first.communicate("\n")
             assert second.wait(30) == 0
-            assert _said(second) == ""  # it made nothing
+            assert _read_line(second) == ""  # it created nothing
 
 
-def test_full_disk_is_one_line_and_nothing_to_trust(tmp_path: Path) -> None:
+def test_full_disk_is_one_line_and_leaves_no_tree(tmp_path: Path) -> None:
     script = (
         'mount -t tmpfs -o size=1m tmpfs "$1"; XDG_CACHE_HOME="$1" "$2" -m pyvmm lab setup; '
         'echo $?; ls "$1"/pyvmm/trees'
@@ -89,12 +89,12 @@ def test_full_disk_is_one_line_and_nothing_to_trust(tmp_path: Path) -> None:
     done = subprocess.run(
         [*unshare, str(tmp_path), sys.executable], capture_output=True, text=True, check=False
     )
-    [said] = [line for line in done.stderr.splitlines() if "error:" in line]
-    assert "no space left" in said
-    assert done.stdout == "3\n"  # and no tree that could be trusted
+    [message] = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert "no space left" in message
+    assert done.stdout == "3\n"  # and no tree
 
 
-def test_clean_removes_what_the_lab_keeps_alone(
+def test_clean_removes_only_files_of_the_lab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -106,11 +106,9 @@ def test_clean_removes_what_the_lab_keeps_alone(
     assert (cache.root() / "other/thing").exists()
 
 
-def test_cache_that_cannot_be_made_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_cache_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(LackingError, match="cannot be written"), cache.explained():
-        with cache.making(cache.root() / "thing"):
+    with pytest.raises(LackingError, match="cannot be written"), cache.convert_errors():
+        with cache.create(cache.root() / "thing"):
             pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""QEMU's debug port, on a machine that has not begun to run."""
+"""Connect to QEMU's gdb stub; the machine has not executed anything."""
 
 import subprocess
 import time
@@ -10,19 +10,19 @@ import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import qemu
+from pyvmm.lab.apt import no_progress
 from pyvmm.lab.gdb import GdbClient, GdbError
-from tests.lab.conftest import quiet
 
 RAM = 0x4000_0000
-DEVICE_TREE = bytes.fromhex("d00dfeed")  # what the virt machine puts there, without a kernel
+DEVICE_TREE = bytes.fromhex("d00dfeed")  # QEMU puts the device tree at the start of RAM
 
 
 @pytest.fixture
 def gdb(tmp_path: Path) -> Iterator[GdbClient]:
     try:
-        program = qemu.find(quiet).command
+        program = qemu.find(no_progress).command
     except LackingError as error:
-        pytest.skip(f"there is no QEMU: {error}")
+        pytest.skip(f"cannot find QEMU: {error}")
     path = tmp_path / "debug"
     machine = ["-machine", "virt,virtualization=on", "-cpu", "max", "-smp", "2", "-m", "64M"]
     argv = [*machine, "-display", "none", "-S", "-gdb", f"unix:{path},server=on,wait=off"]
@@ -37,7 +37,7 @@ def gdb(tmp_path: Path) -> Iterator[GdbClient]:
             process.kill()
 
 
-def test_each_cpu_is_at_el2_with_its_registers(gdb: GdbClient) -> None:
+def test_registers_of_each_cpu(gdb: GdbClient) -> None:
     cpus = gdb.cpus()
     assert len(cpus) == 2
     for cpu in cpus:
@@ -50,13 +50,13 @@ def test_physical_memory(gdb: GdbClient) -> None:
     assert gdb.physical(RAM, 4) == DEVICE_TREE
 
 
-def test_what_is_not_there(gdb: GdbClient) -> None:
-    with pytest.raises(GdbError, match="QEMU does not read 65536 bytes"):
+def test_invalid_reads(gdb: GdbClient) -> None:
+    with pytest.raises(GdbError, match="QEMU cannot read 65536 bytes"):
         gdb.physical(RAM, 1 << 16)
-    with pytest.raises(GdbError, match="no register ODD_EL9"):
+    with pytest.raises(GdbError, match="QEMU has no register ODD_EL9"):
         gdb.system_register("ODD_EL9")
 
 
-def test_no_such_port(tmp_path: Path) -> None:
+def test_missing_socket(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         GdbClient(tmp_path / "none")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A Debian release's kernel headers are found in the cache, or at the mirror."""
+"""Find kernel headers in the cache or on the mirror."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from pyvmm.lab import kernel_headers
     ("version", "found"),
     [("6.1", "6.1.176-1"), ("6.12", "6.12.5-1"), ("7.2.12", "7.2.12-1~bpo13+1")],
 )
-def test_what_is_unpacked_will_do(
+def test_cached_version(
     version: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", "")  # no apt to ask
+    monkeypatch.setenv("PATH", "")  # no apt
     store = tmp_path / "pyvmm/headers"
     for name in ("6.1.176-1", "6.12.5-1", "7.2.12-1~bpo13+1"):
         (store / name).mkdir(parents=True)
@@ -25,7 +25,7 @@ def test_what_is_unpacked_will_do(
 
 
 @pytest.mark.parametrize("version", ["7.0", "6", "7.2.1"])
-def test_nothing_else_will_do(
+def test_other_versions_need_the_mirror(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -36,9 +36,9 @@ def test_nothing_else_will_do(
         kernel_headers.fetch(version)
 
 
-def test_a_version_that_the_mirror_has_not() -> None:
+def test_version_missing_on_the_mirror() -> None:
     try:
-        with pytest.raises(UsageError, match=r"no linux-libc-dev 2\.6: it has .*6\.12"):
+        with pytest.raises(UsageError, match=r"no linux-libc-dev 2\.6: pass .*6\.12"):
             kernel_headers.fetch("2.6")
     except LackingError as error:
-        pytest.skip(f"needs Debian's mirror: {error}")
+        pytest.skip(f"needs a Debian mirror: {error}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A stock kernel's modules: which are taken, and in which order."""
+"""Select the modules of a distribution kernel and order them by dependency."""
 
 import lzma
 from pathlib import Path
@@ -14,7 +14,7 @@ def _module(*depends: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("module", "needs"),
+    ("module", "names"),
     [
         (_module(), []),
         (_module("netfs"), ["netfs"]),
@@ -22,11 +22,11 @@ def _module(*depends: str) -> bytes:
         (b"no module", []),
     ],
 )
-def test_needs(module: bytes, needs: list[str]) -> None:
-    assert kernel_modules.dependencies(module) == needs
+def test_dependencies(module: bytes, names: list[str]) -> None:
+    assert kernel_modules.dependencies(module) == names
 
 
-def test_each_module_comes_after_what_it_needs_and_once(tmp_path: Path) -> None:
+def test_each_module_follows_its_dependencies(tmp_path: Path) -> None:
     (tmp_path / "kernel").mkdir()
     (tmp_path / "kernel/9p.ko.xz").write_bytes(lzma.compress(_module("netfs", "9pnet")))
     (tmp_path / "kernel/netfs.ko").write_bytes(_module())

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One command on many hosts, and the table of what it said."""
+"""Run a command on several hosts, and format the results."""
 
 import json
 
 from pyvmm.lab import host, matrix, qemu
-
-from .conftest import quiet
+from pyvmm.lab.apt import no_progress
 
 
 def _caps(supported: bool, why: str) -> str:
@@ -16,7 +15,7 @@ def _caps(supported: bool, why: str) -> str:
     return json.dumps({"verdicts": verdicts})
 
 
-def test_table_shows_the_verdicts_that_differ_and_why() -> None:
+def test_table_has_the_verdicts_that_differ() -> None:
     cells = [
         matrix.Cell("max", "lab", 0, _caps(True, "both"), ""),
         matrix.Cell("neoverse-n1", "lab", 0, _caps(False, "no FWB"), ""),
@@ -27,12 +26,12 @@ def test_table_shows_the_verdicts_that_differ_and_why() -> None:
     assert [row[3:] for row in rows] == [["yes", "both"], ["no", "no FWB"], ["", "it crashed"]]
 
 
-def test_table_of_anything_else_shows_its_last_line() -> None:
+def test_table_of_other_output_has_the_last_line() -> None:
     cells = [matrix.Cell("max", "lab", 0, "one\ntwo | three\n", "")]
     assert matrix.markdown(cells).splitlines()[-1] == r"| max | lab | 0 | two \| three |"
 
 
-def test_document_keeps_what_each_run_wrote() -> None:
+def test_document_has_the_output_of_each_run() -> None:
     cells = [
         matrix.Cell("max", "lab", 0, '{"a": 1}', "note"),
         matrix.Cell("max", "b", 3, "", "", "x"),
@@ -41,14 +40,14 @@ def test_document_keeps_what_each_run_wrote() -> None:
     assert [(run["stdout"], run["error"]) for run in runs] == [({"a": 1}, None), ("", "x")]
 
 
-def test_host_that_fails_is_a_row_too(emulated: host.Host) -> None:
+def test_failed_host_is_a_row(emulated: host.Host) -> None:
     hosts = {
         (cpu, emulated.kernel.name): host.prepare(
-            emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), quiet
+            emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), no_progress
         )
         for cpu in ("cortex-a57", "none")
     }
-    cells = matrix.run(hosts, ["uname", "-m"], 300, quiet)
+    cells = matrix.run(hosts, ["uname", "-m"], 300, no_progress)
     assert [(cell.cpu, cell.status) for cell in cells] == [("cortex-a57", 0), ("none", 2)]
     assert cells[0].stdout == "aarch64\n"
-    assert "there is no CPU 'none'" in cells[1].error
+    assert "unknown CPU 'none'" in cells[1].error

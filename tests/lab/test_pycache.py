@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run compiled is kept, and nothing else that it may send."""
+"""Save compiled files of a run, and reject everything else in its archive."""
 
 import io
 import tarfile
@@ -32,18 +32,17 @@ def _kept() -> list[str]:
     ]
 
 
-def test_compiled_python_is_kept_and_given_to_the_next_run() -> None:
-    # Several archives one after the other, as xargs makes them.
-    pycache.keep(_tar("./usr/one.pyc") + _tar("./two.bin"), SHARES)
-    store = pycache.store(None)
-    assert (store / "usr/one.pyc").read_bytes() == b"code"
+def test_next_run_gets_compiled_files() -> None:
+    # Concatenated archives, as xargs creates them.
+    pycache.save(_tar("./usr/one.pyc") + _tar("./two.bin"), SHARES)
+    assert (pycache.directory(None) / "usr/one.pyc").read_bytes() == b"code"
     archive = pycache.archive(SHARES)
     assert b"pycache/usr/one.pyc" in archive
     assert b"pycache/two.bin" in archive
 
 
-def test_what_was_compiled_of_a_share_is_kept_for_that_alone() -> None:
-    pycache.keep(_tar("./checkout/one.pyc"), SHARES)
+def test_compiled_files_belong_to_their_share() -> None:
+    pycache.save(_tar("./checkout/one.pyc"), SHARES)
     assert b"pycache/checkout/one.pyc" in pycache.archive(SHARES)
     assert b"one.pyc" not in pycache.archive({"/checkout": Path("/elsewhere")})
 
@@ -62,11 +61,11 @@ def test_what_was_compiled_of_a_share_is_kept_for_that_alone() -> None:
     ],
     ids=["above", "source", "symlink", "hardlink", "device", "cut", "garbage", "nothing"],
 )
-def test_what_a_guest_may_not_leave(sent: bytes) -> None:
-    pycache.keep(sent, SHARES)
+def test_invalid_files_and_archives_are_ignored(sent: bytes) -> None:
+    pycache.save(sent, SHARES)
     assert _kept() == []
 
 
-def test_absolute_name_stays_below_the_store() -> None:
-    pycache.keep(_tar("/etc/one.pyc"), SHARES)
-    assert (pycache.store(None) / "etc/one.pyc").exists()
+def test_absolute_name_stays_below_the_directory() -> None:
+    pycache.save(_tar("/etc/one.pyc"), SHARES)
+    assert (pycache.directory(None) / "etc/one.pyc").exists()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which QEMU is taken, and which is refused."""
+"""Select a QEMU by its version."""
 
 from pathlib import Path
 
@@ -7,35 +7,34 @@ import pytest
 
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import qemu
-
-from .conftest import quiet
-
-
-def _program(place: Path, says: str) -> str:
-    place.write_text(f"#!/bin/sh\necho '{says}'\n")
-    place.chmod(0o755)
-    return str(place)
+from pyvmm.lab.apt import no_progress
 
 
-def test_too_old_one_is_refused_and_says_how_to_get_another(tmp_path: Path) -> None:
+def _program(path: Path, output: str) -> str:
+    path.write_text(f"#!/bin/sh\necho '{output}'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_old_version_is_rejected(tmp_path: Path) -> None:
     old = _program(tmp_path / "qemu", "QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7)")
     with pytest.raises(
         LackingError, match=r"QEMU 7\.2 and the lab needs 10\.0.*bookworm-backports"
     ):
-        qemu.find(quiet, old)
+        qemu.find(no_progress, old)
 
 
-def test_program_that_is_no_qemu(tmp_path: Path) -> None:
-    with pytest.raises(LackingError, match="does not say its version"):
-        qemu.find(quiet, _program(tmp_path / "qemu", "hello"))
+def test_other_program(tmp_path: Path) -> None:
+    with pytest.raises(LackingError, match="prints no QEMU version"):
+        qemu.find(no_progress, _program(tmp_path / "qemu", "hello"))
 
 
-def test_program_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="there is no program /none"):
-        qemu.find(quiet, "/none")
+def test_missing_program() -> None:
+    with pytest.raises(UsageError, match="program /none not found"):
+        qemu.find(no_progress, "/none")
 
 
-def test_old_one_on_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_version_on_path_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _program(tmp_path / qemu.PROGRAM, "QEMU emulator version 7.2.19")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert qemu.find(quiet).version >= qemu.OLDEST
+    assert qemu.find(no_progress).version >= qemu.OLDEST

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.lab.stage2 import HCR_FWB, HCR_VM, Layout, Registers, WalkError, walk
+from pyvmm.lab.stage2 import HCR_FWB, HCR_VM, Stage2Registers, TableLayout, WalkError, walk
 from pyvmm.memory_types import stage2_type
 
 TG0 = {12: 0b00, 14: 0b10, 16: 0b01}
@@ -17,7 +17,7 @@ SL0 = {12: {-1: 0, 0: 2, 1: 1, 2: 0, 3: 3}, 14: {0: 3, 1: 2, 2: 1, 3: 0}, 16: {1
 
 @dataclass(frozen=True)
 class Shape:
-    """A stage 2: log2 of the granule, IPA bits, the level to start at, 52 bits of address."""
+    """A table geometry: log2 of the granule, IPA bits, the start level, 52-bit addresses."""
 
     page: int
     width: int
@@ -50,7 +50,7 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 
 def address_field(shape: Shape, address: int) -> int:
-    """An address as a descriptor holds it."""
+    """Return the address field of a descriptor."""
     if shape.wide:
         return address & (1 << 50) - 1 | (address >> 50) << 8
     if shape.page == 16:
@@ -59,7 +59,7 @@ def address_field(shape: Shape, address: int) -> int:
 
 
 class Memory:
-    """Physical memory that has descriptors in it and nothing else."""
+    """Physical memory that contains only descriptors."""
 
     def __init__(self) -> None:
         self.words: dict[int, int] = {}
@@ -70,7 +70,7 @@ class Memory:
 
 
 def place(shape: Shape, memory: Memory, ipa: int, leaf: int, level: int, root: int) -> None:
-    """Let `ipa` lead to a descriptor at `level`, through tables of one page each."""
+    """Create tables of one page each that map `ipa` by a descriptor at `level`."""
     table, bits = root, shape.width
     for step in range(shape.start, level + 1):
         shift = shape.shift(step)
@@ -81,7 +81,7 @@ def place(shape: Shape, memory: Memory, ipa: int, leaf: int, level: int, root: i
 
 
 @given(st.data(), shapes(), st.booleans())
-def test_every_ipa_leads_where_its_descriptor_says(
+def test_walk_returns_what_the_descriptor_maps(
     data: st.DataObject, shape: Shape, fwb: bool
 ) -> None:
     lowest = max(shape.start, 1 if shape.page == 12 else 2)
@@ -94,7 +94,7 @@ def test_every_ipa_leads_where_its_descriptor_says(
     leaf = address_field(shape, output) | attribute << 2 | (0b11 if level == 3 else 0b01)
     memory, root = Memory(), 1 << 41
     place(shape, memory, ipa, leaf, level, root)
-    registers = Registers(root | 5 << 48, shape.vtcr, HCR_VM | fwb * HCR_FWB)
+    registers = Stage2Registers(root | 5 << 48, shape.vtcr, HCR_VM | fwb * HCR_FWB)
 
     found = walk(registers, ipa, memory.read)
     assert (found.level, found.size) == (level, 1 << shift)
@@ -102,35 +102,35 @@ def test_every_ipa_leads_where_its_descriptor_says(
     assert found.memory_type == stage2_type(attribute, fwb=fwb)
 
     memory.words[next(pa for pa, word in memory.words.items() if word == leaf)] = leaf & ~1
-    gone = walk(registers, ipa, memory.read)
-    assert (gone.pa, gone.memory_type) == (None, "unmapped")
+    unmapped = walk(registers, ipa, memory.read)
+    assert (unmapped.pa, unmapped.memory_type) == (None, "unmapped")
 
 
 @given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
-def test_any_registers_end_the_walk(vttbr: int, vtcr: int, ipa: int) -> None:
+def test_walk_ends_for_any_registers(vttbr: int, vtcr: int, ipa: int) -> None:
     itself = (vttbr & (1 << 48) - (1 << 16) | 0b11).to_bytes(8, "little")
     with contextlib.suppress(WalkError):
-        walk(Registers(vttbr, vtcr, 0), ipa, lambda pa, size: itself)
+        walk(Stage2Registers(vttbr, vtcr, 0), ipa, lambda pa, size: itself)
 
 
 @pytest.mark.parametrize(
     ("vtcr", "start", "entries"),
     [
-        # VTCR_EL2 of KVM: 40 bits of IPA begin at level 1 with two tables, 48 at level 0.
+        # VTCR_EL2 of KVM: 40 IPA bits start at level 1 with two tables, 48 bits at level 0.
         (0x80023558, 1, 10),
         (0x80053590, 0, 9),
     ],
 )
-def test_kvms_own_shapes(vtcr: int, start: int, entries: int) -> None:
-    layout = Layout.of(vtcr)
+def test_layouts_of_kvm(vtcr: int, start: int, entries: int) -> None:
+    layout = TableLayout.from_vtcr(vtcr)
     assert (layout.start, layout.width - layout.shift(start)) == (start, entries)
 
 
-def test_no_granule() -> None:
-    with pytest.raises(WalkError, match="has no granule"):
-        Layout.of(0b11 << 14 | 24)
+def test_reserved_granule() -> None:
+    with pytest.raises(WalkError, match="reserved granule"):
+        TableLayout.from_vtcr(0b11 << 14 | 24)
 
 
-def test_an_ipa_that_has_no_room() -> None:
-    with pytest.raises(WalkError, match="beyond this VM's 40 bits"):
-        walk(Registers(0, 0x80023558, 0), 1 << 40, Memory().read)
+def test_ipa_too_wide() -> None:
+    with pytest.raises(WalkError, match="exceeds the 40 IPA bits"):
+        walk(Stage2Registers(0, 0x80023558, 0), 1 << 40, Memory().read)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a host says on its control port, and what its command writes."""
+"""Relay a command's output, and parse the control port."""
 
 import io
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 
 from pyvmm.lab.virtio_ports import VirtioPorts
 
-# A host's end: writes to the descriptors that QEMU would inherit, then ends.
-SPEAK = """\
+# In place of QEMU: write to the file descriptors that QEMU would inherit.
+WRITER = """\
 import os, sys
 control, out = map(int, sys.argv[1:3])
 os.write(out, b"x" * 200000)
@@ -18,18 +18,18 @@ os.write(control, sys.argv[3].encode())
 """
 
 
-def _relayed(said: str, timeout: float | None = 30) -> tuple[VirtioPorts, bytes]:
+def _relay(control: str, timeout: float | None = 30) -> tuple[VirtioPorts, bytes]:
     written = io.BytesIO()
-    with VirtioPorts(written) as streams:
-        ends = streams.descriptors()
-        argv = [sys.executable, "-c", SPEAK, *map(str, ends), said]
+    with VirtioPorts(written) as ports:
+        ends = ports.descriptors()
+        argv = [sys.executable, "-c", WRITER, *map(str, ends), control]
         with subprocess.Popen(argv, pass_fds=ends):
-            streams.relay(timeout)
-            return streams, written.getvalue()
+            ports.relay(timeout)
+            return ports, written.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("said", "started", "status", "failure"),
+    ("control", "started", "status", "failure"),
     [
         ("kvm\nexit 0\n", True, 0, ""),
         ("kvm\nexit 137\n", True, 137, ""),
@@ -40,10 +40,10 @@ def _relayed(said: str, timeout: float | None = 30) -> tuple[VirtioPorts, bytes]
         ("\nwhat\n\nkvm\nexit 3\n", True, 3, ""),
     ],
 )
-def test_control_port(said: str, started: bool, status: int | None, failure: str) -> None:
-    streams, _ = _relayed(said)
-    assert (streams.started, streams.status, streams.failure) == (started, status, failure)
+def test_control_port(control: str, started: bool, status: int | None, failure: str) -> None:
+    ports, _ = _relay(control)
+    assert (ports.started, ports.status, ports.failure) == (started, status, failure)
 
 
-def test_all_output_is_there_when_the_status_is() -> None:
-    assert _relayed("kvm\nexit 0\n")[1] == b"x" * 200000
+def test_output_is_complete_when_the_status_arrives() -> None:
+    assert _relay("kvm\nexit 0\n")[1] == b"x" * 200000
