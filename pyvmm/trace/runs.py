@@ -22,11 +22,12 @@ from pyvmm.trace.ptrace import NUMBERS
 from pyvmm.trace.symbols import symbol_of
 from pyvmm.trace.values import Names, Value, Values
 from pyvmm.uapi.kvm import KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO
+from pyvmm.uapi.names import names
 from pyvmm.uapi.native_arch import kvm_run
 
 _SIZE = 2 * PAGE_SIZE  # struct kvm_run, and the data of port I/O
 _REASON = struct.Struct("=8xI").unpack_from
-_KINDS = {reason: kind.kind for reason, kind in exits.EXITS.items() if hasattr(kind, "kind")}
+_KINDS = {n: name.removeprefix("KVM_EXIT_").lower() for n, name in names("KVM_EXIT_").items()}
 
 
 class RunPage:

@@ -12,7 +12,7 @@ from pyvmm.guest.probe import Probe, ProbeResult, pack, unpack
 from pyvmm.kvm import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.run_loop import RunOutcome
-from tests.kvm.places import DEVICE_GPA, MEMORY_GPA, WINDOW
+from tests.kvm.gpas import DEVICE_GPA, MEMORY_GPA, WINDOW
 
 Touch = Callable[..., tuple[RunOutcome, list[ProbeResult]]]
 

@@ -8,7 +8,7 @@ from pyvmm.kvm.coalesced_mmio import CoalescedRing, CoalescedWrite, coalesced_mm
 from pyvmm.kvm.exits import Halt, Mmio
 from pyvmm.machine import Machine
 from tests.kvm.conftest import Touch
-from tests.kvm.places import DEVICE_GPA
+from tests.kvm.gpas import DEVICE_GPA
 
 PORT = 0x80
 

@@ -18,7 +18,7 @@ from pyvmm.machine import Machine
 from pyvmm.uapi.kvm import KVM_IRQ_ROUTING_IRQCHIP, kvm_irq_routing_entry
 from tests.kvm import irqchips
 from tests.kvm.conftest import Touch
-from tests.kvm.places import DEVICE_GPA
+from tests.kvm.gpas import DEVICE_GPA
 from tests.process import open_fds
 
 PORT = 0x80

@@ -17,7 +17,7 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_GUEST_MEMFD_FLAGS,
 )
 from tests.kvm.conftest import Touch
-from tests.kvm.places import MEMORY_GPA
+from tests.kvm.gpas import MEMORY_GPA
 from tests.process import open_fds
 
 SHARED = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED

@@ -11,7 +11,7 @@ from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2
 from tests.kvm.conftest import Touch
-from tests.kvm.places import MEMORY_GPA
+from tests.kvm.gpas import MEMORY_GPA
 
 PAGES = 8
 

@@ -21,7 +21,7 @@ from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.uapi.kvm import KVM_CAP_ONE_REG, KVM_REG_SIZE_U64, KVM_REG_X86
 from pyvmm.uapi.kvm_x86_64 import KVM_X86_REG_TYPE_MSR
 from tests.kvm.conftest import Touch
-from tests.kvm.places import DEVICE_GPA
+from tests.kvm.gpas import DEVICE_GPA
 from tests.process import open_fds
 
 FOREVER = 1 << 60

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Why a vCPU came back to user space: every ``KVM_EXIT_*`` as a typed value.
+"""Exits of a vCPU to user space: every ``KVM_EXIT_*`` as a typed value.
 
-Most classes name the member of ``struct kvm_run`` that holds their payload and repeat its C
-fields; `Exit.decode` copies them. An exit that only headers loaded at run time know gets a class
-made of what they say. One that no header knows becomes `Unknown`, with its number and the raw
-bytes of the union, so a newer kernel never stops an older pyvmm.
+Most classes name the member of ``struct kvm_run`` that holds their payload and list its C fields;
+`Exit.decode` copies them. An exit that arm64 and x86 do not make, or that only headers loaded at
+run time name, gets a class generated from the headers. An exit that no header names becomes
+`Unknown`, with its number and the raw bytes of the union.
 """
 
 import errno as errnos
 from collections.abc import Callable
 
 from pyvmm.errno_names import EHWPOISON
-from pyvmm.kvm.exits import foreign
 from pyvmm.kvm.exits.base import Exit, unpacker
 from pyvmm.kvm.exits.end_of_run import (
     FailEntry,
@@ -20,9 +19,8 @@ from pyvmm.kvm.exits.end_of_run import (
     Interrupted,
     Shutdown,
     SystemEvent,
-    Unknown,
 )
-from pyvmm.kvm.exits.generic import exit_of
+from pyvmm.kvm.exits.generic import Unknown, exit_of
 from pyvmm.kvm.exits.memory_fault import ArmSea, MemoryFault, RunFailure
 from pyvmm.kvm.exits.mmio import ArmLdst64b, ArmNisv, Io, Mmio
 from pyvmm.kvm.exits.opt_in import (
@@ -34,13 +32,11 @@ from pyvmm.kvm.exits.opt_in import (
     Hyperv,
     IoapicEoi,
     IrqWindowOpen,
-    Nmi,
     Notify,
     SetTpr,
     SnpReqCerts,
     Tdx,
     TprAccess,
-    Watchdog,
     X86BusLock,
     X86Rdmsr,
     X86Wrmsr,
@@ -50,7 +46,6 @@ from pyvmm.uapi import kvm as uapi
 from pyvmm.uapi.native_arch import kvm_run
 
 __all__ = [
-    "EXITS",
     "ApResetHold",
     "ArmLdst64b",
     "ArmNisv",
@@ -70,7 +65,6 @@ __all__ = [
     "IrqWindowOpen",
     "MemoryFault",
     "Mmio",
-    "Nmi",
     "Notify",
     "RunFailure",
     "SetTpr",
@@ -80,43 +74,39 @@ __all__ = [
     "Tdx",
     "TprAccess",
     "Unknown",
-    "Watchdog",
     "X86BusLock",
     "X86Rdmsr",
     "X86Wrmsr",
     "Xen",
     "decode",
     "decode_failure",
-    "foreign",
 ]
 
-EXITS: dict[int, type[Exit]] = {exit.reason: exit for exit in Exit.__subclasses__()}
-
-_decoders = {reason: exit.decode for reason, exit in EXITS.items()}
+_decoders = {exit.reason: exit.decode for exit in Exit.__subclasses__()}
 _read_reason = unpacker("", kvm_run, "exit_reason")
 
 
 def decode(shared: memoryview) -> Exit:
-    """The exit after a ``KVM_RUN`` that returned 0.
+    """Decode the exit after a ``KVM_RUN`` that returned 0.
 
-    `shared` is what a vCPU's fd maps: ``struct kvm_run``, and the page of port I/O data.
+    `shared` is the mapping of a vCPU fd: ``struct kvm_run``, then the page of port I/O data.
     """
     [reason] = _read_reason(shared)
-    return (_decoders.get(reason) or _learn(reason))(shared)
+    return (_decoders.get(reason) or _generate(reason))(shared)
 
 
-def _learn(reason: int) -> Callable[[memoryview], Exit]:
-    """How to decode an exit that has no class of its own here."""
-    named = exit_of(reason)
-    if named is not Unknown:
-        EXITS[reason], _decoders[reason] = named, named.decode
-    return named.decode
+def _generate(reason: int) -> Callable[[memoryview], Exit]:
+    """Return a decoder for an exit without a class of its own."""
+    exit = exit_of(reason)
+    if exit is not Unknown:
+        _decoders[reason] = exit.decode
+    return exit.decode
 
 
 def decode_failure(shared: memoryview, errno: int) -> Exit:
-    """The exit after a ``KVM_RUN`` that failed with `errno`.
+    """Decode the exit after a ``KVM_RUN`` that failed with `errno`.
 
-    `exit_reason` is stale after any other error than these two, says the KVM API document
+    ``exit_reason`` is valid for EFAULT and EHWPOISON only, and stale after any other error
     (KVM_EXIT_MEMORY_FAULT in Documentation/virt/kvm/api.rst).
     """
     if errno in (errnos.EINTR, errnos.EAGAIN):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What every exit has: a reason, a kind by name, and a way out of ``struct kvm_run``."""
+"""The base class of exits, and decoding of ``struct kvm_run``."""
 
 import ctypes
 import struct
@@ -11,16 +11,16 @@ from pyvmm.uapi.layout import Struct
 from pyvmm.uapi.names import names
 from pyvmm.uapi.native_arch import kvm_run
 
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # the struct module's, by size in bytes
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # format characters of `struct`, by size in bytes
 
 
 class Exit:
     """One return from ``KVM_RUN``.
 
     Attributes:
-        reason: its ``KVM_EXIT_*`` number.
-        kind: its name as JSON and tables count it, "mmio" for ``KVM_EXIT_MMIO``.
-        payload: the member of ``struct kvm_run`` that holds its fields, "" where none does.
+        reason: the ``KVM_EXIT_*`` number.
+        kind: the name used in JSON and tables: "mmio" for ``KVM_EXIT_MMIO``.
+        payload: the member of ``struct kvm_run`` with the exit's fields, or "".
     """
 
     reason: ClassVar[int]
@@ -28,17 +28,18 @@ class Exit:
     payload: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
+        """Derive `kind` from the name of `reason` in the headers."""
         if name := names("KVM_EXIT_").get(cls.reason):
             cls.kind = name.removeprefix("KVM_EXIT_").lower()
 
     @classmethod
     def decode(cls, shared: memoryview) -> Self:
-        """The exit that ``struct kvm_run`` holds, at the start of `shared`."""
+        """Decode the exit from `shared`, which starts with ``struct kvm_run``."""
         return cls.of(kvm_run.from_buffer_copy(shared))
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
-        """Copy the payload out of ``struct kvm_run``, field by field."""
+        """Copy the exit's fields from the payload in ``struct kvm_run``."""
         payload = getattr(run, cls.payload) if cls.payload else None
         members: Any = cls  # every subclass is a dataclass
         return cls(*(_copied(getattr(payload, member.name)) for member in fields(members)))
@@ -51,10 +52,10 @@ def _copied(value: object) -> object:
 def unpacker(
     payload: str, layout: type[Struct], *members: str
 ) -> Callable[[memoryview], tuple[int, ...]]:
-    """A function that reads `members` of a payload as integers, in the order of their offsets.
+    """Return a function that unpacks `members` of a payload as integers.
 
-    For the exits that a guest makes by the thousand: this takes a tenth of what ctypes takes.
-    With no payload it reads members of ``struct kvm_run`` itself.
+    `members` are in the order of their offsets. An empty `payload` means ``struct kvm_run``
+    itself. For frequent exits: unpacking takes a tenth of the time of ctypes.
     """
     here, form = 0, "<"
     base: int = getattr(kvm_run, payload).offset if payload else 0

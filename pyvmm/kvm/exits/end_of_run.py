@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exits after which the guest does not go on, or not by itself."""
+"""Exits that end a run: a signal, a guest that stopped, an error in KVM or the CPU."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,28 +11,28 @@ from pyvmm.uapi.native_arch import kvm_run
 
 @dataclass(frozen=True)
 class Interrupted(Exit):
-    """A signal or `Vcpu.stop` ended ``KVM_RUN`` (EINTR); the guest can go on."""
+    """``KVM_RUN`` failed with EINTR: a signal or `Vcpu.stop`. The guest can be run again."""
 
     reason = uapi.KVM_EXIT_INTR
 
 
 @dataclass(frozen=True)
 class Halt(Exit):
-    """The guest executed ``hlt`` with no interrupt controller in the kernel."""
+    """The guest executed ``hlt`` on a VM without an in-kernel interrupt controller."""
 
     reason = uapi.KVM_EXIT_HLT
 
 
 @dataclass(frozen=True)
 class Shutdown(Exit):
-    """A triple fault, on x86."""
+    """A triple fault (x86)."""
 
     reason = uapi.KVM_EXIT_SHUTDOWN
 
 
 @dataclass(frozen=True)
 class SystemEvent(Exit):
-    """The guest asked for power-off, reset, suspend… (`type` is a ``KVM_SYSTEM_EVENT_*``)."""
+    """A guest request for power-off, reset or suspend; `type` is a ``KVM_SYSTEM_EVENT_*``."""
 
     reason = uapi.KVM_EXIT_SYSTEM_EVENT
     payload = "system_event"
@@ -41,13 +41,14 @@ class SystemEvent(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy `type` and the ``ndata`` valid words of `data`."""
         event = run.system_event
         return cls(event.type, tuple(event.data[: min(event.ndata, len(event.data))]))
 
 
 @dataclass(frozen=True)
 class FailEntry(Exit):
-    """The CPU refused to enter the guest."""
+    """The CPU failed to enter the guest."""
 
     reason = uapi.KVM_EXIT_FAIL_ENTRY
     payload = "fail_entry"
@@ -57,9 +58,12 @@ class FailEntry(Exit):
 
 @dataclass(frozen=True)
 class InternalError(Exit):
-    """KVM gave up; `suberror` is a ``KVM_INTERNAL_ERROR_*``, `data` its evidence.
+    """An error inside KVM.
 
-    For an instruction that KVM cannot emulate, `instruction` holds its bytes where known.
+    Attributes:
+        suberror: a ``KVM_INTERNAL_ERROR_*``.
+        data: the ``ndata`` words that KVM reports with it.
+        instruction: the bytes of the instruction that KVM failed to emulate, if it reports them.
     """
 
     reason = uapi.KVM_EXIT_INTERNAL_ERROR
@@ -70,6 +74,7 @@ class InternalError(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy the error, and the instruction bytes from ``kvm_run.emulation_failure``."""
         error = run.internal
         data = tuple(error.data[: min(error.ndata, len(error.data))])
         failure = run.emulation_failure
@@ -80,16 +85,3 @@ class InternalError(Exit):
         )
         size = min(failure.insn_size, len(failure.insn_bytes)) if has_bytes else 0
         return cls(error.suberror, data, bytes(failure.insn_bytes[:size]))
-
-
-@dataclass(frozen=True)
-class Unknown(Exit):
-    """``KVM_EXIT_UNKNOWN``, or a number that these headers do not name, with the union's bytes."""
-
-    reason = uapi.KVM_EXIT_UNKNOWN
-    number: int
-    raw: bytes
-
-    @classmethod
-    def of(cls, run: kvm_run) -> Self:
-        return cls(run.exit_reason, bytes(run.padding))

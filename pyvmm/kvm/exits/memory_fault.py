@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Accesses that KVM could not resolve, with a syndrome or without."""
+"""Accesses that KVM failed to resolve, with or without an address."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,9 +11,9 @@ from pyvmm.uapi.native_arch import kvm_run
 
 @dataclass(frozen=True)
 class MemoryFault(Exit):
-    """KVM could not resolve an access and says where: `gpa` and `size` in bytes.
+    """KVM failed to resolve an access to `size` bytes at `gpa` (``KVM_EXIT_MEMORY_FAULT``).
 
-    ``KVM_RUN`` itself failed with `errno`, EFAULT or EHWPOISON (0: it returned 0).
+    `errno` is the error of ``KVM_RUN``: EFAULT, EHWPOISON, or 0 if ``KVM_RUN`` returned 0.
     """
 
     reason = uapi.KVM_EXIT_MEMORY_FAULT
@@ -25,13 +25,14 @@ class MemoryFault(Exit):
 
     @classmethod
     def of(cls, run: kvm_run, errno: int = 0) -> Self:
+        """Copy the fault, and add the error of ``KVM_RUN``."""
         fault = run.memory_fault
         return cls(fault.flags, fault.gpa, fault.size, errno)
 
 
 @dataclass(frozen=True)
 class RunFailure(Exit):
-    """``KVM_RUN`` failed and the kernel says nothing but `errno`: the bare EFAULT, and its kin."""
+    """``KVM_RUN`` failed with `errno` and reported no exit: the bare EFAULT and others."""
 
     reason = -1
     kind = "run_failure"
@@ -40,7 +41,7 @@ class RunFailure(Exit):
 
 @dataclass(frozen=True)
 class ArmSea(Exit):
-    """A synchronous external abort that the host could not handle (``KVM_EXIT_ARM_SEA``)."""
+    """A synchronous external abort that the host did not handle (``KVM_EXIT_ARM_SEA``)."""
 
     reason = uapi.KVM_EXIT_ARM_SEA
     payload = "arm_sea"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Accesses that no memslot backs: user space answers them."""
+"""MMIO and port I/O: accesses that user space emulates."""
 
 import struct
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ _READ_ITEM = {size: struct.Struct(f"{size}s").unpack_from for size in (1, 2, 4)}
 _read_io = unpacker("io", kvm_run_io, "direction", "size", "port", "count", "data_offset")
 
 
-# These two have slots and are not frozen: a guest makes them by the hundred thousand, and a frozen
-# dataclass takes five times as long to make.
+# `Mmio` and `Io` are the frequent exits. They have slots and are not frozen: creating a frozen
+# dataclass takes five times as long.
 
 
 @dataclass
 class Mmio(Exit):
-    """The guest touched a GPA that no memslot backs (``KVM_EXIT_MMIO``).
+    """An access to a GPA without a memslot, or a write to a read-only one (``KVM_EXIT_MMIO``).
 
-    A read waits for `Vcpu.answer`; a write carries its `size` bytes, little-endian, in `value`.
+    A read needs `Vcpu.answer`. `value` of a write holds its `size` bytes, little-endian.
     """
 
     __slots__ = ("gpa", "size", "value", "write")
@@ -36,6 +36,7 @@ class Mmio(Exit):
 
     @classmethod
     def decode(cls, shared: memoryview) -> Self:
+        """Decode with one unpack, without ctypes."""
         gpa, data, size, is_write = _read_mmio(shared)
         if is_write:
             return cls(gpa, size, True, data & ((1 << 8 * min(size, 8)) - 1))
@@ -44,9 +45,9 @@ class Mmio(Exit):
 
 @dataclass
 class Io(Exit):
-    """The guest touched an x86 port (``KVM_EXIT_IO``): `count` items of `size` bytes.
+    """An access to an x86 I/O port (``KVM_EXIT_IO``): `count` items of `size` bytes.
 
-    A read waits for `Vcpu.answer` with ``size * count`` bytes; a write carries them in `data`.
+    A read needs `Vcpu.answer` with ``size * count`` bytes. A write has them in `data`.
     """
 
     __slots__ = ("count", "data", "port", "size", "write")
@@ -60,6 +61,7 @@ class Io(Exit):
 
     @classmethod
     def decode(cls, shared: memoryview) -> Self:
+        """Decode with one unpack, without ctypes; copy the data of a write."""
         direction, size, port, count, offset = _read_io(shared)
         if direction != _OUT:
             return cls(port, size, count, False, b"")
@@ -71,9 +73,9 @@ class Io(Exit):
 
 @dataclass(frozen=True)
 class ArmNisv(Exit):
-    """An arm64 access outside every memslot whose syndrome does not say what it was.
+    """An arm64 access outside all memslots without a valid syndrome (``KVM_EXIT_ARM_NISV``).
 
-    KVM cannot decode it (``ISV`` is 0) and leaves it to user space; `fault_ipa` is a GPA.
+    ``ESR_EL2.ISV`` is 0, so KVM cannot decode the access. `fault_ipa` is its GPA.
     """
 
     reason = uapi.KVM_EXIT_ARM_NISV
@@ -84,7 +86,7 @@ class ArmNisv(Exit):
 
 @dataclass(frozen=True)
 class ArmLdst64b(Exit):
-    """An arm64 64-byte single-copy atomic access outside every memslot."""
+    """An arm64 64-byte single-copy atomic access outside all memslots."""
 
     reason = uapi.KVM_EXIT_ARM_LDST64B
     payload = "arm_nisv"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exits that a VMM sees because of something it switched on."""
+"""Exits that KVM makes only if user space enabled a feature or created a VM of a special type."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,9 +11,9 @@ from pyvmm.uapi.native_arch import kvm_run
 
 @dataclass(frozen=True)
 class Debug(Exit):
-    """A breakpoint, a watchpoint or a single step (``KVM_SET_GUEST_DEBUG``).
+    """A breakpoint, watchpoint or single step (``KVM_SET_GUEST_DEBUG``).
 
-    `arch` holds the fields of ``struct kvm_debug_exit_arch`` by name.
+    `arch` maps the members of ``struct kvm_debug_exit_arch`` to their values.
     """
 
     reason = uapi.KVM_EXIT_DEBUG
@@ -21,13 +21,14 @@ class Debug(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy the members that this architecture's struct has."""
         arch = run.debug.arch
         return cls({name: getattr(arch, name) for name in arch.members})
 
 
 @dataclass(frozen=True)
 class Hypercall(Exit):
-    """A hypercall that KVM passes on: arm64 SMCCC by filter, x86 ``KVM_HC_MAP_GPA_RANGE``."""
+    """A hypercall for user space: filtered arm64 SMCCC, x86 ``KVM_HC_MAP_GPA_RANGE``."""
 
     reason = uapi.KVM_EXIT_HYPERCALL
     payload = "hypercall"
@@ -38,14 +39,14 @@ class Hypercall(Exit):
 
 @dataclass(frozen=True)
 class DirtyRingFull(Exit):
-    """The vCPU's dirty ring must be collected before it can go on."""
+    """The vCPU's dirty ring is full; collect it before the next ``KVM_RUN``."""
 
     reason = uapi.KVM_EXIT_DIRTY_RING_FULL
 
 
 @dataclass(frozen=True)
 class Notify(Exit):
-    """No event window for too long, on x86; `flags` says whether the context is intact."""
+    """No event window within the notify window (x86); `flags` are ``KVM_NOTIFY_*``."""
 
     reason = uapi.KVM_EXIT_NOTIFY
     payload = "notify"
@@ -54,7 +55,7 @@ class Notify(Exit):
 
 @dataclass(frozen=True)
 class X86Rdmsr(Exit):
-    """A filtered or unknown MSR was read."""
+    """A read of a filtered or unknown MSR; `cause` is a ``KVM_MSR_EXIT_REASON_*``."""
 
     reason = uapi.KVM_EXIT_X86_RDMSR
     payload = "msr"
@@ -63,12 +64,13 @@ class X86Rdmsr(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy ``kvm_run.msr``; its `reason` is called `cause`."""
         return cls(run.msr.index, run.msr.reason)
 
 
 @dataclass(frozen=True)
 class X86Wrmsr(Exit):
-    """A filtered or unknown MSR was written."""
+    """A write of `data` to a filtered or unknown MSR."""
 
     reason = uapi.KVM_EXIT_X86_WRMSR
     payload = "msr"
@@ -78,26 +80,27 @@ class X86Wrmsr(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy ``kvm_run.msr``; its `reason` is called `cause`."""
         return cls(run.msr.index, run.msr.reason, run.msr.data)
 
 
 @dataclass(frozen=True)
 class X86BusLock(Exit):
-    """The guest took a bus lock."""
+    """The guest acquired a bus lock."""
 
     reason = uapi.KVM_EXIT_X86_BUS_LOCK
 
 
 @dataclass(frozen=True)
 class IrqWindowOpen(Exit):
-    """The guest can take the interrupt that user space asked a window for."""
+    """The guest can take an interrupt, as ``request_interrupt_window`` requested."""
 
     reason = uapi.KVM_EXIT_IRQ_WINDOW_OPEN
 
 
 @dataclass(frozen=True)
 class IoapicEoi(Exit):
-    """The guest acknowledged a level interrupt of a split irqchip."""
+    """The guest acknowledged a level-triggered interrupt of a split irqchip."""
 
     reason = uapi.KVM_EXIT_IOAPIC_EOI
     payload = "eoi"
@@ -106,7 +109,7 @@ class IoapicEoi(Exit):
 
 @dataclass(frozen=True)
 class TprAccess(Exit):
-    """The guest touched the APIC's task priority register."""
+    """An access to the local APIC's task priority register at instruction `rip`."""
 
     reason = uapi.KVM_EXIT_TPR_ACCESS
     payload = "tpr_access"
@@ -116,14 +119,14 @@ class TprAccess(Exit):
 
 @dataclass(frozen=True)
 class SetTpr(Exit):
-    """The guest lowered its task priority."""
+    """The guest lowered its task priority (CR8)."""
 
     reason = uapi.KVM_EXIT_SET_TPR
 
 
 @dataclass(frozen=True)
 class GuestException(Exit):
-    """An exception that KVM hands to user space."""
+    """An exception that KVM forwards to user space."""
 
     reason = uapi.KVM_EXIT_EXCEPTION
     payload = "ex"
@@ -132,22 +135,8 @@ class GuestException(Exit):
 
 
 @dataclass(frozen=True)
-class Nmi(Exit):
-    """A non-maskable interrupt of the host."""
-
-    reason = uapi.KVM_EXIT_NMI
-
-
-@dataclass(frozen=True)
-class Watchdog(Exit):
-    """The guest's watchdog ran out."""
-
-    reason = uapi.KVM_EXIT_WATCHDOG
-
-
-@dataclass(frozen=True)
 class ApResetHold(Exit):
-    """An SEV-ES vCPU waits for its start-up interrupt."""
+    """An SEV-ES vCPU waits for its INIT-SIPI."""
 
     reason = uapi.KVM_EXIT_AP_RESET_HOLD
 
@@ -164,13 +153,14 @@ class Xen(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy ``kvm_run.xen.u.hcall``."""
         call = run.xen.u.hcall
         return cls(run.xen.type, call.cpl, call.input, tuple(call.params))
 
 
 @dataclass(frozen=True)
 class Hyperv(Exit):
-    """A Hyper-V exit; `type` is a ``KVM_EXIT_HYPERV_*`` and `raw` its part of the union."""
+    """A Hyper-V exit; `type` is a ``KVM_EXIT_HYPERV_*``, `raw` the bytes of its union."""
 
     reason = uapi.KVM_EXIT_HYPERV
     type: int
@@ -178,12 +168,13 @@ class Hyperv(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy the type and the bytes of ``kvm_run.hyperv.u``."""
         return cls(run.hyperv.type, bytes(run.hyperv.u))
 
 
 @dataclass(frozen=True)
 class Tdx(Exit):
-    """A TDX guest's call; `nr` is its leaf and `raw` its part of the union."""
+    """A TDX guest's TDVMCALL; `nr` is its leaf, `raw` the bytes of ``kvm_run.tdx``."""
 
     reason = uapi.KVM_EXIT_TDX
     flags: int
@@ -192,12 +183,13 @@ class Tdx(Exit):
 
     @classmethod
     def of(cls, run: kvm_run) -> Self:
+        """Copy the flags, the leaf and all bytes of ``kvm_run.tdx``."""
         return cls(run.tdx.flags, run.tdx.nr, bytes(run.tdx))
 
 
 @dataclass(frozen=True)
 class SnpReqCerts(Exit):
-    """An SEV-SNP guest asks for certificates, to be put at `gpa`."""
+    """An SEV-SNP guest requests certificates: up to `npages` pages at `gpa`."""
 
     reason = uapi.KVM_EXIT_SNP_REQ_CERTS
     payload = "snp_req_certs"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a real guest comes to its end."""
+"""Exits that end the run of a real guest."""
 
 import errno
 
@@ -13,11 +13,11 @@ from pyvmm.uapi.kvm import (
     KVM_INTERNAL_ERROR_EMULATION,
     KVM_SYSTEM_EVENT_SHUTDOWN,
 )
-from tests.kvm.places import DEVICE_GPA
+from tests.kvm.gpas import DEVICE_GPA
 
 
-def ending(machine: Machine, code: str) -> Exit:
-    """Run machine code, given in hex."""
+def run_code(machine: Machine, code: str) -> Exit:
+    """Run machine code given in hex; return the last exit."""
     machine.load(Payload("test", machine.arch.NAME, bytes.fromhex(code)))
     machine.enter()
     return machine.run().last_exit
@@ -25,19 +25,19 @@ def ending(machine: Machine, code: str) -> Exit:
 
 @pytest.mark.needs_arch("x86_64")
 def test_hlt(machine: Machine) -> None:
-    assert ending(machine, "f4") == Halt()
+    assert run_code(machine, "f4") == Halt()
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_a_triple_fault(machine: Machine) -> None:
-    assert ending(machine, "0f0b") == Shutdown()  # ud2, with no IDT
+def test_triple_fault(machine: Machine) -> None:
+    assert run_code(machine, "0f0b") == Shutdown()  # ud2, with no IDT
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_an_instruction_that_kvm_cannot_emulate(machine: Machine) -> None:
-    # mov %cr0 is emulated where there is no hardware virtualization; AVX on MMIO nowhere:
+def test_instruction_that_kvm_cannot_emulate(machine: Machine) -> None:
+    # Without hardware virtualization KVM emulates mov %cr0, but never AVX on MMIO:
     # mov $0xa000000,%eax; vmovdqu (%rax),%ymm0
-    error = ending(machine, "b80000000a c5fe6f00")
+    error = run_code(machine, "b80000000a c5fe6f00")
     if isinstance(error, Shutdown):
         pytest.skip("this vCPU has no AVX: run it on an x86-64 machine with hardware KVM")
     assert isinstance(error, InternalError)
@@ -54,9 +54,9 @@ def test_power_off(machine: Machine) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_load_that_kvm_cannot_decode(machine: Machine) -> None:
-    # movz x0, #0xa00, lsl #16; ldp x1, x2, [x0]: two registers have no syndrome
-    end = ending(machine, "0040a1d2 010840a9")
+def test_load_without_syndrome(machine: Machine) -> None:
+    # movz x0, #0xa00, lsl #16; ldp x1, x2, [x0]: ISV is 0 for a load of two registers
+    end = run_code(machine, "0040a1d2 010840a9")
     if KVM_CAP_ARM_NISV_TO_USER in machine.vm.enabled:
         assert isinstance(end, ArmNisv)
         assert end.fault_ipa == DEVICE_GPA

@@ -7,14 +7,14 @@ from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi import kvm as uapi
 from tests.kvm.conftest import Touch
-from tests.kvm.exits.shared import shared
-from tests.kvm.places import DEVICE_GPA
+from tests.kvm.exits.run_page import run_page
+from tests.kvm.gpas import DEVICE_GPA
 
 VALUE = 0x8877_6655_4433_2211
 
 
 class Register:
-    """Keeps what is written, and reads as `VALUE`."""
+    """A device that records writes and reads as `VALUE`."""
 
     def __init__(self) -> None:
         self.written: list[tuple[int, int, int]] = []
@@ -34,14 +34,14 @@ def register(machine: Machine) -> Register:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_guest_reads_what_is_answered(touch: Touch, register: Register, width: int) -> None:
+def test_guest_reads_the_answer(touch: Touch, register: Register, width: int) -> None:
     outcome, [answer] = touch(Probe(DEVICE_GPA + 8, width))
     assert answer.value == VALUE & ((1 << 8 * width) - 1)
     assert outcome.exits["mmio"] == 1
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_guests_write_arrives(touch: Touch, register: Register, width: int) -> None:
+def test_guest_write_reaches_the_device(touch: Touch, register: Register, width: int) -> None:
     value = VALUE & ((1 << 8 * width) - 1)
     touch(Probe(DEVICE_GPA + 8, width, Op.WRITE, value))
     assert register.written == [(8, width, value)]
@@ -55,7 +55,7 @@ def test_a_guests_write_arrives(touch: Touch, register: Register, width: int) ->
     ],
     ids=["read", "write"],
 )
-def test_an_access_that_nobody_answers(touch: Touch, probe: Probe, exit: Mmio) -> None:
+def test_access_without_a_device(touch: Touch, probe: Probe, exit: Mmio) -> None:
     outcome, _ = touch(probe)
     assert outcome.last_exit == exit
 
@@ -65,9 +65,9 @@ def test_an_access_that_nobody_answers(touch: Touch, probe: Probe, exit: Mmio) -
 )
 def test_mmio_payload(size: int, value: int) -> None:
     data = VALUE.to_bytes(8, "little")
-    write = shared(uapi.KVM_EXIT_MMIO, "mmio", phys_addr=0x1000, len=size, is_write=1, data=data)
+    write = run_page(uapi.KVM_EXIT_MMIO, "mmio", phys_addr=0x1000, len=size, is_write=1, data=data)
     assert decode(write) == Mmio(0x1000, size, True, value)
-    read = shared(uapi.KVM_EXIT_MMIO, "mmio", phys_addr=0x1000, len=size, data=data)
+    read = run_page(uapi.KVM_EXIT_MMIO, "mmio", phys_addr=0x1000, len=size, data=data)
     assert decode(read) == Mmio(0x1000, size, False, 0)
 
 
@@ -75,7 +75,7 @@ def test_mmio_payload(size: int, value: int) -> None:
 def test_io_payload(size: int, count: int) -> None:
     data = bytes(range(1, size * count + 1))
     port = {"size": size, "port": 0x3F8, "count": count, "data_offset": PAGE_SIZE}
-    out = shared(uapi.KVM_EXIT_IO, "io", data, direction=uapi.KVM_EXIT_IO_OUT, **port)
+    out = run_page(uapi.KVM_EXIT_IO, "io", data, direction=uapi.KVM_EXIT_IO_OUT, **port)
     assert decode(out) == Io(0x3F8, size, count, True, data)
-    into = shared(uapi.KVM_EXIT_IO, "io", data, direction=uapi.KVM_EXIT_IO_IN, **port)
+    into = run_page(uapi.KVM_EXIT_IO, "io", data, direction=uapi.KVM_EXIT_IO_IN, **port)
     assert decode(into) == Io(0x3F8, size, count, False, b"")

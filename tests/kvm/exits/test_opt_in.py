@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exits that a VMM switches on, from a real guest."""
+"""Exits that user space enables, from a real guest."""
 
 import pytest
 
@@ -20,7 +20,7 @@ CODE = {
 STEP = {"x86_64": 1, "arm64": 4}  # bytes of a nop
 
 
-def test_single_steps(machine: Machine) -> None:
+def test_single_step(machine: Machine) -> None:
     arch = machine.arch
     machine.load(Payload("nops", arch.NAME, CODE[arch.NAME]))
     machine.enter()
@@ -33,7 +33,7 @@ def test_single_steps(machine: Machine) -> None:
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_an_unknown_msr_can_be_user_spaces(machine: Machine) -> None:
+def test_unknown_msr_exits_to_user_space(machine: Machine) -> None:
     unknown = 2  # KVM_MSR_EXIT_REASON_UNKNOWN
     machine.vm.enable(KVM_CAP_X86_USER_SPACE_MSR, unknown)
     # mov $0xdead,%ecx; rdmsr; hlt

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a vCPU's fd maps, filled in by a test."""
+"""The mapping of a vCPU fd, filled in by a test."""
 
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.native_arch import kvm_run
 
 
-def shared(reason: int, payload: str = "", page: bytes = b"", /, **members: object) -> memoryview:
-    """``struct kvm_run`` with a reason and a payload's members, and `page` in the next page."""
+def run_page(reason: int, payload: str = "", page: bytes = b"", /, **members: object) -> memoryview:
+    """Return a ``struct kvm_run`` with `members` set in `payload`, followed by `page`."""
     run = kvm_run(exit_reason=reason)
     target = getattr(run, payload) if payload else run
     for name, value in members.items():
