@@ -157,7 +157,7 @@ class Vcpu(AttrFd):
 
     def close(self) -> None:
         """Unmap ``struct kvm_run`` and close the fd; no thread may be in `run`."""
-        if hasattr(self, "state"):
+        if hasattr(self, "kvm_run"):
             # A late `stop` from another thread must not write to what is no longer mapped.
             self.kvm_run = kvm_run()
             self._view.release()

@@ -212,6 +212,7 @@ def test_a_closed_vcpu_does_not_run(vm: Vm) -> None:
     vcpu.close()
     assert len(open_fds()) == len(before) - 1
     assert vcpu.kvm_run.exit_reason == 0
+    assert vcpu.mapping.size == 0
     with pytest.raises(ValueError, match="closed"):
         vcpu.run()
 
