@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``python -m pyvmm``."""
+"""The command line, run by ``python -m pyvmm``."""
 
 from pyvmm.cli import main
 

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is owned is given back where a ``with`` block ends, however it ends."""
+"""Objects that own a resource until they are closed."""
 
 from typing import Self
 
 
 class Closeable:
-    """A base for what has a `close` that may be called twice."""
+    """A base class whose ``with`` block calls `close`, also when an exception leaves the block."""
 
     def close(self) -> None:
-        """Give back what this owns."""
+        """Release what this object owns. Idempotent."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(self, *raised: object) -> None:
+        """Close this object."""
         self.close()

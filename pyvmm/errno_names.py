@@ -17,7 +17,7 @@ def errno_name(number: int) -> str:
 
 
 def errno_number(text: str) -> int | None:
-    """Return the errno that `text` stands for: EFAULT, efault, 14 or -14; None if it is none."""
+    """Return the errno in `text` (EFAULT, efault, 14 or -14), or None if `text` is not an errno."""
     number = _NUMBERS.get(text.upper()) or (
         abs(int(text)) if text.removeprefix("-").isdecimal() else 0
     )

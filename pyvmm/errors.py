@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a command's exit status means, the exceptions that carry it, and how they end a process.
+"""Exit statuses, the exceptions that carry them, and how an exception ends a command.
 
-The text of each exception is one line: what is wrong, and what to do about it.
+The text of each exception is one line: what is wrong, then what to do about it.
 """
 
 import contextlib
@@ -26,48 +26,48 @@ class Status(IntEnum):
 
 
 class PyvmmError(Exception):
-    """The guest, or the check that was asked for, failed."""
+    """The guest or the requested check failed."""
 
     status = Status.FAILED
 
 
 class UsageError(PyvmmError):
-    """The command was given something that cannot be: an unknown name, a malformed address."""
+    """The command line or an argument is wrong: an unknown name, a malformed address."""
 
     status = Status.USAGE
 
 
 class LackingError(PyvmmError):
-    """The machine lacks something: a device node, a permission, a program."""
+    """A device node, a permission or a program is missing on this machine."""
 
     status = Status.LACKING
 
 
 class SkippedError(PyvmmError):
-    """This kernel or CPU does not offer what was asked for."""
+    """A feature is missing from this kernel or CPU."""
 
     status = Status.SKIPPED
 
 
 @contextlib.contextmanager
 def as_command() -> Iterator[None]:
-    """End the process as a command does: an exit status, and one line on stderr where it failed.
+    """Turn an exception into one line on stderr and an exit status, by raising `SystemExit`.
 
-    Goes around a script's work, or before its main function (``@as_command()``), which then raises
-    `SystemExit` for what is an error.
+    Use it as a context manager, or as a decorator of a main function (``@as_command()``). SIGTERM
+    unwinds the stack as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-        sys.stdout.flush()  # here, where a reader that has gone is taken care of
+        sys.stdout.flush()  # now, while BrokenPipeError is still handled
     except PyvmmError as error:
         _end(error.status, f"error: {error}")
     except KeyboardInterrupt:
         _end(Status.INTERRUPTED, "interrupted")
-    except BrokenPipeError:  # the reader has gone: `pyvmm caps | head`
+    except BrokenPipeError:  # the reader closed the pipe: `pyvmm caps | head`
         _drop_output()
         sys.exit(Status.DONE)
-    except OSError as error:  # a full disk behind stdout, a directory that went meanwhile
+    except OSError as error:  # a full disk behind stdout, a directory that was removed
         _drop_output()
         where = f"{error.filename}: " if error.filename else ""
         _end(Status.LACKING, f"error: {where}{error.strerror or error}")
@@ -79,7 +79,7 @@ def _end(status: int, text: str) -> NoReturn:
 
 
 def _drop_output() -> None:
-    """Let nothing more be said on stdout, where what is still buffered would fail once more."""
+    """Redirect stdout to /dev/null so that the flush at exit cannot fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""File descriptors that are owned, the one way to call an ioctl, and the one way it fails."""
+"""Owned file descriptors, ioctls on them, and the exception that a failing ioctl raises."""
 
 import errno as errnos
 import fcntl
@@ -15,20 +15,21 @@ from pyvmm.uapi.layout import Struct
 Argument = int | Struct
 
 _NO_SUCH_IOCTL = (
-    "this kernel does not know it here: try a newer one, or python -m pyvmm lab run --kernel NAME"
+    "this kernel does not have it on this fd: try a newer kernel, or "
+    "python -m pyvmm lab run --kernel NAME"
 )
 _LONGEST = 400  # characters of an argument's text in an error; a CPUID table has 30,000
 
 
 class IoctlError(PyvmmError, OSError):
-    """An ioctl failed.
+    """A failed ioctl.
 
     Attributes:
-        errno: the kernel's answer, positive.
-        request: which ioctl.
-        kind: what sort of file descriptor it was asked of ("system", "vm", "vcpu", …).
-        argument: what was passed, still readable field by field.
-        why: the reason, where it could be found out; None where the kernel kept it to itself.
+        errno: the kernel's errno, positive.
+        request: the ioctl.
+        kind: the kind of its file descriptor ("system", "vm", "vcpu", …).
+        argument: the argument; the fields of a struct can be read.
+        why: the reason, or None if it is unknown.
     """
 
     errno: int
@@ -36,16 +37,18 @@ class IoctlError(PyvmmError, OSError):
     def __init__(
         self, errno: int, request: Ioctl, kind: str, argument: object, why: str | None = None
     ) -> None:
+        """Describe a failure with `errno`; ENOTTY means that the machine lacks the ioctl."""
         super().__init__(errno, os.strerror(errno))
         self.request = request
         self.kind = kind
         self.argument = argument
         self.why = why
-        if errno == errnos.ENOTTY:  # the machine lacks something, nothing was done wrong
+        if errno == errnos.ENOTTY:
             self.status = Status.LACKING
             self.why = why or _NO_SUCH_IOCTL
 
     def __str__(self) -> str:
+        """Return one line with the ioctl, the fd's kind, the errno, the reason and the argument."""
         name = errno_name(self.errno)
         text = f"{self.request.name} on the {self.kind} fd: {name} ({self.strerror})"
         if self.why:
@@ -59,31 +62,33 @@ class IoctlError(PyvmmError, OSError):
 
 
 class Fd(Closeable):
-    """A file descriptor that this object owns: closed once, by `close`, ``with``, or at the end.
+    """An owned file descriptor, closed by `close`, by ``with``, or with the object.
 
-    Subclasses say in `kind` what sort of descriptor it is, in the words of the ioctl tables.
+    Attributes:
+        kind: the kind of descriptor, one of `pyvmm.uapi.ioctl_number.FdKind` if it has ioctls.
     """
 
     kind = "file"
 
     def __init__(self, number: int) -> None:
+        """Take ownership of descriptor `number`."""
         self._number = number
 
     def fileno(self) -> int:
-        """The descriptor's number. Raises `ValueError` after `close`."""
+        """Return the descriptor's number. Raises `ValueError` after `close`."""
         if self._number < 0:
             raise ValueError(f"the {self.kind} fd is closed")
         return self._number
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Return True if `close` was called."""
         return self._number < 0
 
     def ioctl(self, request: Ioctl, argument: Argument = 0) -> int:
-        """Call `request` and return the kernel's result (often 0, sometimes a new fd's number).
+        """Call ioctl(2) and return its result: usually 0, or the number of a new fd.
 
-        A struct is passed by address and the kernel may write to it; an int is passed by value.
+        A struct is passed by address, and the kernel may write to it. An int is passed by value.
         Raises `IoctlError`.
         """
         try:
@@ -92,12 +97,13 @@ class Fd(Closeable):
             raise IoctlError(error.errno or 0, request, self.kind, argument) from None
 
     def close(self) -> None:
-        """Give the descriptor back; a second call does nothing."""
+        """Close the file descriptor. Idempotent."""
         number, self._number = self._number, -1
         if number >= 0:
             os.close(number)
 
     def __del__(self) -> None:
+        """Close a descriptor that is still open, with a `ResourceWarning`."""
         if getattr(self, "_number", -1) >= 0:
             text = f"unclosed {self.kind} fd {self._number}"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """C library functions that Python's standard library lacks.
 
-Each is called as its manual page says, with integers for addresses. A failing call raises
-`OSError` with the errno, the name of the function and its arguments. `ptrace` alone reports
-nothing.
+The parameters are those of the manual pages, with integers for addresses. A failing call raises
+`OSError` with the errno, the name of the function and its arguments. Only `ptrace` does not.
 """
 
 import ctypes
@@ -67,8 +66,8 @@ sigtimedwait: Callable[[Any, Any, Any], int]
 sigtimedwait = _function("sigtimedwait", c_void_p, c_void_p, c_void_p)
 tgkill: Callable[[int, int, int], int] = _function("tgkill", c_int, c_int, c_int)
 
-# ptrace(2) for a tracer's loop: it reports no errors. Without a prototype and without errno, and
-# with None for 0, a call takes half the time.
+# ptrace(2) for a tracer's loop, without error reports. A call takes half the time without a
+# prototype, without errno, and with None for 0.
 ptrace = ctypes.CDLL(None).ptrace
 
 _signal = _function("signal", c_int, c_void_p, restype=c_void_p)

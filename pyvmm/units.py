@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Quantities as people read them."""
+"""Quantities in readable units."""
 
 
 def size(count: int) -> str:
-    """Bytes for a person: ``512 MiB (0x20000000)``."""
+    """Format a number of bytes: ``512 MiB (0x20000000)``."""
     for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
         if count >> shift and not count % (1 << shift):
             return f"{count >> shift} {unit} ({count:#x})"

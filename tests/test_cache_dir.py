@@ -15,9 +15,7 @@ from pyvmm.cache_dir import root
     ],
     ids=["set", "empty", "not set"],
 )
-def test_the_cache_follows_the_environment(
-    variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_root(variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a block ends, what is owned is closed, and an error goes on."""
+"""A with block closes its object and lets an exception pass."""
 
 import pytest
 
@@ -14,13 +14,13 @@ class Owner(Closeable):
         self.closed += 1
 
 
-def test_a_block_closes_what_it_entered() -> None:
+def test_the_end_of_a_block_closes() -> None:
     with Owner() as owner:
         assert owner.closed == 0
     assert owner.closed == 1
 
 
-def test_an_error_closes_too_and_goes_on() -> None:
+def test_an_exception_closes_and_passes() -> None:
     owner = Owner()
     with pytest.raises(ValueError, match="of the block"), owner:
         raise ValueError("of the block")

@@ -35,7 +35,7 @@ def test_an_error_is_one_line_and_a_status(
     assert capfd.readouterr().err == f"pyvmm: {said}\n"
 
 
-def test_before_a_function() -> None:
+def test_as_command_decorates_a_function() -> None:
     @as_command()
     def main(number: int) -> int:
         if number > 1:

@@ -23,19 +23,19 @@ def null() -> Fd:
     return Fd(os.open("/dev/null", os.O_RDWR))
 
 
-def test_the_result_is_the_kernels(kvm: System) -> None:
+def test_an_ioctl_returns_the_kernels_result(kvm: System) -> None:
     assert kvm.ioctl(KVM_GET_API_VERSION) == 12
 
 
-def test_an_unknown_ioctl_is_something_that_the_machine_lacks() -> None:
+def test_enotty_has_the_status_lacking() -> None:
     with null() as fd, pytest.raises(IoctlError) as failure:
         fd.ioctl(KVM_GET_API_VERSION)
     assert failure.value.errno == errno.ENOTTY
     assert failure.value.status == Status.LACKING
-    assert "try a newer one" in str(failure.value)
+    assert "try a newer kernel" in str(failure.value)
 
 
-def test_an_error_keeps_what_was_asked(vm: Vm) -> None:
+def test_an_error_keeps_the_request_and_its_argument(vm: Vm) -> None:
     asked = kvm_create_device(type=9999)
     with pytest.raises(IoctlError) as failure:
         vm.ioctl(KVM_CREATE_DEVICE, asked)
@@ -51,7 +51,7 @@ def test_an_integer_argument_is_shown() -> None:
         fd.ioctl(KVM_CHECK_EXTENSION, 243)
 
 
-def test_the_text_is_one_line_however_large_the_argument(vm: Vm) -> None:
+def test_the_text_is_one_line_for_a_large_argument(vm: Vm) -> None:
     table = kvm_irq_routing.with_room(1000)(nr=1000, flags=1)
     with pytest.raises(IoctlError) as failure:
         vm.ioctl(KVM_SET_GSI_ROUTING, table)
@@ -59,7 +59,7 @@ def test_the_text_is_one_line_however_large_the_argument(vm: Vm) -> None:
     assert len(str(failure.value)) < 1000
 
 
-def test_a_descriptor_is_closed_once() -> None:
+def test_close_is_idempotent() -> None:
     before = open_fds()
     fd = null()
     fd.close()
@@ -69,20 +69,20 @@ def test_a_descriptor_is_closed_once() -> None:
         fd.fileno()
 
 
-def test_with_closes_when_an_exception_passes() -> None:
+def test_an_exception_closes_the_descriptor_of_a_with_block() -> None:
     before = open_fds()
     with pytest.raises(ZeroDivisionError), null():
         _ = 1 / 0
     assert open_fds() == before
 
 
-def test_a_forgotten_descriptor_is_closed_and_complained_of() -> None:
+def test_an_unclosed_descriptor_is_closed_with_a_warning() -> None:
     before = open_fds()
     with pytest.warns(ResourceWarning, match="unclosed file fd"):
         null()
     assert open_fds() == before
 
 
-def test_a_kept_descriptor_is_not_inherited(kvm: System) -> None:
+def test_a_descriptor_is_not_inheritable(kvm: System) -> None:
     assert Path(f"/proc/self/fd/{kvm.fileno()}").readlink() == Path("/dev/kvm")
     assert not os.get_inheritable(kvm.fileno())

@@ -14,5 +14,5 @@ from pyvmm.units import size
         (3 << 30, "3 GiB (0xc0000000)"),
     ],
 )
-def test_a_size(count: int, text: str) -> None:
+def test_size(count: int, text: str) -> None:
     assert size(count) == text
