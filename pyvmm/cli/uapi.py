@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm uapi``: how kernels' headers differ, and what they say about one name."""
+"""``pyvmm uapi``: compare two kernels' headers, or look up one name."""
 
 import argparse
 import difflib
@@ -26,8 +26,9 @@ BUILTIN = "builtin"
 DEBIAN = "debian:"
 
 _SOURCES = (
-    f"{BUILTIN} (what pyvmm was generated from), {DEBIAN}VERSION (linux-libc-dev from the mirror), "
-    "or a directory: a kernel tree, an unpacked linux-libc-dev, what headers_install made"
+    f"{BUILTIN} (the headers that pyvmm was generated from), {DEBIAN}VERSION (linux-libc-dev from "
+    "the mirror), or a directory: a kernel tree, an unpacked linux-libc-dev, the result of "
+    "make headers_install"
 )
 
 
@@ -35,20 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm uapi``."""
     parser.description = "Compare two kernels' headers, or look up one name."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "what appeared, went or changed between two kernels' headers"
+    about = "list the new, removed and changed definitions between two kernels' headers"
     different = commands.add_parser("diff", help=about, description=about)
     different.set_defaults(run=_diff)
-    different.add_argument("before", metavar="A", help=_SOURCES)
-    different.add_argument("after", metavar="B", help="the same")
+    different.add_argument("before", metavar="A", help=f"the first headers: {_SOURCES}")
+    different.add_argument("after", metavar="B", help="the second headers, given like the first")
     different.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
-    about = "a name's number, fd, direction, layout, and the kernel that brought it"
+    about = "show a name's number, fd, direction, layout, and the kernel release that added it"
     show = commands.add_parser("show", help=about, description=about)
     show.set_defaults(run=_show)
-    show.add_argument("name", metavar="NAME", help="KVM_CAP_…, an ioctl, kvm_run, kvm_run.mmio")
-    show.add_argument("--headers", default=BUILTIN, metavar="SOURCE", help=_SOURCES)
+    show.add_argument(
+        "name",
+        metavar="NAME",
+        help="a constant, ioctl, struct or member: KVM_CAP_…, KVM_RUN, kvm_run, kvm_run.mmio",
+    )
+    show.add_argument(
+        "--headers",
+        default=BUILTIN,
+        metavar="SOURCE",
+        help=f"{_SOURCES}; default: those of --kvm-headers, then {BUILTIN}",
+    )
     for each in (different, show):
         each.add_argument(
-            "--arch", choices=[*header_tree.ARCHITECTURES], help="of one architecture"
+            "--arch",
+            choices=[*header_tree.ARCHITECTURES],
+            help="read the headers of one architecture only",
         )
 
 
@@ -59,7 +71,8 @@ def _diff(options: argparse.Namespace) -> int:
     common = sorted(before.keys() & after.keys())
     if not common:
         raise UsageError(
-            f"{options.before} is of {', '.join(before)} and {options.after} of {', '.join(after)}"
+            f"{options.before} has headers for {', '.join(before)} and {options.after} for "
+            f"{', '.join(after)}: give two with one architecture in common"
         )
     changes = across(_whole(before), _whole(after))
     if options.json:
@@ -80,7 +93,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _read(source: str, architecture: str | None, tell: Progress) -> dict[str, HeaderSet]:
-    """The header sets that a source has, by architecture, or the one that is wanted."""
+    """Return the header sets of a source by architecture, or only that of `architecture`."""
     if source == BUILTIN:
         wanted = [architecture] if architecture else [*header_tree.ARCHITECTURES]
         return {each: builtin(each) for each in wanted}
@@ -89,7 +102,7 @@ def _read(source: str, architecture: str | None, tell: Progress) -> dict[str, He
     else:
         place = Path(source)
         if not place.is_dir():
-            raise UsageError(f"{source} is no directory; give {_SOURCES}")
+            raise UsageError(f"{source} is not a directory; give {_SOURCES}")
     wanted = [architecture] if architecture else header_tree.architectures(place)
     tell(f"reading the headers in {place}", None)
     return {each: header_set.read(place, each) for each in wanted}
@@ -130,7 +143,7 @@ def _print_changes(
         )
         for change, architectures in changes.items()
     ]
-    headings = ["", "", "kind", "name", "before", "after", *(["of"] if one_sided else [])]
+    headings = ["", "", "kind", "name", "before", "after", *(["for"] if one_sided else [])]
     print(f"{title}\n")
     output.table("", headings, rows)
     count = Counter(change.breaking for change in changes)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The generated modules, as the header set that they were generated from.
+"""The generated modules as the header set that they were generated from.
 
-What Python has no use for is lost: a pointer is a u64, and a member that `pyvmm.uapi.layout` calls
-otherwise than C keeps the name it has here.
+Two details of the headers are lost: a pointer is a u64, and a member that `pyvmm.uapi.layout`
+renames has its Python name.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ _SCALARS: dict[Any, str] = {
 
 
 def version() -> str:
-    """The kernel release that the built-in definitions are of: "7.2"."""
+    """Return the kernel release of the built-in definitions: "7.2"."""
     said = re.search(r"of Linux (\d+\.\d+)", kvm.__doc__ or "")
     assert said
     return said[1]
@@ -33,7 +33,10 @@ def version() -> str:
 
 @functools.cache
 def builtin(architecture: str) -> HeaderSet:
-    """Return the definitions of the generated modules, as one architecture's header set."""
+    """Return the definitions of the generated modules for one architecture.
+
+    Cached, so that it never contains the names that `pyvmm.uapi.overlay` adds later.
+    """
     headers = {}
     for module in MODULES:
         values = dict(vars(importlib.import_module(f"pyvmm.uapi.{module}")))
@@ -57,7 +60,7 @@ def _header(values: dict[str, Any]) -> Header:
 
 
 def layout(struct: type[Struct]) -> StructLayout:
-    """Return the layout of a struct's class."""
+    """Return the layout of a struct class."""
     members = tuple(_member(struct, name) for name in struct.members)
     return StructLayout(struct.__name__, ctypes.sizeof(struct), members)
 
@@ -70,7 +73,7 @@ def _member(struct: type[Struct], name: str) -> Member:
     while issubclass(kind, ctypes.Array):
         counts.append(kind._length_)
         kind = kind._type_
-    # ctypes says of a bit-field: its width in the upper half of the size, its place in the lower.
+    # For a bit-field, ctypes has its width in the upper half of `size`, its first bit in the lower.
     bits = (place.size & 0xFFFF, place.size >> 16) if kind in _SCALARS and not counts else (0, 0)
     return Member(name, _name(kind), tuple(counts), place.offset, *(bits if bits[1] else (0, 0)))
 

@@ -1,40 +1,52 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a header says of one thing, in words for a table and in plain values for JSON."""
+"""A definition of a header as text for a table, and as plain values for JSON."""
 
 from typing import Any
 
 from pyvmm.uapi.model import Definition, IoctlDefinition, Member, StructLayout
 
 
-def words(thing: Definition | None) -> str:
-    """``"24 bytes"``, ``"u64[16] at 32"``: what can differ of a thing; "-" for none."""
-    match thing:
+def words(definition: Definition | None) -> str:
+    """Return a definition's value or layout: "24 bytes", "u64[16] at 32"; "-" for None."""
+    match definition:
         case None:
             return "-"
         case int():
-            return str(thing) if -10000 < thing < 10000 else f"{thing:#x}"
+            return str(definition) if -10000 < definition < 10000 else f"{definition:#x}"
         case IoctlDefinition():
-            return f"{thing.number:#x}" + (f", {thing.argument}" if thing.argument else "")
+            return f"{definition.number:#x}" + (
+                f", {definition.argument}" if definition.argument else ""
+            )
         case StructLayout():
-            return f"{thing.size} bytes"
+            return f"{definition.size} bytes"
         case Member():
-            bits = f", bits {thing.bit}-{thing.bit + thing.width - 1}" if thing.width else ""
-            return f"{type_of(thing)} at {thing.offset}{bits}"
+            bits = (
+                f", bits {definition.bit}-{definition.bit + definition.width - 1}"
+                if definition.width
+                else ""
+            )
+            return f"{type_of(definition)} at {definition.offset}{bits}"
 
 
 def type_of(member: Member) -> str:
-    """A member's type, as C would have it but for the order: ``"u8[3][2]"``, ``"u64[]"``."""
+    """Return a member's type with its array lengths: "u8[3][2]", "u64[]" (flexible)."""
     return member.type + "".join(f"[{count or ''}]" for count in member.counts)
 
 
-def document(thing: Definition | None) -> Any:
-    """The same for JSON: a number, or an object of numbers and names; None for none."""
-    match thing:
+def document(definition: Definition | None) -> Any:
+    """Return a definition for JSON: a number, or an object of numbers and names; None for None."""
+    match definition:
         case IoctlDefinition():
-            return {"number": thing.number, "argument": thing.argument}
+            return {"number": definition.number, "argument": definition.argument}
         case StructLayout():
-            return {"size": thing.size}
+            return {"size": definition.size}
         case Member():
-            place = {"type": thing.type, "counts": list(thing.counts), "offset": thing.offset}
-            return place | ({"bit": thing.bit, "width": thing.width} if thing.width else {})
-    return thing
+            place = {
+                "type": definition.type,
+                "counts": list(definition.counts),
+                "offset": definition.offset,
+            }
+            return place | (
+                {"bit": definition.bit, "width": definition.width} if definition.width else {}
+            )
+    return definition

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A `Header` becomes Python source, laid out as ``ruff format`` would leave it."""
+"""Python source for a `Header`, in the format of ``ruff format``."""
 
 import functools
 import keyword
@@ -18,7 +18,7 @@ _WIDTH = 100
 
 
 def source(header: Header, docstring: str, base: str | None = None) -> str:
-    """Return a module's source. Structs that `header` lacks come from the module `base`."""
+    """Return a module's source; structs that `header` lacks are imported from module `base`."""
     body = [
         *_constants(header),
         *(line for struct in header.structs.values() for line in _struct(struct)),
@@ -56,12 +56,12 @@ def _import(module: str, names: set[str]) -> list[str]:
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """A sorting key that puts u8 before u16."""
+    """Return a sort key that orders u8 before u16."""
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _constants(header: Header) -> Iterator[str]:
-    """Yield the constants, those of one prefix ("KVM_CAP") together, in the header's order."""
+    """Yield the constants in the header's order, grouped by prefix ("KVM_CAP")."""
     groups: dict[str, list[Constant]] = {}
     for constant in header.constants.values():
         groups.setdefault("_".join(constant.name.split("_", 2)[:2]), []).append(constant)
@@ -75,10 +75,10 @@ def _constants(header: Header) -> Iterator[str]:
 
 
 def _number(constant: Constant) -> str:
-    """Write a value the way the header does: a bit as a shift, what has bits in hex."""
+    """Format a value as the header spells it: one bit as a shift, a mask in hex."""
     if bit := re.fullmatch(r"\(*1U?L*<<(\d+)\)*|_BITULL?\((\d+)\)", constant.text):
         shift = int(bit[1] or bit[2])
-        if constant.value == 1 << shift:  # not so for C's int 1 << 31
+        if constant.value == 1 << shift:  # C's int 1 << 31 is negative
             return f"1 << {shift}"
     if re.search(r"0x|<<|\||MASK", constant.text, re.IGNORECASE) or constant.value >= 1 << 16:
         return _hex(constant.value)
@@ -95,7 +95,7 @@ def _struct(struct: StructLayout) -> Iterator[str]:
 
 
 def member_name(member: Member) -> str:
-    """Return a member's name as a Python class can have it (see pyvmm.uapi.layout)."""
+    """Return a member's name in a Python class (see pyvmm.uapi.layout)."""
     if keyword.iskeyword(member.name):
         return f"{member.name}_"
     return member.name[1:] if member.name.startswith("__") else member.name

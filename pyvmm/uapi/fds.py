@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the headers leave out about an ioctl: the fd it belongs to, and a few arguments.
+"""The fds that implement each ioctl, and the arguments that no header defines.
 
-The fds are those that Documentation/virt/kvm/api.rst names under "Type:" and that the kernel's
-ioctl functions answer: kvm_dev_ioctl, kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl with
-their arch parts, drivers/vfio and drivers/iommu/iommufd. Where the two differ the code is right:
-KVM_MEMORY_ENCRYPT_REG_REGION is the VM's and not the system's, and x86's /dev/kvm has attributes
-too. An ioctl that several fds answer stands under each. The generator refuses a header with an
-ioctl that has no line here.
+The fds are those under "Type:" in Documentation/virt/kvm/api.rst, checked against the kernel's
+ioctl functions: kvm_dev_ioctl, kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl with their
+architecture's parts, drivers/vfio and drivers/iommu/iommufd. If the two differ, the code counts:
+KVM_MEMORY_ENCRYPT_REG_REGION is an ioctl of the VM and not of the system, and x86's /dev/kvm has
+attributes too. An ioctl that several fds implement is listed for each. The generator rejects a
+header with an ioctl that is not listed.
 """
 
 from pyvmm.uapi.ioctl_number import FdKind
@@ -87,8 +87,8 @@ ANSWERS: dict[FdKind, str] = {
     """,
 }
 
-# What the ioctl's pointer leads to, where the macro does not say it (all of vfio and iommufd) or
-# says it wrong; None is an argument by value.
+# The type of an ioctl's argument if its macro does not have it (all of vfio and iommufd) or has the
+# wrong one; None is an argument by value.
 ARGUMENTS: dict[str, str | None] = {
     "KVM_REINJECT_CONTROL": "kvm_reinject_control",
     "KVM_S390_VCPU_FAULT": None,
@@ -144,5 +144,5 @@ ARGUMENTS: dict[str, str | None] = {
 
 
 def fds_of(ioctl: str) -> tuple[FdKind, ...]:
-    """Return the fds that answer an ioctl; none where the table does not know it."""
+    """Return the fds that implement an ioctl; empty if the table lacks it."""
     return tuple(fd for fd, names in ANSWERS.items() if ioctl in names.split())

@@ -5,11 +5,11 @@
 
     python -m pyvmm.uapi.generate --headers DIR [--check]
 
-DIR is an unpacked Debian ``linux-libc-dev`` of the kernel version to take, or any other directory
-that `pyvmm.uapi.header_tree` knows for both architectures. To add a header, name it in
-`pyvmm.uapi.header_set`, run this, and give each ioctl that it asks for a line in `pyvmm.uapi.fds`;
-if its constants have a prefix of their own, `pyvmm.uapi.names` wants to know it. The tests find
-it by themselves.
+DIR is an unpacked Debian ``linux-libc-dev``, or another directory in which
+`pyvmm.uapi.header_tree` finds the headers of both architectures. To add a header, add it to
+`MODULES` in `pyvmm.uapi.header_set`, run this command, and add the ioctls that it reports to
+`pyvmm.uapi.fds`. If its constants have a new prefix, add that to `pyvmm.uapi.names`. The tests
+cover every module.
 """
 
 import argparse
@@ -28,10 +28,10 @@ HERE = Path(__file__).parent
 
 
 def generate(headers: Path) -> dict[str, str]:
-    """Return the source of every generated module, by its name.
+    """Return the source of every generated module, by module name.
 
-    Raises `HeaderError` where the headers are not usable, `PyvmmError` where an ioctl's fd is not
-    known.
+    Raises `HeaderError` if the headers cannot be read, and `PyvmmError` if `pyvmm.uapi.fds` lacks
+    an ioctl.
     """
     from pyvmm.uapi.headers import read  # needs libclang
 
@@ -43,27 +43,30 @@ def generate(headers: Path) -> dict[str, str]:
         _refuse_unknown_ioctls(name, {**arm64.ioctls, **x86_64.ioctls})
         common, arm64, x86_64 = split(arm64, x86_64)
         release = f"``{name}`` of Linux {common.version.rpartition('.')[0]}"
-        sources[module] = emit.source(common, f"{release}: what arm64 and x86-64 have in common.")
+        sources[module] = emit.source(
+            common, f"{release}: definitions that arm64 and x86-64 share."
+        )
         for suffix, own in (("arm64", arm64), ("x86_64", x86_64)):
             if own.constants or own.structs or own.ioctls:
-                what = f"{release}: what only {suffix} has, or has otherwise."
-                sources[f"{module}_{suffix}"] = emit.source(own, what, base=f"pyvmm.uapi.{module}")
+                title = f"{release}: definitions that only {suffix} has, or has differently."
+                sources[f"{module}_{suffix}"] = emit.source(own, title, base=f"pyvmm.uapi.{module}")
     return sources
 
 
 def _refuse_unknown_ioctls(header: str, ioctls: Iterable[str]) -> None:
     if unknown := [ioctl for ioctl in ioctls if not fds_of(ioctl)]:
         raise PyvmmError(
-            f"{header} has ioctls whose fd is not known: {', '.join(unknown)}; "
-            "add them to pyvmm/uapi/fds.py"
+            f"{header} has ioctls that pyvmm/uapi/fds.py lacks: {', '.join(unknown)}; "
+            "add them to the fds that implement them"
         )
 
 
 @as_command()
 def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 1 if ``--check`` found a difference."""
     parser = argparse.ArgumentParser(prog="python -m pyvmm.uapi.generate", description=__doc__)
     parser.add_argument("--headers", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--check", action="store_true", help="write nothing, show what differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; show the differences")
     arguments = parser.parse_args(argv)
     status = Status.DONE
     for module, text in generate(arguments.headers).items():

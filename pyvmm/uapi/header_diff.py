@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What changed between two kernels' headers, and whether it breaks what was made for the first.
+"""The differences of two kernels' headers, and which of them break programs.
 
-A change is additive when a program made for the first header set compiles and works with the
-second: new names, new members where there was padding or where a struct says its own size, a
-bound or a mask that grew. All else is breaking: what went, moved, or has another number.
+A change is additive if a program written for the first headers compiles and works with the second
+ones: a new name, a new member in former padding or in a struct that has a field for its own size,
+a bound or a mask that grew. All other changes are breaking: a name that was removed, a member that
+moved, another number.
 
-What only looks changed is left out. Padding is nobody's. A struct without a name in C goes by
-its place, ``kvm_run.mmio``, so it is the same one when it gets a name; and one type is another
-where their bytes are the same.
+Three differences are not changes. Padding is ignored. A struct without a name in C is identified
+by its place, ``kvm_run.mmio``, and stays the same struct when it gets a name. Two types are equal
+if their bytes are.
 """
 
 import re
@@ -27,29 +28,30 @@ _BOUND = re.compile(r"_(MAX|LAST|NR|NUM|NUM_\w+|MASK|VALID_\w+)(_|$)")
 
 @dataclass(frozen=True)
 class Change:
-    """One name that is not what it was."""
+    """One name whose definition differs."""
 
     kind: Kind
-    name: str  # a member's has its struct's before it: "kvm_run.memory_fault"
-    before: Definition | None  # a number where it is a constant; None: it appeared
-    after: Definition | None  # None: it went
+    name: str  # that of a member follows its struct's: "kvm_run.memory_fault"
+    before: Definition | None  # a number for a constant; None if the name is new
+    after: Definition | None  # None if the name was removed
     breaking: bool
 
     @property
     def change(self) -> Literal["appeared", "went", "changed"]:
+        """Return "appeared" for a new name, "went" for a removed one, else "changed"."""
         if self.before is None:
             return "appeared"
         return "went" if self.after is None else "changed"
 
 
 def diff(before: Header, after: Header) -> list[Change]:
-    """Return the changes, by kind, and those of a kind in the headers' order."""
+    """Return the changes, sorted by kind and then in the headers' order."""
     changes = [*_constants(before, after), *_ioctls(before, after), *_structs(before, after)]
     return sorted(changes, key=lambda change: _KINDS.index(change.kind))
 
 
 def contradictions(one: Header, other: Header) -> list[Change]:
-    """Return the definitions that both have, of which neither is the other with an addition."""
+    """Return the changed definitions that are breaking in both directions."""
     backwards = {change.name for change in diff(other, one) if change.breaking}
     return [
         change
@@ -61,7 +63,7 @@ def contradictions(one: Header, other: Header) -> list[Change]:
 def across(
     before: Mapping[str, Header], after: Mapping[str, Header]
 ) -> dict[Change, tuple[str, ...]]:
-    """Return the changes of the architectures that both have, each with those it is for."""
+    """Return the changes for the architectures in both, each with its architectures."""
     found: dict[Change, tuple[str, ...]] = {}
     for architecture in sorted(before.keys() & after.keys()):
         for change in diff(before[architecture], after[architecture]):
@@ -71,10 +73,10 @@ def across(
 
 
 def kind_of(constant: str, names: Mapping[str, object]) -> Kind:
-    """Whether a constant is a capability's number or an exit's; `names` has its header's others."""
+    """Return the kind of a constant; `names` contains the constants of its header."""
     if constant.startswith("KVM_CAP_"):
         return "capability"
-    # KVM_EXIT_IO_OUT is about KVM_EXIT_IO's payload.
+    # KVM_EXIT_IO_OUT is a value in the payload of KVM_EXIT_IO.
     parts = constant.split("_")
     above = ("_".join(parts[:length]) for length in range(3, len(parts)))
     if constant.startswith("KVM_EXIT_") and not any(name in names for name in above):
@@ -93,7 +95,7 @@ def _constants(before: Header, after: Header) -> Iterator[Change]:
 
 
 def _grew(name: str, before: int, after: int) -> bool:
-    """Whether a constant is a bound, or a mask of what is valid, and now lets more through."""
+    """Return True if a constant is a bound or a mask of valid bits, and now allows more."""
     if not _BOUND.search(name):
         return False
     return after & before == before if "MASK" in name or "VALID" in name else after > before
@@ -122,7 +124,7 @@ def _structs(before: Header, after: Header) -> Iterator[Change]:
 def struct_changes(
     one: StructLayout, other: StructLayout, before: Header, after: Header, place: str
 ) -> Iterator[Change]:
-    """Yield how one struct of a header became another; `place` is what it goes by."""
+    """Yield the changes from one struct to another; `place` is the name to report for it."""
     if one.size != other.size:
         breaking = one.size > other.size or not _may_grow(other, before, after)
         yield Change("struct", place, one, other, breaking)
@@ -136,10 +138,10 @@ def struct_changes(
 
 
 def _may_grow(struct: StructLayout, before: Header, after: Header) -> bool:
-    """Whether a struct can have more members with nobody the worse for it.
+    """Return True if a struct may grow without breaking programs.
 
-    Either the caller tells the kernel how much of it there is, in VFIO's argsz or iommufd's size;
-    or no ioctl takes it and what holds it left room, and is as large as it was.
+    Either the struct starts with its own size, in VFIO's argsz or iommufd's size. Or no ioctl takes
+    it, and the structs that contain it kept their sizes.
     """
     first = next((member for member in struct.members if member.offset == 0), None)
     if first is not None and first.name in ("argsz", "size") and first.type == "u32":
@@ -153,9 +155,9 @@ def _may_grow(struct: StructLayout, before: Header, after: Header) -> bool:
 
 
 def places(header: Header) -> dict[str, str]:
-    """Return where in another the structs without a name are: "kvm_run_mmio" → "kvm_run.mmio"."""
+    """Return the places of structs without a name in C: "kvm_run_mmio" → "kvm_run.mmio"."""
     found: dict[str, str] = {}
-    for struct in reversed(header.structs.values()):  # a struct comes after what it is made of
+    for struct in reversed(header.structs.values()):  # a struct follows the types of its members
         for member in struct.members:
             if member.type == f"{struct.name}_{member.name}":
                 found[member.type] = f"{found.get(struct.name, struct.name)}.{member.name}"
@@ -172,7 +174,7 @@ def _where(member: Member) -> tuple[object, ...]:
 
 
 def _alike(one: str | None, other: str | None, before: Header, after: Header) -> bool:
-    """Whether two types have the same bytes. Of one name they count as one, told of by itself."""
+    """Return True if two types have the same bytes, or are both a struct with the same layout."""
     if _bytes(one) == _bytes(other):
         return True
     old, new = before.structs.get(one or ""), after.structs.get(other or "")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A header set: all that one kernel's headers say to one architecture.
+"""Header sets: the definitions in one kernel's headers for one architecture.
 
-Reading one takes libclang a second or two, so it is kept, as JSON, in the user's cache under a
-name made of what was read: of the headers' text, with all that they include, and of the code that
-reads them. The same headers in another directory are not read twice, a changed header is.
+libclang takes a second or two to read one, so it is cached as JSON in the user's cache. The file's
+name is a hash of the headers' text, of all that they include, and of the code that reads them. The
+same headers in another directory are not read again; a changed header is.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from pyvmm.errors import LackingError
 from pyvmm.uapi import fds, header_tree, model
 from pyvmm.uapi.model import Constant, Header, HeaderError, IoctlDefinition, Member, StructLayout
 
-# Module → header. One with an architecture's own part has a module for each (kvm_arm64).
+# Module → header. A header with parts under asm/ also has a module per architecture (kvm_arm64).
 MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommufd.h"}
 
 _SCHEMA = "pyvmm.uapi/1"
 _READERS = (Path(__file__).with_name("headers.py"), fds.__file__, model.__file__, __file__)
-_ROOM = "uapi"  # of the cache
-_KEPT = 40  # header sets, of some 100 KiB each
+_DIRECTORY = "uapi"  # of the cache
+_MAX_CACHED = 40  # header sets, of some 100 KiB each
 
 
 @dataclass(frozen=True)
 class HeaderSet:
-    """What the headers in `MODULES` say; one that the kernel does not have yet is left out."""
+    """The definitions of the headers in `MODULES`, without those that the kernel lacks."""
 
     version: str  # of the kernel, "7.2.12"
     architecture: str
@@ -37,7 +37,7 @@ class HeaderSet:
 
     @property
     def all(self) -> Header:
-        """All the headers as one: their names have prefixes of their own."""
+        """Return all headers merged into one: no name is in two of them."""
         whole = Header(self.version, {}, {}, {})
         for header in self.headers.values():
             whole.constants.update(header.constants)
@@ -47,25 +47,26 @@ class HeaderSet:
 
 
 def read(place: Path, architecture: str) -> HeaderSet:
-    """Return the header set of a directory, or of a file that `cache_file` named.
+    """Return the header set of a directory, or of a file that `cache_file` returned.
 
-    Raises `HeaderError` where there is none or it does not compile, and `LackingError` where it
-    was never read before and libclang is missing.
+    Raises `HeaderError` if there are no headers or they do not compile, and `LackingError` if they
+    are not cached and libclang is missing.
     """
     path = place if place.is_file() else cache_file(place, architecture)
     try:
         found = _decode(json.loads(path.read_text()))
     except (ValueError, LookupError, TypeError):
-        raise HeaderError(f"{path} is no header set of pyvmm's ({_SCHEMA}): remove it") from None
+        raise HeaderError(f"{path} is not a header set of pyvmm ({_SCHEMA}): remove it") from None
     if found.architecture != architecture:
         raise HeaderError(f"{path} is for {found.architecture}, not for {architecture}")
     return found
 
 
 def cache_file(directory: Path, architecture: str) -> Path:
-    """Return the cache's file of a directory's header set; read the headers if it has none yet.
+    """Return the cached file of a directory's header set; read the headers if it is missing.
 
-    The file does for the directory where that, or libclang, is out of reach: in an emulated host.
+    `read` takes the file in place of the directory on a host without the headers or libclang, such
+    as the emulated one. Raises as `read` does.
     """
     found = header_tree.find(directory, architecture)
     texts = found.closure([*MODULES.values(), "linux/bits.h"])
@@ -74,7 +75,7 @@ def cache_file(directory: Path, architecture: str) -> Path:
         digest.update(part.encode())
     for name, text in sorted(texts.items()):
         digest.update(f"{name}\0{text}\0".encode())
-    path = root() / _ROOM / f"{architecture}-{digest.hexdigest()}.json"
+    path = root() / _DIRECTORY / f"{architecture}-{digest.hexdigest()}.json"
     if not path.exists():
         from pyvmm.uapi.headers import read as read_header  # needs libclang
 
@@ -86,8 +87,8 @@ def cache_file(directory: Path, architecture: str) -> Path:
 
 
 def read_cached(architecture: str) -> list[HeaderSet]:
-    """Return every header set that was read before and is still kept."""
-    there = sorted((root() / _ROOM).glob(f"{architecture}-*.json"))
+    """Return every cached header set of an architecture."""
+    there = sorted((root() / _DIRECTORY).glob(f"{architecture}-*.json"))
     return [read(path, architecture) for path in there]
 
 
@@ -102,12 +103,12 @@ def save(headers: HeaderSet, path: Path) -> None:
             json.dump(_encode(headers), partial)
         Path(partial.name).rename(path)
         kept = sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
-        for old in kept[:-_KEPT]:
+        for old in kept[:-_MAX_CACHED]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise LackingError(
             f"the cache {path.parent} cannot be written ({error.strerror}): "
-            "set XDG_CACHE_HOME to another place"
+            "set XDG_CACHE_HOME to another directory"
         ) from None
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A directory of kernel headers: where in it ``linux/`` and an architecture's ``asm/`` are.
+"""The paths of ``linux/`` and of an architecture's ``asm/`` in a directory of kernel headers.
 
-It is one of
+The directory is one of
 
 * a kernel tree, built or not,
-* an unpacked Debian ``linux-libc-dev``: every architecture's, or up to Debian 12 that of one,
-* what ``make headers_install`` put into INSTALL_HDR_PATH, for the one architecture it was told.
+* an unpacked Debian ``linux-libc-dev``: for all architectures, up to Debian 12 for one,
+* the INSTALL_HDR_PATH of ``make headers_install``, for the ARCH it was called with.
 
-A kernel tree is read as it stands, with no make: what its build would generate of the headers
-that matter here is little, and `Tree.generated` has it.
+A kernel tree needs no make: `HeaderTree.generated` replaces the few headers that its build would
+generate.
 """
 
 import re
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from pyvmm.uapi.model import HeaderError
 
-# Our name of an architecture → its name in the kernel tree, and GNU's.
+# pyvmm's name of an architecture → its name in the kernel tree, and its GNU triplet.
 ARCHITECTURES = {"arm64": ("arm64", "aarch64-linux-gnu"), "x86_64": ("x86", "x86_64-linux-gnu")}
 
-# scripts/headers_install.sh takes these words, and the header, out of what it installs.
+# scripts/headers_install.sh removes these words, and the header, from the installed headers.
 _COMPILER = """\
 #define __user
 #define __force
@@ -37,24 +37,24 @@ _WANTED = (
 
 
 @dataclass(frozen=True)
-class Tree:
+class HeaderTree:
     """The headers of one architecture."""
 
-    directory: Path  # as the user named it
+    directory: Path
     architecture: str  # a key of ARCHITECTURES
     version: str  # of the kernel, "7.2.12"
     paths: tuple[Path, ...]  # include directories, that of ``linux/`` last
     generated: dict[str, str] = field(default_factory=dict)  # "asm/types.h" → its text
 
     def text(self, name: str) -> str | None:
-        """What a header says, by the name it is included by; None where there is none."""
+        """Return the text of the header ``#include <name>`` means, or None if it is missing."""
         for path in self.paths:
             if (path / name).is_file():
                 return (path / name).read_text(errors="replace")
         return self.generated.get(name)
 
     def closure(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the text of headers and of all that they may include, by name."""
+        """Return the text of headers and of all headers that they may include, by name."""
         found: dict[str, str] = {}
         todo = list(names)
         while todo:
@@ -65,8 +65,8 @@ class Tree:
         return found
 
 
-def find(directory: Path, architecture: str) -> Tree:
-    """Find the headers of an architecture. Raises `HeaderError` where there are none for it."""
+def find(directory: Path, architecture: str) -> HeaderTree:
+    """Find the headers of an architecture. Raises `HeaderError` if there are none."""
     found = _find(directory, architecture)
     if found is None:
         raise HeaderError(f"{directory} holds no kernel headers for {architecture}: {_WANTED}")
@@ -74,33 +74,33 @@ def find(directory: Path, architecture: str) -> Tree:
 
 
 def architectures(directory: Path) -> list[str]:
-    """Return whose headers a directory has. Raises `HeaderError` where it has none."""
+    """Return the architectures of a directory's headers. Raises `HeaderError` if it has none."""
     found = [architecture for architecture in ARCHITECTURES if _find(directory, architecture)]
     if not found:
         raise HeaderError(f"{directory} holds no kernel headers: {_WANTED}")
     return found
 
 
-def _find(directory: Path, architecture: str) -> Tree | None:
+def _find(directory: Path, architecture: str) -> HeaderTree | None:
     try:
         return _kernel_tree(directory, architecture) or _installed(directory, architecture)
     except OSError as error:
         raise HeaderError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
-def _kernel_tree(directory: Path, architecture: str) -> Tree | None:
+def _kernel_tree(directory: Path, architecture: str) -> HeaderTree | None:
     kernel, _ = ARCHITECTURES[architecture]
     own, common = directory / f"arch/{kernel}/include/uapi", directory / "include/uapi"
     if not (common / "linux/kvm.h").is_file() or not own.is_dir():
         return None
-    # Kbuild's generic-y and mandatory-y: an architecture that has no asm/x.h takes the generic.
+    # Kbuild's generic-y and mandatory-y: an architecture without asm/x.h uses asm-generic/x.h.
     generic = [path.name for path in (common / "asm-generic").glob("*.h")]
     generated = {f"asm/{name}": f"#include <asm-generic/{name}>\n" for name in generic}
     generated |= {"linux/compiler.h": _COMPILER, "linux/compiler_types.h": ""}
-    return Tree(directory, architecture, _source_version(directory), (own, common), generated)
+    return HeaderTree(directory, architecture, _source_version(directory), (own, common), generated)
 
 
-def _installed(directory: Path, architecture: str) -> Tree | None:
+def _installed(directory: Path, architecture: str) -> HeaderTree | None:
     kernel, gnu = ARCHITECTURES[architecture]
     for root in (directory / "usr/include", directory / "include", directory):
         if not (root / "linux/kvm.h").is_file() or not (root / "linux/version.h").is_file():
@@ -108,7 +108,7 @@ def _installed(directory: Path, architecture: str) -> Tree | None:
         for asm in (root / gnu, directory / "usr/lib/linux/uapi" / kernel, root):
             if (asm / "asm/kvm.h").is_file():
                 paths = (asm,) if asm == root else (asm, root)
-                return Tree(directory, architecture, _installed_version(root), paths)
+                return HeaderTree(directory, architecture, _installed_version(root), paths)
     return None
 
 
@@ -119,7 +119,7 @@ def _source_version(directory: Path) -> str:
         for part in ("VERSION", "PATCHLEVEL", "SUBLEVEL")
     ]
     if None in numbers:
-        raise HeaderError(f"{directory}/Makefile names no version: it is no kernel's")
+        raise HeaderError(f"{directory}/Makefile has no kernel version: give a kernel tree")
     return ".".join(number[1] for number in numbers if number)
 
 
@@ -127,6 +127,6 @@ def _installed_version(include: Path) -> str:
     header = include / "linux/version.h"
     code = re.search(r"LINUX_VERSION_CODE (\d+)", header.read_text())
     if code is None:
-        raise HeaderError(f"{header} names no version")
+        raise HeaderError(f"{header} has no LINUX_VERSION_CODE: {_WANTED}")
     number = int(code[1])
     return f"{number >> 16}.{number >> 8 & 255}.{number & 255}"

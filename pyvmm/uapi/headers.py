@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""libclang reads a kernel header, for one architecture, into plain values: a `Header`.
+"""Read a kernel header for one architecture with libclang, into a `Header`.
 
-Constants are evaluated by the compiler itself, in a second pass with one enum per macro: what is
-no integer there is no constant. The same pass gives an ioctl's number, so an ioctl whose argument
-another architecture defines does not exist on this one.
+A second pass, with one enum per macro, makes the compiler evaluate constants: a macro that is not
+an integer is not a constant. The same pass evaluates the numbers of ioctls, so an ioctl whose
+argument is defined on another architecture only is left out.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyvmm.errors import LackingError
 from pyvmm.uapi.fds import ARGUMENTS
-from pyvmm.uapi.header_tree import ARCHITECTURES, Tree
+from pyvmm.uapi.header_tree import ARCHITECTURES, HeaderTree
 from pyvmm.uapi.model import (
     SCALARS,
     Constant,
@@ -43,8 +43,8 @@ _KINDS = {
 }
 _IOCTL_MACROS = ("_IO", "_IOR", "_IOW", "_IOWR")
 
-# What arm64's asm/kvm.h uses and does not include: linux/bits.h, and of linux/sizes.h, which is
-# not installed for userspace, SZ_64K. A kernel tree's headers use words of linux/compiler.h.
+# arm64's asm/kvm.h uses linux/bits.h, and SZ_64K of linux/sizes.h (not installed for user space),
+# but includes neither. The headers in a kernel tree use macros of linux/compiler.h.
 _INCLUDES = """\
 #define SZ_64K 0x10000
 #if __has_include(<linux/bits.h>)
@@ -57,10 +57,10 @@ _INCLUDES = """\
 """
 
 
-def read(tree: Tree, header: str) -> Header:
-    """Read `header` ("linux/kvm.h") with its part under ``asm/``, if it has one.
+def read(tree: HeaderTree, header: str) -> Header:
+    """Read `header` ("linux/kvm.h") and its part under ``asm/``, if it has one.
 
-    Raises `HeaderError` where the header is not what it should be.
+    Raises `HeaderError` if it does not compile or has a member of an unknown type.
     """
     arguments = [
         *("-x", "c", "-std=gnu11", "-nostdinc", "-ferror-limit=0", "-w"),
@@ -115,7 +115,7 @@ def _errors(unit: TranslationUnit) -> list[Diagnostic]:
 
 
 def _body(cursor: Cursor) -> list[str]:
-    """Return the tokens that a macro stands for; none where it takes arguments."""
+    """Return the tokens of a macro's body; empty if the macro takes arguments."""
     if cursor.kind != CursorKind.MACRO_DEFINITION:
         return []
     name, *body = cursor.get_tokens()
@@ -130,7 +130,7 @@ def _evaluate(
     generated: dict[str, str],
     macros: dict[str, list[str]],
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the value of each macro that has one, and the argument type of each ioctl."""
+    """Return the value of each macro that is an integer, and the argument type of each ioctl."""
     lines = includes.splitlines()
     for name, body in macros.items():
         lines.append(f"enum {{ value_of_{name} = ({name}) }};")
@@ -154,7 +154,7 @@ def _evaluate(
 
 
 def _argument(ioctl: str, types: dict[str, str], structs: dict[str, StructLayout]) -> str | None:
-    """Return the type that an ioctl's pointer leads to, where this architecture has it."""
+    """Return the type of an ioctl's argument, or None if it takes no pointer to a known type."""
     argument = ARGUMENTS.get(ioctl, types.get(ioctl))
     return argument if argument in structs or argument in SCALARS else None
 
@@ -172,7 +172,7 @@ def _constants(
 
 
 def _structs(own: list[Cursor]) -> dict[str, StructLayout]:
-    """Read every struct that is defined, and those they are made of, these first."""
+    """Return every defined struct, after the structs of its members."""
     structs: dict[str, StructLayout] = {}
     for cursor in own:
         record = cursor.kind in (CursorKind.STRUCT_DECL, CursorKind.UNION_DECL)
@@ -207,7 +207,7 @@ def _members(
 def _type(
     type: Type, structs: dict[str, StructLayout], unnamed: str
 ) -> tuple[str, tuple[int, ...]]:
-    """Return a canonical type's name and, for an array, its lengths; its struct joins `structs`."""
+    """Return a canonical type's name and its array lengths; add its struct to `structs`."""
     if type.kind in (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY):
         count = type.element_count if type.kind == TypeKind.CONSTANTARRAY else 0
         name, counts = _type(type.element_type.get_canonical(), structs, unnamed)
@@ -220,5 +220,7 @@ def _type(
     if type.kind == TypeKind.UINT128:
         return "u8", (16,)
     if type.kind not in _KINDS:
-        raise HeaderError(f"{unnamed} is a {type.spelling}, which no kernel header had before")
+        raise HeaderError(
+            f"{unnamed} has the type {type.spelling}, which pyvmm.uapi.headers does not know"
+        )
     return _KINDS[type.kind], ()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An ioctl's number that knows its name: ``fcntl.ioctl(fd, KVM_RUN)`` takes it as it stands."""
+"""Ioctl numbers with a name: ``fcntl.ioctl(fd, KVM_RUN)`` accepts one as an int."""
 
 from typing import Any, Literal
 
-# What the file descriptor is that an ioctl belongs to.
+# The kinds of file descriptors that implement ioctls.
 FdKind = Literal[
     "system",  # /dev/kvm
     "vm",  # from KVM_CREATE_VM
@@ -21,20 +21,21 @@ _DIRECTIONS: tuple[Direction, ...] = ("none", "write", "read", "read-write")
 
 
 class Ioctl(int):
-    """An ioctl's number, as the C macro of that name gives it on this architecture.
+    """An ioctl number: the value of the C macro of that name on this architecture.
 
-    ``direction`` and ``size`` are what the number encodes (``_IOC`` in asm-generic/ioctl.h), seen
-    from the caller: "write" goes into the kernel. VFIO and iommufd encode neither, and a few of
-    KVM's are wrong since their first day, so ``argument`` is what to go by.
+    ``direction`` is encoded in the number (``_IOC`` in asm-generic/ioctl.h), from the caller's
+    view: "write" copies to the kernel. VFIO and iommufd do not encode it, and a few of KVM's
+    numbers have always been wrong.
     """
 
     name: str
     fds: tuple[FdKind, ...]
-    argument: type[Any] | None  # the ctypes type the ioctl's pointer leads to; None: no pointer
+    argument: type[Any] | None  # the ctypes type of the argument; None: no pointer
 
     def __new__(
         cls, number: int, name: str, fds: tuple[FdKind, ...], argument: type[Any] | None = None
     ) -> "Ioctl":
+        """Create the ioctl `name`, which `fds` implement."""
         self = super().__new__(cls, number)
         self.name = name
         self.fds = fds
@@ -43,12 +44,9 @@ class Ioctl(int):
 
     @property
     def direction(self) -> Direction:
+        """Return the encoded direction of the argument."""
         return _DIRECTIONS[self >> 30]
 
-    @property
-    def size(self) -> int:
-        """Bytes of argument, by the number: 0 where it encodes none."""
-        return self >> 16 & 0x3FFF
-
     def __repr__(self) -> str:
+        """Return the ioctl's name."""
         return self.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A C struct whose layout is said outright: every member's offset, and the size, in bytes.
+"""C structs with explicit layouts: every member's offset, and the size, in bytes.
 
 ::
 
@@ -9,12 +9,12 @@
         dirty_bitmap: ptr = at(8)
         padding2: u64 = at(8)
 
-ctypes' own layout rules are those of the machine it runs on; here they are never asked, so that
-arm64's ``struct kvm_run`` is the same on an x86-64 host. Members may share bytes, which is how
-unions are written: an anonymous C union or struct is flattened into its parent, as C sees its
-members too, and a named union is a Struct whose members all sit at 0. Gaps become padding.
+ctypes would apply the layout rules of the machine it runs on. They are not used, so that arm64's
+``struct kvm_run`` is the same on an x86-64 host. Members of a union share bytes. The members of an
+anonymous C union or struct are members of its parent, as in C; a named union is a Struct whose
+members are all at offset 0. Gaps become padding.
 
-A C member whose name starts with two underscores loses one: Python would mangle it.
+A C member whose name starts with two underscores loses one, because Python would mangle it.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ s32 = Annotated[int, ctypes.c_int32]
 s64 = Annotated[int, ctypes.c_int64]
 ptr = Annotated[int, ctypes.c_uint64]  # an address in this process (HVA)
 
-# No padding of ctypes' own; Python 3.14 wants to be told that this is Microsoft's way to do it.
+# No implicit padding. Python 3.14 requires _layout_ with _pack_.
 _PACKED: dict[str, Any] = {"_pack_": 1, "_layout_": "ms"}
 
 
@@ -66,10 +66,9 @@ class _Member(NamedTuple):
 
 
 class _Layout(_StructType):
-    """Hands ctypes the fields that a Struct's annotations and offsets ask for.
+    """A metaclass that sets ``_fields_`` from a Struct's annotations and offsets.
 
-    A metaclass and not ``__init_subclass__``: ctypes' own metaclass prepares a class for its
-    fields only after that hook has run.
+    ``__init_subclass__`` would run before ctypes' own metaclass has prepared the class for fields.
     """
 
     @classmethod
@@ -102,12 +101,12 @@ class _Layout(_StructType):
 
 
 def _ctype(annotation: Any) -> Any:
-    """Return the ctypes type of ``Annotated[int, c_uint32]``, or a struct, which is its own."""
+    """Return the ctypes type of ``Annotated[int, c_uint32]``; a struct is its own ctypes type."""
     return annotation.__metadata__[0] if hasattr(annotation, "__metadata__") else annotation
 
 
 def _fields(members: list[_Member], here: int, size: int) -> tuple[list[Any], list[str]]:
-    """Return ctypes' fields from byte `here` to `size`, and which of them are anonymous."""
+    """Return ctypes' fields from byte `here` to `size`, and the names of the anonymous ones."""
     fields: list[tuple[str, Any]] = []
     anonymous: list[str] = []
     for start, end, group in _overlapping(members):
@@ -125,7 +124,7 @@ def _fields(members: list[_Member], here: int, size: int) -> tuple[list[Any], li
 
 
 def _overlapping(members: list[_Member]) -> list[tuple[int, int, list[_Member]]]:
-    """Group members that share bytes: where each group starts and ends, and who is in it."""
+    """Return the groups of members that share bytes, each with its start and end in bytes."""
     groups: list[tuple[int, int, list[_Member]]] = []
     end = -1
     for member in sorted(members):
@@ -140,7 +139,7 @@ def _overlapping(members: list[_Member]) -> list[tuple[int, int, list[_Member]]]
 
 
 def _union(group: list[_Member]) -> type[ctypes.Union]:
-    """Return a ctypes union in which every member of `group` has its place."""
+    """Return a ctypes union of the members of `group`, each at its offset."""
     fields: list[tuple[str, Any]] = []
     anonymous: list[str] = []
     for member in group:
@@ -171,13 +170,14 @@ class Struct(ctypes.Structure, metaclass=_Layout):
 
     @classmethod
     def with_room(cls, count: int) -> type[Self]:
-        """Return this struct with `count` elements in its flexible array, as a type of its own.
+        """Return a subclass of this struct with `count` elements in its flexible array.
 
-        Raises `TypeError` where the struct has no flexible array, or several.
+        Raises `TypeError` if the struct does not have exactly one flexible array.
         """
         return cast(type[Self], _with_room(cls, count))
 
     def __repr__(self) -> str:
+        """Return the struct's name with all members."""
         inside = ", ".join(f"{name}={_show(getattr(self, name))}" for name in self.members)
         return f"{type(self).__name__}({inside})"
 
@@ -204,7 +204,7 @@ def _with_room(cls: type[Struct], count: int) -> type[Struct]:
 
 
 def extend(struct: type[Struct], more: type[Struct]) -> None:
-    """Add the members of `more` to `struct`, at their offsets; they lie within its size."""
+    """Add the members of `more` to `struct`, at their offsets. They must lie within its size."""
     for name in more.members:
         setattr(struct, name, getattr(more, name))
     struct.__annotations__ |= more.__annotations__

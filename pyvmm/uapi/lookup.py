@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One name of a header: what it is, where its members are, and which kernel brought it."""
+"""The definition of one name: its facts, its layout, and the kernel release that added it."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,9 @@ from pyvmm.uapi.model import Definition, Header, IoctlDefinition, Member, Struct
 
 @dataclass(frozen=True)
 class Row:
-    """One member of a layout, those of members without a type name of their own included."""
+    """One member of a layout; the members of a type without a name in C have rows of their own."""
 
-    offset: int  # bytes from the start of what is shown
+    offset: int  # bytes from the start of the layout
     size: str  # "4", or "3 bits"
     type: str
     name: str
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name is: facts as words, and the layout of its struct or its argument."""
+    """The facts of a name as text, and the layout of its struct, payload or argument."""
 
     kind: Kind
     facts: dict[str, str]
@@ -33,7 +33,7 @@ class Entry:
 
 
 def lookup(name: str, header: Header) -> Definition | None:
-    """Return what a name stands for: a constant, an ioctl, a struct, or ``STRUCT.MEMBER``."""
+    """Return the definition of a constant, an ioctl, a struct or ``STRUCT.MEMBER``, or None."""
     first, *path = name.split(".")
     struct = header.structs.get(first)
     if not path:
@@ -51,11 +51,11 @@ def lookup(name: str, header: Header) -> Definition | None:
 
 
 def describe(name: str, header: Header) -> Entry | None:
-    """Return what there is to say about a name; None where the header does not have it."""
-    match thing := lookup(name, header):
+    """Return the facts and the layout of a name, or None if the header lacks it."""
+    match definition := lookup(name, header):
         case int():
             kind = kind_of(name, header.constants)
-            facts = {"number": words(thing)}
+            facts = {"number": words(definition)}
             payload = f"kvm_run.{name.removeprefix('KVM_EXIT_').lower()}"
             member = lookup(payload, header) if kind == "exit" else None
             if isinstance(member, Member):
@@ -63,18 +63,20 @@ def describe(name: str, header: Header) -> Entry | None:
                 return Entry(kind, facts, list(_rows(member.type, header)))
             return Entry(kind, facts, [])
         case IoctlDefinition():
-            number = ioctl_number.Ioctl(thing.number, name, fds_of(name))
+            number = ioctl_number.Ioctl(definition.number, name, fds_of(name))
             facts = {
-                "number": f"{thing.number:#x}",
-                "fd": ", ".join(number.fds) or "not known",
+                "number": f"{definition.number:#x}",
+                "fd": ", ".join(number.fds) or "unknown",
                 "direction": number.direction,
-                "argument": _argument(thing, header),
+                "argument": _argument(definition, header),
             }
-            return Entry("ioctl", facts, list(_rows(thing.argument, header)))
+            return Entry("ioctl", facts, list(_rows(definition.argument, header)))
         case StructLayout():
-            return Entry("struct", {"size": words(thing)}, list(_rows(name, header)))
+            return Entry("struct", {"size": words(definition)}, list(_rows(name, header)))
         case Member():
-            return Entry("member", {"place": words(thing)}, list(_rows(thing.type, header)))
+            return Entry(
+                "member", {"place": words(definition)}, list(_rows(definition.type, header))
+            )
     return None
 
 
@@ -86,7 +88,7 @@ def _argument(ioctl: IoctlDefinition, header: Header) -> str:
 
 
 def _rows(type: str | None, header: Header, base: int = 0, prefix: str = "") -> Iterator[Row]:
-    """Yield a struct's members, and in place of one whose type has no name in C, its members."""
+    """Yield a struct's members, and after one whose type has no name in C, its members."""
     struct = header.structs.get(type or "")
     for member in sorted(struct.members, key=lambda m: (m.offset, m.bit)) if struct else ():
         name, offset = f"{prefix}{member.name}", base + member.offset
@@ -100,21 +102,21 @@ def _size(member: Member, header: Header) -> str:
 
 
 def since(name: str, at_hand: Iterable[HeaderSet]) -> str:
-    """Say which kernel release brought a name, as far as the header sets at hand tell."""
+    """Return the kernel release that added a name, as narrowed down by the header sets at hand."""
     releases: dict[tuple[int, int], bool] = {}
     for each in at_hand:
         major, minor = (int(number) for number in re.findall(r"\d+", each.version)[:2])
         has = lookup(name, each.all) is not None
-        # A tree under development has what its release does not have yet.
+        # A tree under development has names that the release of its number lacks.
         releases[major, minor] = has and releases.get((major, minor), True)
     lacking = [release for release, has in releases.items() if not has]
     having = [release for release, has in releases.items() if has]
     if not lacking:
-        return f"not known: Linux {_text(min(having))}, the oldest at hand, has it"
+        return f"unknown: Linux {_text(min(having))}, the oldest at hand, has it"
     before = max(lacking)
     later = [release for release in having if release > before]
     if not later:
-        return f"not known: Linux {_text(before)}, the newest at hand, does not have it"
+        return f"unknown: Linux {_text(before)}, the newest at hand, lacks it"
     (major, minor), first = before, min(later)
     if first == (major, minor + 1):
         return f"Linux {_text(first)}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a header says, as plain values: constants, structs and ioctls that can be compared.
+"""The definitions of a header as plain, comparable values: constants, structs and ioctls.
 
-`pyvmm.uapi.headers` makes them, `pyvmm.uapi.emit` writes them down as Python.
+`pyvmm.uapi.headers` reads them from a header, `pyvmm.uapi.emit` writes them as Python source.
 """
 
 import math
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from pyvmm.errors import UsageError
 
-# What a member can be, besides a struct: C's integers by their size, and a pointer.
+# The types of members that are not structs: C's integers by size, and a pointer.
 SCALARS = ("u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "ptr")
 
 
 class HeaderError(UsageError):
-    """A directory holds no kernel headers, or they cannot be read."""
+    """Kernel headers that are missing, cannot be read, or cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Constant:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a struct; those of anonymous members count as the struct's own."""
+    """A member of a struct. The members of an anonymous member are members of the struct."""
 
     name: str
     type: str  # one of SCALARS, or a struct's name
     counts: tuple[int, ...]  # an array's lengths, outermost first; 0 is a flexible array
     offset: int  # bytes
     bit: int = 0
-    width: int = 0  # bits; 0 is no bit-field
+    width: int = 0  # bits; 0 if it is not a bit-field
 
 
 @dataclass(frozen=True)
 class StructLayout:
-    """A struct or a union. One without a name is called after its parent and its member."""
+    """A struct or a union. One without a name in C is called after its parent and its member."""
 
     name: str
     size: int  # bytes
@@ -49,20 +49,20 @@ class StructLayout:
 
 @dataclass(frozen=True)
 class IoctlDefinition:
-    """An ioctl's number, and the type that its pointer leads to; None where it has no pointer."""
+    """An ioctl's number and the type of its argument, None if it takes no pointer."""
 
     name: str
     number: int
     argument: str | None
 
 
-# What a name in a header stands for; a constant is its number.
+# The definition of a name in a header; a constant is its number.
 Definition = int | IoctlDefinition | StructLayout | Member
 
 
 @dataclass(frozen=True)
 class Header:
-    """What one header says to one architecture, in the header's order."""
+    """The definitions of one header for one architecture, in the header's order."""
 
     version: str  # of the kernel, "7.2.12"
     constants: dict[str, Constant]
@@ -78,9 +78,9 @@ def size_of(member: Member, header: Header) -> int:
 
 
 def split(first: Header, second: Header) -> tuple[Header, Header, Header]:
-    """Return what two architectures have in common, and what remains of each.
+    """Return the definitions that two architectures share, and the rest of each.
 
-    A struct is common if all that it is made of is, an ioctl if its argument is.
+    A struct is shared if the structs of its members are, an ioctl if its argument is.
     """
     common = Header(
         version=first.version,
@@ -96,7 +96,7 @@ def split(first: Header, second: Header) -> tuple[Header, Header, Header]:
 
 
 def _alike(type: str | None, first: Header, second: Header) -> bool:
-    """Whether a type, with all that it is made of, is the same in both."""
+    """Return True if a type and the types of its members are the same in both."""
     one, other = first.structs.get(type or ""), second.structs.get(type or "")
     return one == other and (one is None or all(_alike(m.type, first, second) for m in one.members))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a number back to the C name it goes by."""
+"""C names of numbers."""
 
 import functools
 from types import ModuleType
@@ -9,15 +9,14 @@ from types import ModuleType
 def names(prefix: str) -> dict[int, str]:
     """Return the constants that start with `prefix`, by value: ``names("KVM_EXIT_")[6]``.
 
-    They are those of the running machine's architecture, in the order of their values. A name
-    that continues another (KVM_EXIT_IO_OUT and KVM_EXIT_IO) is about that one's payload and left
-    out, unless it is a capability: those are one list of numbers. Of two names for one value, the
-    header's first is taken.
+    They are sorted by value, and for the running machine's architecture. A name that extends
+    another one (KVM_EXIT_IO_OUT and KVM_EXIT_IO) is a value in its payload and is left out, unless
+    it is a capability. If two names have one value, the header's first is used.
     """
     values: dict[str, int] = {}
     for module in _modules(prefix):
         for name, value in vars(module).items():
-            if name.startswith(prefix) and type(value) is int:  # an Ioctl is one more kind
+            if name.startswith(prefix) and type(value) is int:  # not an Ioctl
                 values[name] = value
     found: dict[int, str] = {}
     for name, value in values.items():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What has a layout or a number of its own on each architecture, as the running machine has it.
+"""The definitions that differ between architectures, for the running machine.
 
-For code that is the same on both: type checkers see arm64's, so that code keeps to the members
-that both have. Code of one architecture imports `kvm_arm64` or `kvm_x86_64` instead.
+For code that runs on both. Type checkers see arm64's definitions, so such code uses only members
+that both have. Code for one architecture imports `kvm_arm64` or `kvm_x86_64`.
 """
 
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm uapi`` and ``--kvm-headers``, from the command line to what is printed."""
+"""``pyvmm uapi`` and ``--kvm-headers``."""
 
 import ctypes
 import json
@@ -21,14 +21,14 @@ from tests.uapi.header_samples import header, kvm_header_set, struct
 
 
 def pyvmm(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, in which what it loads stays."""
+    """Run a command in a process of its own, because loaded names stay."""
     argv = [sys.executable, "-m", "pyvmm", *map(str, args)]
     return subprocess.run(argv, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def debian() -> dict[str, Any]:
-    """What changed between Debian's 6.1 and 7.2 headers."""
+    """Return the diff of Debian's 6.1 and 7.2 headers."""
     pytest.importorskip("clang", reason="reading headers needs pip install 'pyvmm[headers]'")
     done = pyvmm("uapi", "diff", "debian:6.1", "debian:7.2", "--json")
     if done.returncode == Status.LACKING or "mirror has no" in done.stderr:
@@ -38,7 +38,7 @@ def debian() -> dict[str, Any]:
     return found
 
 
-def test_the_document(debian: dict[str, Any]) -> None:
+def test_diff_document(debian: dict[str, Any]) -> None:
     assert debian["schema"] == "pyvmm.uapi-diff/1"
     assert debian["before"]["source"] == "debian:6.1"
     assert debian["before"]["version"].startswith("6.1.")
@@ -75,7 +75,9 @@ def test_the_document(debian: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_what_appeared(debian: dict[str, Any], kind: str, name: str, after: object) -> None:
+def test_diff_reports_a_new_name(
+    debian: dict[str, Any], kind: str, name: str, after: object
+) -> None:
     [change] = [change for change in debian["changes"] if change["name"] == name]
     assert (change["kind"], change["change"], change["class"]) == (kind, "appeared", "additive")
     assert (change["before"], change["after"]) == (None, after)
@@ -90,12 +92,14 @@ def test_what_appeared(debian: dict[str, Any], kind: str, name: str, after: obje
         ("vfio_device_info", "changed", "additive"),
     ],
 )
-def test_what_went_and_changed(debian: dict[str, Any], name: str, change: str, kind: str) -> None:
+def test_diff_reports_removed_and_changed_names(
+    debian: dict[str, Any], name: str, change: str, kind: str
+) -> None:
     [found] = [each for each in debian["changes"] if each["name"] == name]
     assert (found["change"], found["class"]) == (change, kind)
 
 
-def test_what_did_not_change_is_not_named(debian: dict[str, Any]) -> None:
+def test_diff_leaves_out_unchanged_names(debian: dict[str, Any]) -> None:
     names = {change["name"] for change in debian["changes"]}
     assert len(names) == len(debian["changes"])
     assert all(change["before"] != change["after"] for change in debian["changes"])
@@ -103,7 +107,7 @@ def test_what_did_not_change_is_not_named(debian: dict[str, Any]) -> None:
     assert names.isdisjoint({"kvm_run", "kvm_run.mmio", "kvm_run_mmio", "kvm_vcpu_events"})
 
 
-def test_nothing_changed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_of_equal_headers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["uapi", "diff", "builtin", "builtin"]) == Status.DONE
     assert capsys.readouterr().out.endswith("arm64 and x86_64: nothing changed\n")
 
@@ -137,15 +141,15 @@ def test_show(
     ("args", "says"),
     [
         (["uapi", "show", "KVM_CAP_IRQFDD"], "builtin has no KVM_CAP_IRQFDD: is it KVM_CAP_IRQ"),
-        (["uapi", "diff", "/no/such", "builtin"], "/no/such is no directory; give builtin"),
+        (["uapi", "diff", "/no/such", "builtin"], "/no/such is not a directory; give builtin"),
         (["uapi", "diff", "/dev", "builtin"], "/dev holds no kernel headers: give a kernel"),
         (["--kvm-headers=", "caps"], "holds no kernel headers for"),
         (["--kvm-headers", "/dev", "caps"], "/dev holds no kernel headers for"),
         (["--kvm-headers", "/no/such", "caps"], "/no/such holds no kernel headers for"),
-        (["--kvm-headers", __file__, "caps"], "is no header set"),
+        (["--kvm-headers", __file__, "caps"], "is not a header set"),
     ],
 )
-def test_refusals_are_one_line(
+def test_errors_are_one_line(
     args: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with exits_with(Status.USAGE):
@@ -158,7 +162,7 @@ def test_refusals_are_one_line(
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Path:
-    """Headers with a capability and an exit that no kernel has."""
+    """Return headers with a capability and an exit that no kernel has."""
     exit = struct("kvm_run_foo", 8, {"gpa": "u64@0"})
     run = struct("kvm_run", ctypes.sizeof(kvm_run), {"foo": "kvm_run_foo@32"})
     file = tmp_path / "set.json"
@@ -168,7 +172,7 @@ def loaded(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("options", [(), ("--arch", architecture)])
-def test_show_speaks_of_the_loaded_headers(
+def test_show_names_the_version_of_the_loaded_headers(
     loaded: Path, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -176,22 +180,22 @@ def test_show_speaks_of_the_loaded_headers(
     assert (done.returncode, done.stderr) == (0, "")
     assert f"KVM_EXIT_FOO: exit, Linux 6.1.176, {architecture}" in done.stdout
     assert "payload  kvm_run.foo, 8 bytes at 32" in done.stdout
-    assert f"not known: Linux {version()}, the newest at hand, does not have it" in done.stdout
+    assert f"unknown: Linux {version()}, the newest at hand, lacks it" in done.stdout
 
 
-def test_show_takes_what_the_loaded_headers_lack_from_the_built_in_ones(loaded: Path) -> None:
+def test_show_falls_back_to_the_built_in_definitions(loaded: Path) -> None:
     done = pyvmm("--kvm-headers", loaded, "uapi", "show", "KVM_EXIT_MMIO")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"KVM_EXIT_MMIO: exit, Linux {version()}, {architecture}" in done.stdout
 
 
-def test_diff_compares_with_the_built_in_definitions_alone(loaded: Path) -> None:
+def test_builtin_excludes_loaded_names(loaded: Path) -> None:
     done = pyvmm("--kvm-headers", loaded, "uapi", "diff", "builtin", "builtin")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("nothing changed\n")
 
 
-def test_a_loaded_capability_is_asked_for(loaded: Path, kvm: System) -> None:
+def test_caps_checks_a_loaded_capability(loaded: Path, kvm: System) -> None:
     done = pyvmm(f"--kvm-headers={loaded}", "caps", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     [foo] = [c for c in json.loads(done.stdout)["capabilities"] if c["name"] == "KVM_CAP_FOO"]

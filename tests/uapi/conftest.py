@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel headers that the bindings were generated from, fetched once and kept."""
+"""The kernel headers that the bindings were generated from, fetched once and cached."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pyvmm.uapi import builtin
 
 @pytest.fixture(scope="session")
 def headers() -> Path:
-    """The headers of the release that the committed bindings are of, for every architecture."""
+    """Return the headers of the committed bindings' release, for every architecture."""
     release = builtin.version()
     try:
         return debian.fetch(release)
@@ -27,5 +27,5 @@ def headers() -> Path:
 
 @pytest.fixture
 def libclang() -> None:
-    """What reads headers."""
+    """Skip the test if libclang is missing."""
     pytest.importorskip("clang", reason="reading headers needs pip install 'pyvmm[headers]'")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Headers made up by a test."""
+"""Helpers for tests that compose headers."""
 
 from pyvmm.uapi.header_set import HeaderSet
 from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout
@@ -14,7 +14,7 @@ def struct(name: str, size: int, members: Members) -> StructLayout:
 
 
 def member(name: str, place: str) -> Member:
-    """A member from ``"u64[2][]@8"``."""
+    """Return a member from ``"u64[2][]@8"``."""
     kind, _, offset = place.partition("@")
     kind, *counts = kind.replace("]", "").split("[")
     return Member(name, kind, tuple(int(count or 0) for count in counts), int(offset))
@@ -35,5 +35,5 @@ def header(
 
 
 def kvm_header_set(kvm: Header) -> HeaderSet:
-    """A header set of the running machine's architecture that has but one header."""
+    """Return a header set of the running machine's architecture with this header only."""
     return HeaderSet(kvm.version, architecture, {"kvm": kvm})

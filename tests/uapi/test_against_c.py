@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every size, offset, constant and ioctl number of the generated modules, put to a C compiler.
+"""A C compiler agrees with every size, offset, constant and ioctl number of the generated modules.
 
-The compiler is GCC, which had no part in making them, native and for the other architecture.
+The compiler is GCC, native and for the other architecture; libclang generated the modules.
 """
 
 import ctypes
@@ -63,19 +63,19 @@ def c_types(found: dict[str, type[Struct]]) -> Iterator[tuple[str, type[Struct]]
 
 
 def c_name(member: str) -> str:
-    """Undo what pyvmm.uapi.layout says of names that Python cannot have."""
+    """Return the C name of a member that pyvmm.uapi.layout renamed."""
     if keyword.iskeyword(member.removesuffix("_")):
         return member.removesuffix("_")
     return f"_{member}" if member.startswith("_") else member
 
 
 def facts(modules: list[ModuleType]) -> Iterator[str]:
-    """Yield what must hold, as C expressions."""
+    """Yield the facts to check as C expressions."""
     for spelled, cls in c_types(structs(modules)):
         yield f"sizeof({spelled}) == {ctypes.sizeof(cls)}"
         for member in cls.members:
             field = getattr(cls, member)
-            if field.size >> 16:  # a bit-field: C tells neither its offset nor its size
+            if field.size >> 16:  # a bit-field: C has no expression for its offset or size
                 continue
             yield f"__builtin_offsetof({spelled}, {c_name(member)}) == {field.offset}"
             if field.size:  # else it is a flexible array
@@ -87,7 +87,7 @@ def facts(modules: list[ModuleType]) -> Iterator[str]:
 
 
 def compile_c(architecture: str, headers: Path, source: str, *options: str) -> str:
-    """Compile for an architecture and return what the compiler said and wrote."""
+    """Compile for an architecture and return the compiler's output and messages."""
     compiler = COMPILERS[architecture]
     if shutil.which(compiler) is None:
         package = compiler.removesuffix("-gcc").replace("_", "-")
@@ -96,7 +96,7 @@ def compile_c(architecture: str, headers: Path, source: str, *options: str) -> s
         [
             *(compiler, "-x", "c", "-nostdinc", "-w", *options, "-"),
             *(f"-I{path}" for path in find(headers, architecture).paths),
-            # What arm64's asm/kvm.h uses and does not include.
+            # arm64's asm/kvm.h uses these two without including them.
             *("-DSZ_64K=0x10000", "-include", "linux/bits.h"),
         ],
         input=source,
@@ -108,7 +108,7 @@ def compile_c(architecture: str, headers: Path, source: str, *options: str) -> s
 
 
 @pytest.mark.parametrize(("architecture", "module"), CASES)
-def test_every_fact_holds_in_c(architecture: str, module: str, headers: Path) -> None:
+def test_every_fact_is_true_in_c(architecture: str, module: str, headers: Path) -> None:
     asserted = list(facts(generated(module, architecture)))
     lines = [
         f"#include <{MODULES[module]}>",
@@ -119,15 +119,15 @@ def test_every_fact_holds_in_c(architecture: str, module: str, headers: Path) ->
 
 
 @pytest.mark.parametrize(("architecture", "module"), CASES)
-def test_a_wrong_fact_does_not(architecture: str, module: str, headers: Path) -> None:
+def test_a_wrong_fact_is_detected(architecture: str, module: str, headers: Path) -> None:
     [name, cls] = next(c_types(structs(generated(module, architecture))))
     fact = f"sizeof({name}) == {ctypes.sizeof(cls) + 1}"
     source = f'#include <{MODULES[module]}>\n_Static_assert({fact}, "");'
     assert "static assertion failed" in compile_c(architecture, headers, source, "-fsyntax-only")
 
 
-def test_bit_fields_lie_where_c_puts_them(headers: Path) -> None:
-    """C cannot ask for a bit-field's place, so each is set alone and the bytes are compared."""
+def test_bit_fields_have_their_c_position(headers: Path) -> None:
+    """C has no offsetof for a bit-field, so the test sets each alone and compares the bytes."""
     cls = kvm_x86_64.kvm_ioapic_state_redirtbl_fields
     fields = [member for member in cls.members if getattr(cls, member).size >> 16]
     lines = ["#include <linux/kvm.h>"]
@@ -147,10 +147,10 @@ def test_bit_fields_lie_where_c_puts_them(headers: Path) -> None:
 
 
 @pytest.mark.parametrize(("architecture", "module"), CASES)
-def test_nothing_that_the_header_defines_is_missing(
+def test_no_definition_of_the_header_is_missing(
     architecture: str, module: str, headers: Path
 ) -> None:
-    """What the preprocessor sees, read with regular expressions and not with libclang."""
+    """Compare with the preprocessor's output, read with regular expressions and not libclang."""
     known = {name for each in generated(module, architecture) for name in vars(each)}
     preprocessed = compile_c(architecture, headers, f"#include <{MODULES[module]}>", "-E", "-dD")
     header = MODULES[module]
@@ -166,6 +166,6 @@ def test_nothing_that_the_header_defines_is_missing(
 
 
 def foreign(text: str, known: set[str]) -> bool:
-    """Whether a macro is no number here: a string, the page size, another one's ioctl."""
+    """Return True if a macro is not a number: a string, the page size, a foreign ioctl."""
     argument = re.search(r"struct (\w+)\)$", text)
     return '"' in text or "PAGE_SIZE" in text or bool(argument and argument[1] not in known)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The generated modules say what the headers say that they were generated from."""
+"""The generated modules have the definitions of the headers they were generated from."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pyvmm.uapi.model import IoctlDefinition, Member
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_nothing_is_lost(architecture: str, headers: Path, libclang: None) -> None:
+def test_no_definition_is_lost(architecture: str, headers: Path, libclang: None) -> None:
     assert diff(header_set.read(headers, architecture).all, builtin(architecture).all) == []
 
 
@@ -51,7 +51,7 @@ def test_ioctls() -> None:
         ("arm64", "iommufd", "IOMMU_IOAS_MAP"),
     ],
 )
-def test_names_are_of_their_header_and_architecture(
+def test_names_belong_to_their_header_and_architecture(
     architecture: str, module: str, name: str
 ) -> None:
     header = builtin(architecture).headers[module]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What differs of a thing, in words and for JSON."""
+"""Definitions as text and as JSON."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from pyvmm.uapi.model import Definition, IoctlDefinition, Member, StructLayout
 
 
 @pytest.mark.parametrize(
-    ("thing", "text", "json"),
+    ("definition", "text", "json"),
     [
         (None, "-", None),
         (243, "243", 243),
@@ -29,6 +29,6 @@ from pyvmm.uapi.model import Definition, IoctlDefinition, Member, StructLayout
         ),
     ],
 )
-def test_things(thing: Definition | None, text: str, json: object) -> None:
-    assert words(thing) == text
-    assert document(thing) == json
+def test_words_and_document(definition: Definition | None, text: str, json: object) -> None:
+    assert words(definition) == text
+    assert document(definition) == json

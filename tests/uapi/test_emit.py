@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What was read from a header comes out as a module that says the same."""
+"""The emitted module has the definitions of its header."""
 
 import ctypes
 from types import SimpleNamespace
@@ -47,12 +47,12 @@ def run(said: Header) -> SimpleNamespace:
         (0x95C1BA5E, "BASE", "0x95C1BA5E"),
     ],
 )
-def test_a_number_is_written_as_the_header_does(value: int, text: str, written: str) -> None:
+def test_a_number_is_formatted_as_in_the_header(value: int, text: str, written: str) -> None:
     source = emit.source(header(Constant("NAME", value, text)), "A module.")
     assert f"\nNAME = {written}\n" in source
 
 
-def test_constants_of_one_prefix_stand_together() -> None:
+def test_constants_are_grouped_by_prefix() -> None:
     names = ["A_B_1", "C_D", "A_B_2", "E_F", "G_H"]
     source = emit.source(header(*(Constant(name, 0, "0") for name in names)), "A module.")
     assert "A_B_1 = 0\nA_B_2 = 0\n\nC_D = 0\nE_F = 0\nG_H = 0\n" in source

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The committed modules are what the generator makes of the headers."""
+"""The committed modules are the generator's output."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_committed_modules_are_up_to_date(
     assert (status, capsys.readouterr().out) == (Status.DONE, "")
 
 
-def test_check_shows_what_differs(
+def test_check_shows_the_differences(
     headers: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -34,7 +34,7 @@ def test_check_shows_what_differs(
     assert changed[2:] == ["-KVM_EXIT_MMIO = 7", "+KVM_EXIT_MMIO = 6"]
 
 
-def test_an_ioctl_of_unknown_fd_is_refused(
+def test_an_ioctl_of_unknown_fd_is_rejected(
     headers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(fds.ANSWERS, "vcpu", "")

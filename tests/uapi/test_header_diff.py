@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two headers' differences are told, all of them, and nothing else is."""
+"""diff returns all changes between two headers and no others."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from tests.uapi.header_samples import Members, header, struct
 SLOT: Members = {"slot": "u32@0", "flags": "u32@4", "pad": "u64[2]@8"}
 
 
-def told(before: Header, after: Header) -> list[tuple[str, str, str, bool]]:
+def changes(before: Header, after: Header) -> list[tuple[str, str, str, bool]]:
     return [(c.kind, c.name, c.change, c.breaking) for c in diff(before, after)]
 
 
@@ -72,12 +72,12 @@ def test_a_struct_of_24_bytes(
     size: int, members: Members, expected: list[tuple[str, str, str, bool]]
 ) -> None:
     before = header(structs=(struct("r", 24, SLOT),))
-    assert told(before, header(structs=(struct("r", size, members),))) == expected
+    assert changes(before, header(structs=(struct("r", size, members),))) == expected
 
 
 def test_bit_fields_move() -> None:
     old, new = (StructLayout("s", 4, (Member("b", "u32", (), 0, bit, 3),)) for bit in (0, 3))
-    assert told(header(structs=(old,)), header(structs=(new,))) == [
+    assert changes(header(structs=(old,)), header(structs=(new,))) == [
         ("member", "s.b", "changed", True)
     ]
 
@@ -85,12 +85,12 @@ def test_bit_fields_move() -> None:
 @pytest.mark.parametrize(
     ("first", "breaking"), [("argsz", False), ("size", False), ("flags", True), ("_size", True)]
 )
-def test_a_struct_that_says_its_size_may_grow(first: str, breaking: bool) -> None:
+def test_a_struct_with_its_own_size_may_grow(first: str, breaking: bool) -> None:
     small, large = (struct("s", size, {first: "u32@0"}) for size in (8, 16))
-    assert told(header(structs=(small,)), header(structs=(large,))) == [
+    assert changes(header(structs=(small,)), header(structs=(large,))) == [
         ("struct", "s", "changed", breaking)
     ]
-    assert told(header(structs=(large,)), header(structs=(small,))) == [
+    assert changes(header(structs=(large,)), header(structs=(small,))) == [
         ("struct", "s", "changed", True)
     ]
 
@@ -98,7 +98,7 @@ def test_a_struct_that_says_its_size_may_grow(first: str, breaking: bool) -> Non
 @pytest.mark.parametrize(
     ("holder", "ioctl", "breaking"), [(64, None, False), (72, None, True), (64, "inner", True)]
 )
-def test_a_struct_may_grow_into_its_holders_room(
+def test_a_struct_may_grow_within_its_container(
     holder: int, ioctl: str | None, breaking: bool
 ) -> None:
     ioctls = (IoctlDefinition("KVM_SET", 1, ioctl),)
@@ -108,25 +108,25 @@ def test_a_struct_may_grow_into_its_holders_room(
     after = header(
         structs=(struct("inner", 16, {}), struct("s", holder, {"u": "inner@0"})), ioctls=ioctls
     )
-    assert ("struct", "inner", "changed", breaking) in told(before, after)
+    assert ("struct", "inner", "changed", breaking) in changes(before, after)
 
 
-def test_a_struct_without_a_name_goes_by_its_place() -> None:
+def test_a_struct_without_a_name_is_identified_by_its_place() -> None:
     run = struct("run", 64, {"mmio": "run_mmio@0"})
     before = header(structs=(struct("run_mmio", 8, {"gpa": "u64@0"}), run))
     after = header(structs=(struct("run_mmio", 8, {"gpa": "u64@0", "len": "u32@4"}), run))
-    assert told(before, after) == [("member", "run.mmio.len", "appeared", False)]
-    assert told(header(), before) == [("struct", "run", "appeared", False)]
+    assert changes(before, after) == [("member", "run.mmio.len", "appeared", False)]
+    assert changes(header(), before) == [("struct", "run", "appeared", False)]
 
 
-def test_a_struct_that_gets_a_name_stays_the_member_it_was() -> None:
+def test_a_struct_that_gets_a_name_stays_the_same_member() -> None:
     members: Members = {"gpa": "u64@0"}
     before = header(
         structs=(struct("run_tdx", 8, members), struct("run", 64, {"tdx": "run_tdx@0"}))
     )
     after = header(structs=(struct("kvm_tdx", 8, members), struct("run", 64, {"tdx": "kvm_tdx@0"})))
-    assert told(before, after) == [("struct", "kvm_tdx", "appeared", False)]
-    assert told(after, before) == [("struct", "kvm_tdx", "went", True)]
+    assert changes(before, after) == [("struct", "kvm_tdx", "appeared", False)]
+    assert changes(after, before) == [("struct", "kvm_tdx", "went", True)]
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,16 @@ def test_ioctls(
     structs = (struct("s", 8, SLOT), struct("same", 8, SLOT), struct("other", 8, {"a": "u64@0"}))
     before = header(structs=structs, ioctls=(IoctlDefinition("KVM_SET", 1, "s"),))
     after = header(structs=structs, ioctls=(IoctlDefinition("KVM_SET", number, argument),))
-    assert told(before, after) == expected
+    assert changes(before, after) == expected
 
 
-def test_what_python_calls_otherwise_is_the_same_member() -> None:
+def test_a_member_renamed_for_python_is_the_same_member() -> None:
     c = header(structs=(struct("s", 16, {"__flags": "u64@0", "in": "ptr@8"}),))
     python = header(structs=(struct("s", 16, {"_flags": "u64@0", "in_": "u64@8"}),))
-    assert told(c, python) == []
+    assert changes(c, python) == []
 
 
-def test_changes_of_two_architectures_are_told_once() -> None:
+def test_a_change_of_two_architectures_is_reported_once() -> None:
     foo, bar = header({"KVM_CAP_FOO": 1}), header({"KVM_CAP_FOO": 1, "KVM_ARM_BAR": 2})
     found = across(
         {"arm64": header(), "x86_64": header(), "riscv": foo}, {"arm64": bar, "x86_64": foo}
@@ -199,12 +199,12 @@ headers = st.builds(
 
 
 @given(headers)
-def test_nothing_changes_by_itself(one: Header) -> None:
+def test_a_header_does_not_differ_from_itself(one: Header) -> None:
     assert diff(one, one) == []
 
 
 @given(headers, headers)
-def test_what_appears_one_way_goes_the_other(one: Header, other: Header) -> None:
+def test_a_reversed_diff_swaps_appeared_and_went(one: Header, other: Header) -> None:
     def facts(change: Change) -> tuple[object, ...]:
         return change.kind, change.name, change.before, change.after
 
@@ -214,7 +214,7 @@ def test_what_appears_one_way_goes_the_other(one: Header, other: Header) -> None
 
 
 @given(headers, headers)
-def test_every_change_is_one(one: Header, other: Header) -> None:
+def test_every_change_has_two_different_sides(one: Header, other: Header) -> None:
     for change in diff(one, other):
         assert change.before != change.after
         assert change.breaking or change.change != "went"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Headers are read once, found again by what they say, and never taken for others."""
+"""Headers are read once and cached by their content."""
 
 import shutil
 import sys
@@ -40,14 +40,14 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_libclang(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As where libclang is not installed."""
+    """Make importing libclang fail."""
     monkeypatch.delitem(sys.modules, "pyvmm.uapi.headers", raising=False)
     monkeypatch.setitem(sys.modules, "clang", None)
     yield
     sys.modules.pop("pyvmm.uapi.headers", None)
 
 
-def test_what_is_read(directory: Path, libclang: None) -> None:
+def test_read(directory: Path, libclang: None) -> None:
     found = read(directory, "arm64")
     assert (found.version, found.architecture, list(found.headers)) == ("7.2.12", "arm64", ["kvm"])
     assert found.all.constants["KVM_CAP_FOO"].value == 1
@@ -55,13 +55,13 @@ def test_what_is_read(directory: Path, libclang: None) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_what_is_kept_is_what_was_saved(architecture: str, tmp_path: Path) -> None:
+def test_a_saved_set_is_read_back(architecture: str, tmp_path: Path) -> None:
     whole = builtin(architecture)
     save(whole, tmp_path / "set.json")
     assert read(tmp_path / "set.json", architecture) == whole
 
 
-def test_the_same_headers_elsewhere_are_not_read_again(
+def test_the_same_headers_in_another_directory_are_cached(
     directory: Path, libclang: None, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(directory, tmp_path / "copy"))
@@ -71,13 +71,13 @@ def test_the_same_headers_elsewhere_are_not_read_again(
 
 
 @pytest.mark.parametrize("name", ["linux/version.h", "linux/kvm.h", "asm/types.h"])
-def test_other_headers_are(directory: Path, libclang: None, name: str) -> None:
+def test_changed_headers_are_read(directory: Path, libclang: None, name: str) -> None:
     before = cache_file(directory, "arm64")
     (directory / name).write_text(HEADERS[name].replace("459276", "459277") + "\n")
     assert cache_file(directory, "arm64") != before
 
 
-def test_what_is_kept_needs_no_libclang(
+def test_a_cached_set_needs_no_libclang(
     directory: Path, libclang: None, request: pytest.FixtureRequest
 ) -> None:
     first = read(directory, "arm64")
@@ -87,12 +87,12 @@ def test_what_is_kept_needs_no_libclang(
     assert read_cached("x86_64") == []
 
 
-def test_what_is_not_kept_needs_libclang(directory: Path, no_libclang: None) -> None:
+def test_an_uncached_set_needs_libclang(directory: Path, no_libclang: None) -> None:
     with pytest.raises(LackingError, match=r"pip install 'pyvmm\[headers\]'"):
         read(directory, "arm64")
 
 
-def test_a_header_that_does_not_compile_is_not_kept(
+def test_a_header_that_does_not_compile_is_not_cached(
     directory: Path, libclang: None, cache: Path
 ) -> None:
     (directory / "linux/kvm.h").write_text("struct foo { __u32 a;")
@@ -104,9 +104,9 @@ def test_a_header_that_does_not_compile_is_not_kept(
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"version": 1, "headers": {"kvm": 3}}', "\0"]
 )
-def test_a_file_of_something_else(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_header_set(text: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(text)
-    with pytest.raises(HeaderError, match=r"file is no header set of pyvmm's"):
+    with pytest.raises(HeaderError, match=r"file is not a header set of pyvmm"):
         read(tmp_path / "file", "arm64")
 
 
@@ -125,8 +125,8 @@ def test_a_cache_that_cannot_be_written(
         read(directory, "arm64")
 
 
-def test_the_oldest_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(header_set, "_KEPT", 2)
+def test_the_oldest_sets_are_deleted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header_set, "_MAX_CACHED", 2)
     for number in range(4):
         save(HeaderSet("7.2.12", "arm64", {}), cache / f"arm64-{number}.json")
     assert len(read_cached("arm64")) == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A header becomes the values that it says, on the architecture that is asked for."""
+"""libclang reads the definitions of a header for one architecture."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_version(header: Header) -> None:
     assert header.version == "7.2.12"
 
 
-def test_constants_are_what_has_an_integer_value(header: Header) -> None:
+def test_constants_are_the_macros_and_enums_with_an_integer_value(header: Header) -> None:
     assert [(c.name, c.value) for c in header.constants.values()] == [
         ("DECIMAL", 10),
         ("BIT", 8),
@@ -88,7 +88,7 @@ def test_a_constant_keeps_its_spelling_and_does_not_compare_it(header: Header) -
     assert header.constants["BIT"] == Constant("BIT", 8, "8")
 
 
-def test_structs_come_after_what_they_are_made_of(header: Header) -> None:
+def test_structs_follow_the_structs_of_their_members(header: Header) -> None:
     assert list(header.structs) == ["flexible", "example_u_half", "example_u", "arch", "example"]
 
 
@@ -128,12 +128,12 @@ def test_a_header_that_does_not_compile(tree: Path) -> None:
         read(tree, "linux/kvm.h", "arm64")
 
 
-def test_a_header_that_is_not_there(tree: Path) -> None:
+def test_a_missing_header(tree: Path) -> None:
     with pytest.raises(HeaderError, match=r"linux/vfio\.h"):
         read(tree, "linux/vfio.h", "arm64")
 
 
-def test_a_kernel_tree_is_read_as_it_would_be_installed(tmp_path: Path) -> None:
+def test_a_kernel_tree_reads_like_its_installed_headers(tmp_path: Path) -> None:
     files = {
         "Makefile": "VERSION = 7\nPATCHLEVEL = 2\nSUBLEVEL = 12\n",
         "arch/arm64/include/uapi/asm/kvm.h": """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A Struct's members are where they were put, and nowhere else."""
+"""A Struct's members have exactly the bytes and bits of their offsets."""
 
 import ctypes
 import types
@@ -52,7 +52,7 @@ def layouts(draw: st.DrawFn) -> tuple[int, dict[str, tuple[Any, int, int, int]]]
 
 
 @given(layouts(), st.data())
-def test_a_member_is_its_own_bits_and_no_others(
+def test_a_member_changes_only_its_own_bits(
     layout: tuple[int, dict[str, tuple[Any, int, int, int]]], data: st.DataObject
 ) -> None:
     size, members = layout

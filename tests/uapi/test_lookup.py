@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A name's facts are those of the headers, and its kernel is told only where it is known."""
+"""Facts of a name come from its headers; its release is reported only if it is certain."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_facts(name: str, kind: str, facts: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["KVM_CAP_FOO", "kvm_run.foo", "kvm_run.mmio.len.foo", ""])
-def test_no_such_name(name: str) -> None:
+def test_an_unknown_name(name: str) -> None:
     assert describe(name, builtin("arm64").all) is None
 
 
@@ -62,7 +62,7 @@ def test_the_layout_of_an_argument() -> None:
     assert entry("KVM_GET_ONE_REG").layout == [Row(0, "8", "u64", "id"), Row(8, "8", "u64", "addr")]
 
 
-def test_a_layout_goes_into_what_has_no_name() -> None:
+def test_a_layout_includes_the_members_of_unnamed_structs() -> None:
     assert entry("kvm_vcpu_events").layout[:3] == [
         Row(0, "16", "kvm_vcpu_events_exception", "exception"),
         Row(0, "1", "u8", "exception.serror_pending"),
@@ -71,24 +71,24 @@ def test_a_layout_goes_into_what_has_no_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("releases", "told"),
+    ("releases", "text"),
     [
         ({"6.12.5": 0, "6.13": 1, "7.2.1": 1}, "Linux 6.13"),
         ({"6.1.176": 0, "6.12.5": 1, "7.2.1": 1}, "after Linux 6.1, by 6.12"),
-        ({"6.12": 1, "7.2": 1}, "not known: Linux 6.12, the oldest at hand, has it"),
-        ({"6.12": 0, "7.2": 0}, "not known: Linux 7.2, the newest at hand, does not have it"),
+        ({"6.12": 1, "7.2": 1}, "unknown: Linux 6.12, the oldest at hand, has it"),
+        ({"6.12": 0, "7.2": 0}, "unknown: Linux 7.2, the newest at hand, lacks it"),
     ],
 )
-def test_since(releases: dict[str, int], told: str) -> None:
+def test_since(releases: dict[str, int], text: str) -> None:
     at_hand = [
         kvm_header_set(header({"KVM_CAP_FOO": 1} if has else {}, version=version))
         for version, has in releases.items()
     ]
-    assert since("KVM_CAP_FOO", at_hand) == told
-    assert since("KVM_CAP_FOO", reversed(at_hand)) == told
+    assert since("KVM_CAP_FOO", at_hand) == text
+    assert since("KVM_CAP_FOO", reversed(at_hand)) == text
 
 
-def test_a_tree_under_development_does_not_date_what_it_adds() -> None:
+def test_a_tree_under_development_does_not_count_as_its_release() -> None:
     tree, release = header({"KVM_CAP_FOO": 1}, version="7.2.0"), header(version="7.2.12")
-    told = since("KVM_CAP_FOO", [kvm_header_set(tree), kvm_header_set(release)])
-    assert told == "not known: Linux 7.2, the newest at hand, does not have it"
+    text = since("KVM_CAP_FOO", [kvm_header_set(tree), kvm_header_set(release)])
+    assert text == "unknown: Linux 7.2, the newest at hand, lacks it"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two architectures' headers are taken apart into what is common and what is not."""
+"""split separates the definitions that two architectures share from the rest."""
 
 from pyvmm.uapi.model import Constant, Header, IoctlDefinition, Member, StructLayout, split
 
 
 def architecture(type_: str, value: int) -> Header:
-    """A header whose struct regs, and one constant, differ with the arguments."""
+    """Return a header whose struct regs and one constant depend on the arguments."""
     structs = (
         StructLayout("same", 8, (Member("a", "u64", (), 0),)),
         StructLayout("regs", 8, (Member("a", type_, (), 0),)),
@@ -22,7 +22,7 @@ def architecture(type_: str, value: int) -> Header:
     )
 
 
-def test_what_differs_takes_all_that_holds_it_along() -> None:
+def test_a_difference_separates_everything_that_contains_it() -> None:
     common, first, second = split(architecture("u64", 1), architecture("s64", 2))
     assert (list(common.constants), list(common.structs)) == (["SAME"], ["same"])
     assert list(common.ioctls) == ["KVM_RUN"]
@@ -31,13 +31,13 @@ def test_what_differs_takes_all_that_holds_it_along() -> None:
         assert list(own.ioctls) == ["KVM_GET_REGS"]
 
 
-def test_what_one_has_alone_stays_with_it() -> None:
+def test_a_definition_of_one_architecture_stays_with_it() -> None:
     one = architecture("u64", 1)
     other = Header("7.2.12", {}, {}, {})
     assert split(one, other) == (other, one, other)
 
 
-def test_the_same_twice_is_all_common() -> None:
+def test_equal_headers_are_shared_completely() -> None:
     one = architecture("u64", 1)
     empty = Header("7.2.12", {}, {}, {})
     assert split(one, one) == (one, empty, empty)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Numbers go back to their names."""
+"""Numbers have their C names."""
 
 import pytest
 
 from pyvmm.uapi.names import names
 
 
-def test_exit_reasons_are_one_unbroken_list() -> None:
+def test_exit_reasons_have_no_gaps() -> None:
     assert list(names("KVM_EXIT_")) == list(range(44))
 
 
-def test_capabilities_include_those_that_continue_another() -> None:
+def test_capabilities_include_names_that_extend_another() -> None:
     capabilities = names("KVM_CAP_")
     assert capabilities[32] == "KVM_CAP_IRQFD"
     assert capabilities[82] == "KVM_CAP_IRQFD_RESAMPLE"
@@ -21,7 +21,7 @@ def test_capabilities_include_those_that_continue_another() -> None:
     ("prefix", "value", "name"),
     [
         ("KVM_EXIT_", 6, "KVM_EXIT_MMIO"),
-        ("KVM_EXIT_", 1, "KVM_EXIT_EXCEPTION"),  # and not KVM_EXIT_IO_OUT
+        ("KVM_EXIT_", 1, "KVM_EXIT_EXCEPTION"),  # not KVM_EXIT_IO_OUT
         ("KVM_SYSTEM_EVENT_", 1, "KVM_SYSTEM_EVENT_SHUTDOWN"),
         ("VFIO_REGION_INFO_FLAG_", 4, "VFIO_REGION_INFO_FLAG_MMAP"),
         ("IOMMU_HW_INFO_TYPE_", 2, "IOMMU_HW_INFO_TYPE_ARM_SMMUV3"),
@@ -31,5 +31,5 @@ def test_names(prefix: str, value: int, name: str) -> None:
     assert names(prefix)[value] == name
 
 
-def test_a_prefix_of_nothing() -> None:
+def test_an_unknown_prefix() -> None:
     assert names("KVM_NO_SUCH_") == {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The running machine's layouts are those that its kernel uses."""
+"""The layouts are those of the running machine."""
 
 import ctypes
 import platform
@@ -9,11 +9,11 @@ from pyvmm.uapi import native_arch
 from pyvmm.uapi.kvm import KVM_GET_VCPU_MMAP_SIZE
 
 
-def test_the_module_is_of_this_machine() -> None:
+def test_module() -> None:
     architecture = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
     assert native_arch.module.__name__ == f"pyvmm.uapi.kvm_{architecture}"
     assert native_arch.kvm_run is native_arch.module.kvm_run
 
 
-def test_kvm_run_fits_what_the_kernel_maps(kvm: System) -> None:
+def test_kvm_run_fits_the_vcpu_mapping(kvm: System) -> None:
     assert ctypes.sizeof(native_arch.kvm_run) <= kvm.ioctl(KVM_GET_VCPU_MMAP_SIZE)
