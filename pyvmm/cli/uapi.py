@@ -144,8 +144,7 @@ def _print_changes(
         for change, architectures in changes.items()
     ]
     headings = ["", "", "kind", "name", "before", "after", *(["for"] if one_sided else [])]
-    print(f"{title}\n")
-    output.table("", headings, rows)
+    output.table(title, headings, rows)
     count = Counter(change.breaking for change in changes)
     print(f"\n{len(changes)} changes: {count[False]} additive, {count[True]} breaking")
 
@@ -170,8 +169,8 @@ def _show(options: argparse.Namespace) -> int:
     architecture = headers.architecture
     at_hand = [headers, builtin(architecture), *header_set.read_cached(architecture)]
     facts = {**entry.facts, "since": since(options.name, at_hand)}
-    print(f"{options.name}: {entry.kind}, Linux {headers.version}, {architecture}")
-    output.table("", ("", ""), facts.items())
+    title = f"{options.name}: {entry.kind}, Linux {headers.version}, {architecture}"
+    output.table(title, ("", ""), facts.items())
     if entry.layout:
         rows = ((str(row.offset), row.size, row.type, row.name) for row in entry.layout)
         output.table("\nLayout", ("offset", "size", "type", "member"), rows)
