@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# `make run` runs the main job, `make test` the tests; each first sets up what is missing.
+# `make run` probes a device, `make test` runs all tests. Both first install what is missing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYVMM := $(BIN)/python -m pyvmm
 
-# Debian packages. The emulated host needs none: what it is made of goes into the user's cache.
+# Debian packages. The emulated host needs none: its parts are downloaded into the user's cache.
 RUN_PACKAGES := python3-venv
 TEST_PACKAGES := $(RUN_PACKAGES) \
 	gcc libc6-dev gcc-aarch64-linux-gnu \
 	binutils binutils-aarch64-linux-gnu \
 	qemu-system-x86 seabios strace
 
-# What needs an arm64 kernel; all four devices are in one emulated host. What is the same on any
-# machine is left to `unit`, and so is a tracer, which takes minutes under emulation.
+# The tests that need an arm64 kernel, in one emulated host with all four devices. `unit` runs those
+# that do not depend on the machine, and those of the tracer, which take minutes under emulation.
 LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
 	tests/kvm tests/machine tests/caps/test_report.py tests/vfio \
 	tests/passthrough tests/faults tests/test_examples.py
-LAB_LEAVES_OUT := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
+LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
 LAB_DEVICES := grace edu nvme bochs
-# What comes out otherwise on a CPU that has neither FWB nor DIC.
+# The tests whose results differ on a CPU without FWB and DIC.
 LAB_TESTS_WITHOUT_FWB := tests/passthrough tests/faults tests/test_examples.py::test_three_requirements
 
 .PHONY: run test lint lab-setup unit lab-test bench packages-run packages-test clean
 
-# On a machine with a device of your own: make run VFIO=0000:01:00.0
+# To probe a device of this machine: make run VFIO=0000:01:00.0
 run: packages-run $(BIN)/pyvmm
 ifdef VFIO
 	$(PYVMM) --vfio $(VFIO)
@@ -42,7 +42,7 @@ lint: $(BIN)/pyvmm
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Once, ten minutes on two cores. The tests of the lab itself are fastest with it, too.
+# Builds the lab's kernel once, in ten minutes on two cores. The lab's own tests use it too.
 lab-setup: $(BIN)/pyvmm
 	$(PYVMM) lab setup --kernel lab
 
@@ -51,16 +51,16 @@ unit: $(BIN)/pyvmm
 
 lab-test: lab-setup
 	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu max \
-		$(addprefix --lab-device=,$(LAB_DEVICES)) $(LAB_LEAVES_OUT) $(LAB_TESTS)
+		$(addprefix --lab-device=,$(LAB_DEVICES)) $(LAB_EXCLUDES) $(LAB_TESTS)
 	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu neoverse-n1 \
-		--lab-device=grace --lab-device=bochs $(LAB_LEAVES_OUT) $(LAB_TESTS_WITHOUT_FWB)
+		--lab-device=grace --lab-device=bochs $(LAB_EXCLUDES) $(LAB_TESTS_WITHOUT_FWB)
 
 bench: packages-test $(BIN)/pyvmm
 	$(BIN)/python -m tests.bench
 
 $(BIN)/pyvmm: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "pyvmm needs Python 3.11 or newer; name one: make PYTHON=…" >&2; exit 3; }
+		{ echo "pyvmm needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
