@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""KVM, one module for each kind of file descriptor: system, VM, vCPU, device, guest_memfd."""
+"""KVM: one module per kind of file descriptor, and the exits of a vCPU."""
 
 from pyvmm.kvm.device import Device
 from pyvmm.kvm.guest_memfd import GuestMemfd

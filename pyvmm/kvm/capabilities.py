@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a kernel offers: every capability that the headers name, asked of the system and a VM.
+"""``KVM_CHECK_EXTENSION`` for every ``KVM_CAP_*`` in the headers.
 
-The two answers are kept apart because they differ: some capabilities are a VM's only, and say
-EINVAL on ``/dev/kvm``.
+The system and the VM fd are queried separately, because the results differ: a capability that
+depends on the VM fails with EINVAL on ``/dev/kvm``.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pyvmm.uapi.names import names
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one fd answered: a value, or the name of the error."""
+    """The result of ``KVM_CHECK_EXTENSION`` on one fd: a value, or the name of the errno."""
 
     value: int | None
     errno: str | None
@@ -24,7 +24,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Capability:
-    """A ``KVM_CAP_*`` with both answers; `vm` is None where no VM could be made."""
+    """A ``KVM_CAP_*`` with the results of both fds; `vm` is None without a VM."""
 
     name: str
     number: int
@@ -33,20 +33,20 @@ class Capability:
 
     @property
     def value(self) -> int:
-        """What counts for a VMM: the VM's answer if there is one, 0 for none."""
-        answer = self.vm or self.system
-        return answer.value or 0
+        """Return the VM fd's value, or the system fd's without a VM; 0 for an error."""
+        result = self.vm or self.system
+        return result.value or 0
 
 
 def check_all(system: System, vm: Vm | None) -> list[Capability]:
-    """Ask about every capability, in the headers' order."""
+    """Check every capability on both fds, in the order of the headers."""
     return [
-        Capability(name, number, _ask(system, number), _ask(vm, number) if vm else None)
+        Capability(name, number, _check(system, number), _check(vm, number) if vm else None)
         for number, name in names("KVM_CAP_").items()
     ]
 
 
-def _ask(fd: System | Vm, number: int) -> CheckResult:
+def _check(fd: System | Vm, number: int) -> CheckResult:
     try:
         return CheckResult(fd.check(number), None)
     except IoctlError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Coalesced MMIO: guest writes that KVM collects in a ring, so that they cost no exit each."""
+"""Coalesced MMIO: guest writes that KVM stores in a ring instead of exiting."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ from pyvmm.uapi.kvm import (
 
 
 class CoalescedWrite(NamedTuple):
-    """One collected write: `size` bytes of `value` (little-endian) at a GPA, or a port."""
+    """A write from the ring: `size` bytes of `value`, at a GPA or (`port`) an x86 port."""
 
     address: int
     size: int
@@ -30,9 +30,10 @@ class CoalescedWrite(NamedTuple):
 
 @contextlib.contextmanager
 def coalesced_mmio(vm: Vm, address: int, size: int, *, port: bool = False) -> Iterator[None]:
-    """``KVM_REGISTER_COALESCED_MMIO`` over `size` bytes from a GPA (or an x86 port).
+    """Coalesce writes to `size` bytes at a GPA or x86 port (``KVM_REGISTER_COALESCED_MMIO``).
 
-    Writes there wait in the ring (`CoalescedRing`) until the next exit, or until the ring is full.
+    KVM stores the writes in the VM's ring (`CoalescedRing`). If the ring is full, a write exits.
+    The zone is unregistered at the end. Raises `IoctlError`.
     """
     zone = kvm_coalesced_mmio_zone(addr=address, size=size, pio=port)
     vm.ioctl(KVM_REGISTER_COALESCED_MMIO, zone)
@@ -43,17 +44,18 @@ def coalesced_mmio(vm: Vm, address: int, size: int, *, port: bool = False) -> It
 
 
 class CoalescedRing:
-    """The ring of a VM, in the pages of `vcpu`'s ``struct kvm_run`` (any vCPU's will do)."""
+    """The ring of coalesced writes of a VM, in the mapping of any of its vCPU fds."""
 
     def __init__(self, vm: Vm, vcpu: Vcpu) -> None:
-        page = vm.check(KVM_CAP_COALESCED_MMIO)  # how many pages after struct kvm_run's first
+        """Find the ring in the mapping of `vcpu`."""
+        page = vm.check(KVM_CAP_COALESCED_MMIO)  # page offset in the mapping
         header, entry = ctypes.sizeof(kvm_coalesced_mmio_ring), ctypes.sizeof(kvm_coalesced_mmio)
         self._room = (PAGE_SIZE - header) // entry
         ring = kvm_coalesced_mmio_ring.with_room(self._room)
         self._ring = ring.from_address(vcpu.mapping.hva + page * PAGE_SIZE)
 
     def drain(self) -> Iterator[CoalescedWrite]:
-        """Take out what has been collected, oldest first."""
+        """Remove and yield the writes in the ring, oldest first."""
         ring = self._ring
         while ring.first != ring.last:
             entry = ring.coalesced_mmio[ring.first]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Device fds (vGIC, ITS, vfio…), and the attributes that VMs and vCPUs have as well."""
+"""Device fds (vGIC, ITS, vfio, …) and device attributes, which VMs and vCPUs have too."""
 
 import ctypes
 import errno
@@ -16,26 +16,26 @@ from pyvmm.uapi.layout import Struct
 
 
 class AttrFd(Fd):
-    """A descriptor with device attributes: each a value under a group and a number."""
+    """A file descriptor with device attributes, addressed by group and attribute number."""
 
     def has_attr(self, group: int, attribute: int) -> bool:
-        """``KVM_HAS_DEVICE_ATTR``: does this kernel know the attribute?"""
+        """Return True if the kernel has the attribute (``KVM_HAS_DEVICE_ATTR``)."""
         try:
             self.ioctl(KVM_HAS_DEVICE_ATTR, kvm_device_attr(group=group, attr=attribute))
         except IoctlError as error:
-            # ENXIO: no such attribute; ENOTTY: this kind of fd has none at all.
+            # ENXIO: no such attribute; ENOTTY: this kind of fd has no attributes.
             if error.errno in (errno.ENXIO, errno.ENOTTY):
                 return False
             raise
         return True
 
     def set_attr(self, group: int, attribute: int, value: int | Struct = 0) -> None:
-        """``KVM_SET_DEVICE_ATTR``. An int is passed as a 64-bit little-endian word."""
+        """Set an attribute with ``KVM_SET_DEVICE_ATTR``; an int is passed as a u64."""
         data = ctypes.c_uint64(value) if isinstance(value, int) else value
         self._access(KVM_SET_DEVICE_ATTR, group, attribute, data)
 
     def get_attr(self, group: int, attribute: int) -> int:
-        """``KVM_GET_DEVICE_ATTR`` of an attribute that is an integer of up to 64 bits."""
+        """Read an integer attribute of up to 64 bits with ``KVM_GET_DEVICE_ATTR``."""
         data = ctypes.c_uint64()
         self._access(KVM_GET_DEVICE_ATTR, group, attribute, data)
         return data.value
@@ -48,6 +48,6 @@ class AttrFd(Fd):
 
 
 class Device(AttrFd):
-    """An in-kernel device, made by `Vm.create_device`."""
+    """An in-kernel device, created by `Vm.create_device`."""
 
     kind = "device"

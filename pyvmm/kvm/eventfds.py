@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events that pass between user space and a VM without an exit: irqfd, ioeventfd, routing."""
+"""irqfd, ioeventfd and GSI routing: events between user space and a VM without an exit."""
 
 import contextlib
 import os
@@ -24,10 +24,11 @@ from pyvmm.uapi.kvm import (
 
 @contextlib.contextmanager
 def irqfd(vm: Vm, eventfd: int, gsi: int, resample: int | None = None) -> Iterator[None]:
-    """``KVM_IRQFD``: a write to `eventfd` raises interrupt `gsi` in the guest.
+    """Attach an eventfd to interrupt `gsi` with ``KVM_IRQFD``; detach it at the end.
 
-    With `resample`, a second eventfd, the interrupt is level-triggered: KVM lowers it when the
-    guest acknowledges it, and signals `resample`. Raises `IoctlError`.
+    A write to `eventfd` injects the interrupt. With `resample`, a second eventfd, the interrupt
+    is level-triggered: when the guest acknowledges it, KVM deasserts it and signals `resample`.
+    Raises `IoctlError`.
     """
     request = kvm_irqfd(fd=eventfd, gsi=gsi)
     if resample is not None:
@@ -43,10 +44,11 @@ def irqfd(vm: Vm, eventfd: int, gsi: int, resample: int | None = None) -> Iterat
 def ioeventfd(
     vm: Vm, address: int, size: int, *, match: int | None = None, port: bool = False
 ) -> Iterator[int]:
-    """``KVM_IOEVENTFD``: a guest write at `address` counts up an eventfd, with no exit.
+    """Yield an eventfd that guest writes to `address` signal without an exit (``KVM_IOEVENTFD``).
 
-    `address` is a GPA, or with `port` an x86 port; `size` is 1, 2, 4 or 8 bytes, or 0 for any.
-    `match` is the one value that counts. Gives the eventfd's number. Raises `IoctlError`.
+    `address` is a GPA, or with `port` an x86 port. `size` is 1, 2, 4 or 8 bytes, or 0 for any
+    width. With `match`, only writes of that value signal. The eventfd is closed at the end.
+    Raises `IoctlError`.
     """
     eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     flags = KVM_IOEVENTFD_FLAG_PIO if port else 0
@@ -64,7 +66,7 @@ def ioeventfd(
 
 
 def set_gsi_routing(vm: Vm, entries: list[kvm_irq_routing_entry]) -> None:
-    """``KVM_SET_GSI_ROUTING``: replace the table that says what each GSI is (irqchip pin, MSI)."""
+    """Replace the GSI routing table (GSI to irqchip pin or MSI) with ``KVM_SET_GSI_ROUTING``."""
     table = kvm_irq_routing.with_room(len(entries))(nr=len(entries))
     table.entries[:] = entries
     vm.ioctl(KVM_SET_GSI_ROUTING, table)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How far a guest's physical addresses reach."""
+"""The width of guest physical addresses on x86."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,10 @@ _ADDRESS_SIZES = re.compile(r"^address sizes\s*: (\d+) bits physical", re.MULTIL
 
 
 def gpa_bits() -> int:
-    """The bits of a GPA that a memslot may use (kvm_mmu_max_gfn in arch/x86/kvm/mmu.h).
+    """Return the number of GPA bits that memslots may use (kvm_mmu_max_gfn, arch/x86/kvm/mmu.h).
 
-    With EPT or NPT it is the host's own physical address that limits them, with shadow paging
-    the format of a page table.
+    With EPT or NPT it is the host's physical address width (boot_cpu_data.x86_phys_bits). With
+    shadow paging the page table format limits it to 52 bits.
     """
     if not any(
         path.exists() and path.read_text().strip() in "1Y" for path in _TWO_DIMENSIONAL_PAGING

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The signal that makes ``KVM_RUN`` return in another thread.
 
-Its handler is a function of the C library's that does nothing. A Python handler could be set in
-the main thread only; with no handler at all the signal would end the process. That it is handled
-is what makes ``KVM_RUN`` return EINTR; ``immediate_exit`` in ``struct kvm_run`` covers the moment
-before the thread is in the kernel (Documentation/virt/kvm/api.rst, immediate_exit).
+A handled signal makes ``KVM_RUN`` fail with EINTR; without a handler it would kill the process.
+The handler is a C library function without effect, because Python can install a handler only in
+the main thread. ``immediate_exit`` in ``struct kvm_run`` covers the time before the thread enters
+the kernel (Documentation/virt/kvm/api.rst, immediate_exit).
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from pyvmm import libc
 STOP_SIGNAL = signal.SIGRTMIN
 
 
-def handle() -> None:
-    """Let `STOP_SIGNAL` interrupt ``KVM_RUN`` and do nothing else; from any thread."""
+def install() -> None:
+    """Install the handler of `STOP_SIGNAL`. Any thread may call this."""
     libc.handle_signal(STOP_SIGNAL)
 
 
 def send(thread: int) -> None:
-    """Send `STOP_SIGNAL` to one of this process's threads, by the kernel's id.
+    """Send `STOP_SIGNAL` to thread `thread` (gettid(2)) of this process, if it still exists.
 
-    Nothing happens if it has ended meanwhile, where pthread_kill(3) would be undefined.
+    tgkill(2) reports a thread that has exited; pthread_kill(3) would be undefined.
     """
     with contextlib.suppress(ProcessLookupError):
         libc.tgkill(os.getpid(), thread, STOP_SIGNAL)

@@ -24,12 +24,12 @@ _REMEDIES = {
     errno.ENOENT: "load the kvm module of this CPU, or run in the emulated arm64 host: "
     "python -m pyvmm lab run -- …",
     errno.EACCES: "join the group that owns it (usually kvm), or run as root",
-    errno.ENODEV: "this CPU or hypervisor offers no virtualization; use python -m pyvmm lab run",
+    errno.ENODEV: "this CPU or hypervisor has no virtualization; use python -m pyvmm lab run",
 }
 
 
-# To end a VM the kernel walks its whole IPA space in steps of 1 GiB (stage2_destroy_range in
-# arch/arm64/kvm/mmu.c): with 52 bits that is four million, seconds on an emulated host.
+# To destroy a VM the kernel walks its IPA space in steps of 1 GiB (stage2_destroy_range in
+# arch/arm64/kvm/mmu.c). 52 bits are four million steps: seconds on an emulated host.
 _IPA_BITS = 48
 
 
@@ -40,9 +40,9 @@ class System(Fd):
 
     @classmethod
     def open(cls, path: Path = DEVICE) -> Self:
-        """Open the device and check that it speaks the one API version there is.
+        """Open the device and check its API version.
 
-        Raises `LackingError`, which says what to do.
+        Raises `LackingError`, with advice on how to get a usable /dev/kvm.
         """
         try:
             system = cls(os.open(path, os.O_RDWR | os.O_CLOEXEC))
@@ -53,8 +53,8 @@ class System(Fd):
             version = system.api_version()
             if version != KVM_API_VERSION:
                 raise LackingError(
-                    f"{path} speaks KVM API {version}, pyvmm only {KVM_API_VERSION}: "
-                    "any Linux since 2.6.22 does"
+                    f"{path} has KVM API version {version}, and pyvmm needs {KVM_API_VERSION}: "
+                    "use Linux 2.6.22 or later"
                 )
         except BaseException:
             system.close()
@@ -62,21 +62,21 @@ class System(Fd):
         return system
 
     def api_version(self) -> int:
-        """``KVM_GET_API_VERSION``: 12 on every kernel since 2.6.22."""
+        """Return ``KVM_GET_API_VERSION``: 12 since Linux 2.6.22."""
         return self.ioctl(KVM_GET_API_VERSION)
 
     def check(self, capability: int) -> int:
-        """``KVM_CHECK_EXTENSION`` for the system: 0 where absent, else a positive value.
+        """Call ``KVM_CHECK_EXTENSION`` on the system: 0 if absent, else a positive value.
 
-        Some capabilities answer only for a VM, and raise `IoctlError` (EINVAL) here.
+        Raises `IoctlError` (EINVAL) for a capability that only a VM fd answers.
         """
         return self.ioctl(KVM_CHECK_EXTENSION, capability)
 
     def create_vm(self, vm_type: int | None = None) -> Vm:
-        """``KVM_CREATE_VM``.
+        """Create a VM with ``KVM_CREATE_VM``. Raises `IoctlError`.
 
-        `vm_type` is the machine type; by default 0, or on arm64 the widest IPA space there is up
-        to 48 bits: KVM's default of 40 is too narrow for the BARs of a large GPU.
+        `vm_type` is the machine type. The default is 0, or on arm64 the largest IPA size up to 48
+        bits: KVM's default of 40 bits is too small for the BARs of a large GPU.
         """
         if vm_type is None:
             vm_type = min(self.check(KVM_CAP_ARM_VM_IPA_SIZE), _IPA_BITS)

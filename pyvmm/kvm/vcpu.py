@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The vCPU fd: run it, stop it, answer its exits, read and write its registers."""
+"""The vCPU fd: run, stop, answer exits, read and write registers."""
 
 import ctypes
 import errno
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
 
 
 class Vcpu(AttrFd):
-    """Made by `Vm.create_vcpu`. One thread at a time runs it; any thread may `stop` it.
+    """A vCPU, created by `Vm.create_vcpu`. One thread at a time runs it; any thread may `stop` it.
 
     Attributes:
-        shared: ``struct kvm_run`` and, after it, the page of port I/O data and the ring of
-            coalesced MMIO.
-        state: the struct itself; blank once the vCPU is closed.
+        mapping: the mapping of the vCPU fd: ``struct kvm_run``, then the page of port I/O data
+            and the ring of coalesced MMIO.
+        kvm_run: the struct itself; all zero after `close`.
     """
 
     kind = "vcpu"
 
     def __init__(self, number: int, run_size: int) -> None:
+        """Own fd `number`; map `run_size` bytes of it. Raises `OSError`."""
         super().__init__(number)
         try:
             self.mapping = Mapping.of_file(number, run_size)
@@ -50,32 +51,32 @@ class Vcpu(AttrFd):
             raise
         self._view = self.mapping.view()
         self.kvm_run = kvm_run.from_address(self.mapping.hva)
-        self._runner = 0  # the thread that is in `run`
+        self._runner = 0  # id of the thread that calls KVM_RUN, or 0
         self._stopping = False
-        stop_signal.handle()
+        stop_signal.install()
 
     def run(self) -> "Exit":
-        """``KVM_RUN``: enter the guest until it needs user space; returns why it came back.
+        """Enter the guest with ``KVM_RUN`` and return the exit.
 
-        Never raises for what the guest does: a failed ``KVM_RUN`` is an exit too.
+        A failed ``KVM_RUN`` is returned as an exit too (`RunFailure`, `Interrupted`).
         """
         return next(self.exits())
 
     def exits(self) -> Iterator["Exit"]:
-        """`run` over and over, in one thread: what is done once an exit is done as little.
+        """Yield the exits of repeated ``KVM_RUN`` calls, with minimal work per exit.
 
-        The guest is entered when the next exit is asked for.
+        Each ``next()`` enters the guest. Use the iterator in one thread.
         """
-        # Fifty classes, of which a command that only asks questions needs none.
+        # Imported late: commands that run no guest need none of the exit classes.
         from pyvmm.kvm.exits import decode, decode_failure
 
-        self.fileno()  # raises where the vCPU is closed
+        self.fileno()  # raises if the vCPU is closed
         view, ioctl = self._view, fcntl.ioctl
         self._runner = threading.get_native_id()
         try:
             while True:
                 try:
-                    # Without a third argument, which fcntl.ioctl takes 2 µs to look at.
+                    # No third argument: fcntl.ioctl needs 2 µs to convert one.
                     ioctl(self._number, KVM_RUN)
                 except OSError as error:
                     yield decode_failure(view, error.errno or 0)
@@ -85,9 +86,10 @@ class Vcpu(AttrFd):
             self._runner = 0
 
     def answer(self, data: bytes) -> None:
-        """Give the read that the last exit asked for (`Mmio` or `Io`) its bytes.
+        """Store the data of the read of the last exit (`Mmio` or `Io`) in ``struct kvm_run``.
 
-        KVM puts them into the guest's register at the next `run`.
+        KVM copies it to the guest's register at the next `run`. Raises `ValueError` after any
+        other exit.
         """
         if self.kvm_run.exit_reason == KVM_EXIT_MMIO:
             ctypes.memmove(self.kvm_run.mmio.data, data, min(len(data), 8))
@@ -96,25 +98,26 @@ class Vcpu(AttrFd):
             size = io.size * io.count
             ctypes.memmove(self.mapping.hva + io.data_offset, data, min(len(data), size))
         else:
-            raise ValueError("the last exit asked for no data")
+            raise ValueError("the last exit is neither MMIO nor port I/O")
 
     def complete_exit(self) -> None:
-        """Let KVM finish what the last exit was about, and not enter the guest.
+        """Complete the operation of the last exit without entering the guest.
 
-        It does so at the next ``KVM_RUN`` anyway (Documentation/virt/kvm/api.rst, KVM_EXIT_MMIO):
-        it fills in the register of a read, and steps over the instruction. Registers that are to
-        be set anew are set after that.
+        KVM writes the register of a read and skips the instruction at the next ``KVM_RUN``
+        (Documentation/virt/kvm/api.rst, KVM_EXIT_MMIO), which would overwrite registers set
+        before. Call this first, then set registers.
         """
         self.kvm_run.immediate_exit = 1
         self.run()
         self.kvm_run.immediate_exit = 0
-        if self._stopping:  # meanwhile, perhaps
+        if self._stopping:  # another thread may have called `stop` meanwhile
             self.kvm_run.immediate_exit = 1
 
     def stop(self) -> None:
-        """Make `run` return `Interrupted` at once, in whichever thread it is, or at its next call.
+        """Make the current or next `run`, in any thread, return `Interrupted` immediately.
 
-        ``immediate_exit`` closes the gap between a caller's last check and its ``KVM_RUN``.
+        The signal ends a ``KVM_RUN`` in progress. ``immediate_exit`` covers the time before
+        ``KVM_RUN``, when the signal would be lost.
         """
         self._stopping = True
         self.kvm_run.immediate_exit = 1
@@ -123,28 +126,28 @@ class Vcpu(AttrFd):
 
     @property
     def stopping(self) -> bool:
-        """Was `stop` called, and not taken back by `resume`?"""
+        """Return True between `stop` and `resume`."""
         return self._stopping
 
     def resume(self) -> None:
-        """Take back a `stop`: `run` enters the guest again."""
+        """Cancel a `stop`: let `run` enter the guest again."""
         self._stopping = False
         self.kvm_run.immediate_exit = 0
 
     def get_one_reg(self, register: int) -> int:
-        """``KVM_GET_ONE_REG``: the register as an unsigned integer of its own size."""
+        """Read a register with ``KVM_GET_ONE_REG``, as an unsigned integer."""
         value = (ctypes.c_ubyte * register_size(register))()
         self.ioctl(KVM_GET_ONE_REG, kvm_one_reg(id=register, addr=ctypes.addressof(value)))
         return int.from_bytes(value, "little")
 
     def set_one_reg(self, register: int, value: int) -> None:
-        """``KVM_SET_ONE_REG``. Raises `OverflowError` for a value that does not fit."""
+        """Write a register with ``KVM_SET_ONE_REG``. Raises `OverflowError` for a large `value`."""
         size = register_size(register)
         data = ctypes.create_string_buffer(value.to_bytes(size, "little"), size)
         self.ioctl(KVM_SET_ONE_REG, kvm_one_reg(id=register, addr=ctypes.addressof(data)))
 
     def reg_list(self) -> list[int]:
-        """``KVM_GET_REG_LIST``: the ids of every register that this vCPU has."""
+        """Return the ids of all registers of this vCPU (``KVM_GET_REG_LIST``)."""
         listing = kvm_reg_list()
         try:
             self.ioctl(KVM_GET_REG_LIST, listing)
@@ -156,9 +159,9 @@ class Vcpu(AttrFd):
         return list(listing.reg)
 
     def close(self) -> None:
-        """Unmap ``struct kvm_run`` and close the fd; no thread may be in `run`."""
+        """Unmap ``struct kvm_run`` and close the fd. No thread may be in `run`."""
         if hasattr(self, "kvm_run"):
-            # A late `stop` from another thread must not write to what is no longer mapped.
+            # A late `stop` in another thread must not write to unmapped memory.
             self.kvm_run = kvm_run()
             self._view.release()
             self.mapping.close()
@@ -166,5 +169,5 @@ class Vcpu(AttrFd):
 
 
 def register_size(register: int) -> int:
-    """The size in bytes that a one-reg id encodes."""
+    """Return the size of a register in bytes, from its one-reg id."""
     return 1 << ((register & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The in-kernel vfio device: tells KVM which vfio files this VM uses."""
+"""The in-kernel vfio device, with which a VMM registers its vfio files with KVM."""
 
 import contextlib
 
@@ -14,24 +14,25 @@ from pyvmm.uapi.kvm import (
 
 
 class VfioFiles:
-    """``KVM_DEV_TYPE_VFIO``; a VM can have one.
+    """A ``KVM_DEV_TYPE_VFIO`` device; a VM can have one.
 
-    KVM needs the files for what a device does to a VM as a whole: non-coherent DMA on x86, and
-    drivers that ask for the VM they serve.
+    KVM uses the registered files to handle non-coherent DMA on x86, and to give vfio drivers
+    that need it a reference to the VM (virt/kvm/vfio.c).
     """
 
     def __init__(self, vm: Vm) -> None:
+        """Create the device. Raises `IoctlError`: EBUSY if the VM already has one."""
         self._device = vm.create_device(KVM_DEV_TYPE_VFIO)
 
     def add(self, file: Fd) -> None:
-        """``KVM_DEV_VFIO_FILE_ADD`` of a vfio group or device cdev. Raises `IoctlError`."""
+        """Register a vfio group or device cdev (``KVM_DEV_VFIO_FILE_ADD``). Raises `IoctlError`."""
         self._device.set_attr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD, file.fileno())
 
     def remove(self, file: Fd) -> None:
-        """``KVM_DEV_VFIO_FILE_DEL``: KVM lets go of the file.
+        """Unregister the file (``KVM_DEV_VFIO_FILE_DEL``), so that KVM drops its reference.
 
-        Until then the device stays open whatever user space closes, and taking it from its vfio
-        driver waits for ever.
+        Until then closing the fd does not close the device, and unbinding it from its vfio driver
+        blocks.
         """
-        with contextlib.suppress(ValueError):  # the VM was closed first, and let go of everything
+        with contextlib.suppress(ValueError):  # the VM is closed, which unregistered the file
             self._device.set_attr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_DEL, file.fileno())

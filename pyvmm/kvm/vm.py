@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The VM fd: memory, vCPUs, in-kernel devices, and what this VM can do."""
+"""The VM fd: memslots, vCPUs, in-kernel devices, capabilities."""
 
 import errno
 
@@ -22,19 +22,21 @@ from pyvmm.uapi.kvm import (
 
 
 class Vm(AttrFd):
-    """A virtual machine, made by `System.create_vm`.
+    """A virtual machine, created by `System.create_vm`.
 
-    Closing it closes the vCPUs and devices that it made and forgets its memslots: the kernel
-    lets go of the VM only when the last of its descriptors is gone.
+    `close` closes its vCPUs, devices and guest_memfds too, because the kernel destroys a VM only
+    after all its file descriptors are closed.
 
     Attributes:
-        vm_type: what `System.create_vm` asked for.
-        enabled: the capabilities that were switched on; the kernel can't be asked.
+        vm_type: the machine type passed to ``KVM_CREATE_VM``.
+        enabled: the capabilities enabled with `enable`; the kernel has no ioctl to query them.
+        memslots: the memslots registered through this object.
     """
 
     kind = "vm"
 
     def __init__(self, number: int, run_size: int, vm_type: int = 0) -> None:
+        """Own fd `number`; `run_size` is ``KVM_GET_VCPU_MMAP_SIZE``, in bytes."""
         super().__init__(number)
         self._run_size = run_size
         self.vm_type = vm_type
@@ -57,7 +59,7 @@ class Vm(AttrFd):
             return 0
 
     def enable(self, capability: int, *args: int, flags: int = 0) -> None:
-        """``KVM_ENABLE_CAP``: switch on a behaviour that is off until user space buys in."""
+        """Enable a capability with ``KVM_ENABLE_CAP``. Raises `IoctlError`."""
         request = kvm_enable_cap(cap=capability, flags=flags)
         for index, arg in enumerate(args):
             request.args[index] = arg
@@ -65,13 +67,13 @@ class Vm(AttrFd):
         self.enabled.add(capability)
 
     def create_vcpu(self, index: int = 0) -> Vcpu:
-        """``KVM_CREATE_VCPU``. On arm64 it still needs `arch.arm64.setup`."""
+        """Create a vCPU with ``KVM_CREATE_VCPU``; on arm64 `arch.arm64.setup` initializes it."""
         vcpu = Vcpu(self.ioctl(KVM_CREATE_VCPU, index), self._run_size)
         self._children.append(vcpu)
         return vcpu
 
     def create_device(self, device_type: int) -> Device:
-        """``KVM_CREATE_DEVICE``; `device_type` is a ``KVM_DEV_TYPE_*``."""
+        """Create an in-kernel device (``KVM_CREATE_DEVICE``) of a ``KVM_DEV_TYPE_*``."""
         request = kvm_create_device(type=device_type)
         self.ioctl(KVM_CREATE_DEVICE, request)
         device = Device(request.fd)
@@ -79,7 +81,7 @@ class Vm(AttrFd):
         return device
 
     def has_device(self, device_type: int) -> bool:
-        """Would `create_device` work? (``KVM_CREATE_DEVICE_TEST``: nothing is made.)"""
+        """Return True if `create_device` would succeed (``KVM_CREATE_DEVICE_TEST``)."""
         try:
             test = kvm_create_device(type=device_type, flags=KVM_CREATE_DEVICE_TEST)
             self.ioctl(KVM_CREATE_DEVICE, test)
@@ -90,16 +92,16 @@ class Vm(AttrFd):
         return True
 
     def create_guest_memfd(self, size: int, flags: int = 0) -> GuestMemfd:
-        """``KVM_CREATE_GUEST_MEMFD`` of `size` bytes; `flags` are ``GUEST_MEMFD_FLAG_*``."""
+        """Create a guest_memfd of `size` bytes; `flags` are ``GUEST_MEMFD_FLAG_*``."""
         number = self.ioctl(KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd(size=size, flags=flags))
         memfd = GuestMemfd(number, size, flags, self)
-        # One that was closed is no longer ours to close: else they would gather.
+        # Drop those that the caller closed: the list would grow with each new guest_memfd.
         self._children = [child for child in self._children if not child.closed]
         self._children.append(memfd)
         return memfd
 
     def close(self) -> None:
-        """Close the VM and all that it made."""
+        """Close the VM fd and the fds created from it, and clear `memslots`."""
         for child in reversed(self._children):
             child.close()
         self._children.clear()
