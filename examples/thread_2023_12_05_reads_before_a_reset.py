@@ -21,7 +21,6 @@ import sys
 from pathlib import Path
 
 from pyvmm.arch.page_tables import MemoryType, identity
-from pyvmm.caps import negotiate
 from pyvmm.errors import LackingError, as_command
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
@@ -56,7 +55,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
-        AssignedDevice(machine, negotiate(system), bdf) as device,
+        AssignedDevice(machine, bdf) as device,
         rtc() as clock,
     ):
         bar = device.bars[0]

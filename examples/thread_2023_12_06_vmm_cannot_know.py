@@ -17,7 +17,6 @@ python -m pyvmm lab shell --kernel lab --device bochs -- \\
 import sys
 
 from pyvmm.arch.page_tables import MemoryType
-from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.guest import probe
 from pyvmm.guest.payload import Payload
@@ -42,7 +41,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
-        AssignedDevice(machine, negotiate(system), bdf) as device,
+        AssignedDevice(machine, bdf) as device,
     ):
         bar = device.bars[0]
         slots = tuple(machine.vm.memslots)

@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pyvmm.arch.page_tables import MemoryType, identity
-from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.kvm import System
 from pyvmm.lab.stage2_client import describe_stage2
@@ -46,7 +45,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
-        AssignedDevice(machine, negotiate(system), bdf) as device,
+        AssignedDevice(machine, bdf) as device,
         ExitStack() as stack,
     ):
         bar = device.bars[0]

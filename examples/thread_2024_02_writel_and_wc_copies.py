@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 from pyvmm.arch.page_tables import MemoryType, Window
-from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
@@ -61,7 +60,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
     with (
         System.open() as system,
         Machine(system) as machine,
-        AssignedDevice(machine, negotiate(system), bdf) as device,
+        AssignedDevice(machine, bdf) as device,
         through_sysfs(bdf) as again,
     ):
         machine.faults.policy = always(Fix.STOP)

@@ -20,7 +20,7 @@ python -m pyvmm lab shell --kernel lab --device grace --cpu neoverse-n1 -- \\
 import sys
 
 from pyvmm.arch.page_tables import MemoryType
-from pyvmm.caps import Report, negotiate
+from pyvmm.caps import negotiate
 from pyvmm.errors import as_command
 from pyvmm.faults import Fix
 from pyvmm.faults.policy import always
@@ -36,9 +36,9 @@ USEMEM = "BAR4"
 ALIAS = ALIASES[MemoryType.WRITE_BACK]
 
 
-def register_bars(system: System, caps: Report, bdf: str) -> None:
+def register_bars(system: System, bdf: str) -> None:
     """Map and register each BAR, and print the outcome and the stage-2 memory type."""
-    with Machine(system) as machine, AssignedDevice(machine, caps, bdf) as device:
+    with Machine(system) as machine, AssignedDevice(machine, bdf) as device:
         machine.windows += windows(device.bars, writable=False)
         for bar in device.bars:
             for slot in bar.slots:
@@ -48,11 +48,11 @@ def register_bars(system: System, caps: Report, bdf: str) -> None:
                         print(f"   {bar.region.name} stage 2: {describe_stage2(bar.gpa)}")
 
 
-def replace_bar(system: System, caps: Report, bdf: str, fix: Fix) -> None:
+def replace_bar(system: System, bdf: str, fix: Fix) -> None:
     """Register anonymous memory, mmap BAR4 over it, and let the guest access it."""
     with (
         Machine(system) as machine,
-        AssignedDevice(machine, caps, bdf, flip={USEMEM}) as device,
+        AssignedDevice(machine, bdf, flip={USEMEM}) as device,
     ):
         machine.faults.policy = always(fix)
         machine.windows += windows(device.bars, writable=False)
@@ -77,10 +77,10 @@ def main(bdf: str = "0000:01:00.0") -> None:
         supported = caps.verdict("cacheable-pfnmap")
         print(f"1. tell: {CAPABILITY} is {caps.capability(CAPABILITY).value}: {supported.why}")
         print("2. only if user space has opted in: register the BARs as they are")
-        register_bars(system, caps, bdf)
+        register_bars(system, bdf)
         for fix in (Fix.REPLAY, Fix.EMULATE):
             print(f"3. otherwise report it: {USEMEM} replaces registered memory, policy {fix}")
-            replace_bar(system, caps, bdf, fix)
+            replace_bar(system, bdf, fix)
 
 
 if __name__ == "__main__":

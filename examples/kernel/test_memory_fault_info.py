@@ -82,7 +82,7 @@ def test_cause_and_fix(kvm: System, cause: str) -> None:
 
     assert isinstance(report.exit, Exit)
     print(f"KVM_CAP_MEMORY_FAULT_INFO {reported}: {describe(report.exit)}, address {report.source}")
-    access = f"{report.access} at GPA {report.gpa:#x} by {report.detail.instruction}"
+    access = f"{report.access} at GPA {report.gpa:#x} by {report.instruction}"
     print(f"{access}: {record.fault.cause}")
     print(f"{record.fix}, {record.outcome}: {record.how}; the guest read {result[1].value:#x}")
     assert report.source == ("kernel" if reported else "reconstructed")

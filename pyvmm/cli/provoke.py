@@ -4,12 +4,11 @@
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
-from pyvmm.passthrough.document import fault_to_json
+from pyvmm.passthrough.document import fault_to_json, slot_to_json
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 
@@ -85,7 +84,7 @@ def _rows(results: Sequence[ProvocationResult]) -> Iterator[tuple[str, ...]]:
                 each.guest,
             )
         elif slot := each.rejected:
-            yield (how, each.kernel, "", slot.cause or "", slot.fallback or "", "", each.guest)
+            yield (how, each.kernel, "", slot.cause or "", "emulate", "", each.guest)
         else:
             yield (how, each.kernel, "", "", "", "", each.guest)
 
@@ -103,7 +102,7 @@ def _to_json(each: ProvocationResult) -> dict[str, Any]:
         "expected": each.provocation.cause,
         "kernel": None if each.skipped else each.kernel,
         "fault": fault_to_json(each.record) if each.record else None,
-        "rejected": each.rejected and asdict(each.rejected),
+        "rejected": each.rejected and slot_to_json(each.rejected),
         "guest": each.guest,
         "skipped": each.skipped,
     }

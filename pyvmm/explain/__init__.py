@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reasoning by itself, for someone else's VMM: what KVM makes of its memory, and why it fails.
+"""Explanations for another VMM: why its ioctl failed, and what KVM makes of its memory.
 
-A VMM's memslots cannot be read back, its ioctls are its own to call, and no interface tells a
-mapping's cacheability. So each `Finding` says how it is known.
+KVM does not return a VM's memslots, only the VMM's own process may call its ioctls, and no
+interface shows whether a mapping is cacheable. So each finding says how it is known.
 
-    finding    the words: known, inferred, impossible
-    host       what this kernel and CPU answer
-    slots      memslots out of a file
-    question   an ioctl, its arguments and its errno, as a person writes them
-    memslots   what could have made ``KVM_SET_USER_MEMORY_REGION`` fail
-    running    what could have made ``KVM_RUN`` fail
-    backing    what KVM makes of one VMA
-    process    all of that for a running VMM
+    failure      an ioctl, its arguments and its errno, as a person writes them
+    slots_file   memslots read from a JSON file
+    conditions   the conditions that could have made the ioctl fail
+    process      a running VMM: its descriptors, and the VMAs behind its memslots
 """

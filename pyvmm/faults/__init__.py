@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What happens when KVM can't resolve a guest access: report, reason, fix, replay.
+"""Handling of guest accesses that KVM did not resolve.
 
-The way of a fault, one direction only::
+A fault goes one way::
 
-    report     what was accessed: told by the kernel, or rebuilt from the vCPU
-    evidence   what is behind that page now: memslot, mapping, VMA, capabilities
-    cause      which rule explains it
-    remedies   what can be done about this cause, and what it would cost the guest
-    policy     who decides
-    handler    all of it for one machine, with a guard against faults that come back
+    locate         the access: from the exit, or rebuilt from the vCPU
+    access_facts   its facts: memslot, mapping, VMA, capabilities
+    examine        the cause, judged by pyvmm.why on those facts
+    remedies       the ways to handle it, and what each costs the guest
+    policy         the choice of one of them
+    repairs        carrying it out
+    handler        all of that for one vCPU, with a guard against faults that come back
 """
 
+from pyvmm.faults.context import VcpuContext
 from pyvmm.faults.fault import Fault, Fix, Remedy
-from pyvmm.faults.handler import FaultHandler, FaultRecord, ask_for_syndromes
+from pyvmm.faults.handler import FaultHandler, FaultRecord, enable_fault_reporting
 from pyvmm.faults.policy import Policy, auto
 from pyvmm.faults.report import FaultReport
 
@@ -24,6 +26,7 @@ __all__ = [
     "Fix",
     "Policy",
     "Remedy",
-    "ask_for_syndromes",
+    "VcpuContext",
     "auto",
+    "enable_fault_reporting",
 ]

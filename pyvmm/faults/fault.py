@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A fault as a policy sees it: the report, the cause, and what can be done."""
+"""A fault as a policy sees it: the report, the cause, the remedies."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,25 +12,26 @@ class Fix(StrEnum):
     """The kinds of remedy."""
 
     REPLAY = "replay"
-    """Mend what is behind the address, and let the guest's instruction run again."""
+    """Repair the memory behind the address; the guest runs the instruction again."""
     EMULATE = "emulate"
-    """Answer the access in the VMM, this one and those to come."""
+    """Emulate this access, and the next ones to the same memory, in the VMM."""
     CONVERT = "convert"
-    """Make the memory private, or shared, as the guest wants it; then run again."""
+    """Make the memory private or shared, as the guest accesses it, and replay."""
     INJECT = "inject"
-    """Give the guest an external abort."""
+    """Inject an external abort into the guest."""
     STOP = "stop"
     """End the run."""
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One thing that can be done.
+    """One way to handle a fault.
 
     Attributes:
-        how: what it does, in a sentence.
-        faithful: the guest can't tell that anything was ever wrong.
-        apply: do it. Raises `OSError` where the kernel refuses.
+        fix: its kind.
+        how: what it does, as a sentence in the past tense for the report.
+        faithful: the guest cannot notice that anything was wrong.
+        apply: carry it out. Raises `OSError` if the kernel refuses.
     """
 
     fix: Fix
@@ -39,47 +40,25 @@ class Remedy:
     apply: Callable[[], None]
 
 
+@dataclass(frozen=True)
 class Fault:
-    """A fault with its cause and what can be done: what a policy decides on.
+    """A fault with its cause and its remedies, on which a policy decides.
 
     Attributes:
-        report: what was accessed.
-        cause, why: a name to script against, and a sentence.
-        region: what the guest touched: ``BAR4``, ``RAM``; None where there is nothing.
+        report: the access.
+        cause: the name of the condition in `pyvmm.why.kvm_run`, or "unknown".
+        why: the cause in one sentence.
+        region: what the guest accessed, such as ``BAR4`` or ``RAM``; None if nothing is there.
+        remedies: at most one of each kind, the preferred one first. Stopping is always possible
+            and not among them.
     """
 
-    def __init__(
-        self,
-        report: FaultReport,
-        cause: str,
-        why: str,
-        region: str | None,
-        remedies: Iterable[Remedy],
-    ) -> None:
-        self.report = report
-        self.cause = cause
-        self.why = why
-        self.region = region
-        self._found: list[Remedy] = []
-        self._more = iter(remedies)
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """At most one of a kind; stopping is always possible and not among them."""
-        self._found += self._more
-        return tuple(self._found)
+    report: FaultReport
+    cause: str
+    why: str
+    region: str | None
+    remedies: tuple[Remedy, ...]
 
     def remedy(self, wanted: Fix) -> Remedy | None:
-        """The remedy of a kind, where it is possible. Those before it alone are looked into."""
-        for remedy in self._found:
-            if remedy.fix is wanted:
-                return remedy
-        for remedy in self._more:
-            self._found.append(remedy)
-            if remedy.fix is wanted:
-                return remedy
-        return None
-
-    def settle(self) -> None:
-        """Find out all there is to know, before the vCPU runs on."""
-        _ = self.remedies, self.report.detail
+        """Return the remedy of one kind, or None if the fault does not have it."""
+        return next((remedy for remedy in self.remedies if remedy.fix is wanted), None)

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tell a fault that does not go away from one that comes again.
+"""A guard against faults that come back without the guest making progress.
 
-An instruction in a loop may fault each time around, at the same PC and address, and that is
-progress: registers change in between. Where they do not, the instruction has never completed.
+An instruction in a loop may fault in each iteration, at the same PC and address: that is progress,
+since registers change in between. If they do not, the instruction never completed.
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 ATTEMPTS = 3
-_PAGES = 64  # more than one instruction and its page tables can touch
+_PAGES = 64  # more pages than one instruction and its table walks can access
 _LONGEST_TRUST = 64
 
 
 @dataclass
-class _Seen:
-    """How a fault has come back.
+class _History:
+    """The recurrences of one fault.
 
     Attributes:
-        attempts: in a row, with no progress between.
-        state: at the last of them; None where it was not asked for.
-        trust: how many more may come before it is asked for again.
-        earned: what `trust` was, the last time that there was progress.
+        attempts: consecutive fixes without progress.
+        state: the vCPU's state at the last of them, or None if it was not read.
+        trust: faults to come before the state is read again.
+        earned: the value of `trust` after the last progress.
     """
 
     attempts: int = 1
@@ -31,33 +31,34 @@ class _Seen:
 
 
 class Guard:
-    """Counts how often one instruction has faulted in one way without getting any further."""
+    """Counts how often one instruction faulted in the same way without progress."""
 
     def __init__(self) -> None:
+        """Start with no faults."""
         self._pc: int | None = None
-        self._seen: dict[Hashable, _Seen] = {}
+        self._histories: dict[Hashable, _History] = {}
 
     def attempt(self, pc: int | None, fault: Hashable, state: Callable[[], Hashable]) -> int:
-        """Which attempt at this one `fault` of the instruction at `pc` the next fix is, from 1.
+        """Return the number, from 1, of the next attempt to fix `fault` at the GVA `pc`.
 
-        `state` gives something that is equal only where no instruction has completed in between.
-        It costs many ioctls, so it is asked only about a fault that came before, and of one that
-        has made progress so far, ever more rarely.
+        `state` returns a value that changes whenever an instruction completes. It costs many
+        ioctls, so it is called only for a fault that came back, and less and less often while the
+        guest makes progress.
         """
-        if pc != self._pc or len(self._seen) > _PAGES:
+        if pc != self._pc or len(self._histories) > _PAGES:
             self._pc = pc
-            self._seen.clear()
-        if (seen := self._seen.get(fault)) is None:
-            self._seen[fault] = _Seen()
+            self._histories.clear()
+        if (history := self._histories.get(fault)) is None:
+            self._histories[fault] = _History()
             return 1
-        if seen.trust:
-            seen.trust -= 1
+        if history.trust:
+            history.trust -= 1
             return 1
-        before, seen.state = seen.state, state()
-        # Where there is nothing to compare with, it counts in any case.
-        if before in (None, seen.state):
-            seen.attempts += 1
+        before, history.state = history.state, state()
+        # Without an earlier state to compare with, count it as no progress.
+        if before in (None, history.state):
+            history.attempts += 1
         else:
-            seen.earned = min(2 * seen.earned, _LONGEST_TRUST)
-            seen.attempts, seen.state, seen.trust = 1, None, seen.earned
-        return seen.attempts
+            history.earned = min(2 * history.earned, _LONGEST_TRUST)
+            history.attempts, history.state, history.trust = 1, None, history.earned
+        return history.attempts

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Poisoned memory: arm64's KVM tells of it with a signal and no exit.
+"""Poisoned memory: KVM on arm64 reports it with a signal instead of an exit.
 
-When the guest touches a page that the hardware has given up on, KVM sends the vCPU's thread a
-SIGBUS (BUS_MCEERR_AR, with the HVA) and would enter the guest again: kvm_send_hwpoison_signal in
-arch/arm64/kvm/mmu.c. So the thread blocks SIGBUS, and ``KVM_SET_SIGNAL_MASK`` unblocks it inside
-``KVM_RUN`` alone: that returns EINTR, the signal stays pending, and is read here.
+When the guest accesses a hardware-poisoned page, KVM sends the vCPU's thread SIGBUS (BUS_MCEERR_AR,
+with the HVA) and re-enters the guest: kvm_send_hwpoison_signal in arch/arm64/kvm/mmu.c. The thread
+therefore blocks SIGBUS, and ``KVM_SET_SIGNAL_MASK`` unblocks it inside ``KVM_RUN`` only: the ioctl
+returns EINTR and the signal stays pending until `pending` reads it.
 """
 
 import ctypes
@@ -17,13 +17,13 @@ from pyvmm import libc
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm import KVM_SET_SIGNAL_MASK, kvm_signal_mask
 
-BUS_MCEERR_AR = 4  # asm-generic/siginfo.h: the access cannot go on without that memory
+BUS_MCEERR_AR = 4  # asm-generic/siginfo.h: the access cannot complete without that memory
 
 _MASK_SIZE = 8  # bytes of the kernel's sigset_t
 
 
 class _Siginfo(ctypes.Structure):
-    """The part of ``siginfo_t`` that a SIGBUS fills; Python's own leaves the address out."""
+    """The members of ``siginfo_t`` for SIGBUS; Python's version lacks the address."""
 
     _fields_ = (
         ("signo", ctypes.c_int),
@@ -37,7 +37,7 @@ class _Siginfo(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Poisoned:
-    """The guest touched poisoned memory: `size` bytes around `hva`, an address of this process."""
+    """A guest access to poisoned memory: `size` bytes (a page or more) at `hva`."""
 
     kind = "hardware_poison"
     hva: int
@@ -45,24 +45,27 @@ class Poisoned:
 
 
 @contextmanager
-def told(vcpu: Vcpu) -> Iterator[None]:
-    """Within the block, this thread's runs of `vcpu` end with `Interrupted` at poisoned memory."""
+def reporting(vcpu: Vcpu) -> Iterator[None]:
+    """Make ``KVM_RUN`` in this thread return `Interrupted` on poisoned memory, within the block.
+
+    Raises `IoctlError` if ``KVM_SET_SIGNAL_MASK`` fails.
+    """
     before = set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGBUS})))
     try:
         vcpu.ioctl(KVM_SET_SIGNAL_MASK, _mask(before - {signal.SIGBUS}))
         yield
     finally:
-        taken()  # none is left pending, to end the process when it is unblocked
+        pending()  # a SIGBUS still pending would kill the process once unblocked
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def taken() -> Poisoned | None:
-    """The poisoned memory that the last run of this thread's vCPU met, if it did."""
+def pending() -> Poisoned | None:
+    """Consume a pending SIGBUS; return the poisoned memory it reports, or None."""
     wanted = (ctypes.c_uint64 * 16)(1 << signal.SIGBUS - 1)  # the C library's sigset_t
     info, no_time = _Siginfo(), (ctypes.c_long * 2)()
     try:
         libc.sigtimedwait(wanted, ctypes.byref(info), no_time)
-    except OSError:  # EAGAIN: none is pending
+    except OSError:  # EAGAIN: no SIGBUS is pending
         return None
     if info.code != BUS_MCEERR_AR:
         return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who decides what is done about a fault.
+"""Policies: functions that choose the remedy for a fault.
 
-A policy is a function of the fault; it answers with one of the fixes that the fault offers, or
-with `Fix.STOP`. One that asks for what is not offered gets a stop, and the record says so.
+A policy returns the kind of one of the fault's remedies, or `Fix.STOP`. If the fault has no remedy
+of that kind, the run stops and the record says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ NAMES = (AUTO, *Fix)
 
 
 def auto(fault: Fault) -> Fix:
-    """Replay where the guest can't tell, else emulate where it can't, convert likewise, or stop."""
+    """Choose the first remedy that the guest cannot notice: replay, emulate, convert; else stop."""
     for wanted in (Fix.REPLAY, Fix.EMULATE, Fix.CONVERT):
         remedy = fault.remedy(wanted)
         if remedy and remedy.faithful:
@@ -27,12 +27,12 @@ def auto(fault: Fault) -> Fix:
 
 
 def always(wanted: Fix) -> Policy:
-    """The same for every fault."""
+    """Return a policy that always chooses `wanted`."""
     return lambda _: wanted
 
 
 def by_region(policies: Mapping[str, Policy], otherwise: Policy) -> Policy:
-    """A policy for some regions (``BAR4``, ``RAM``), and one for the rest."""
+    """Return a policy that uses `policies` by region (``BAR4``, ``RAM``), else `otherwise`."""
 
     def decide(fault: Fault) -> Fix:
         policy = policies.get(fault.region, otherwise) if fault.region else otherwise
@@ -42,7 +42,7 @@ def by_region(policies: Mapping[str, Policy], otherwise: Policy) -> Policy:
 
 
 def parse(words: Sequence[str]) -> Policy:
-    """The policy that ``POLICY`` and ``REGION=POLICY`` describe. Raises `UsageError`."""
+    """Return the policy for words ``POLICY`` and ``REGION=POLICY``. Raises `UsageError`."""
     otherwise: Policy = auto
     policies: dict[str, Policy] = {}
     for word in words:
@@ -60,6 +60,6 @@ def _named(name: str, word: str) -> Policy:
     if name in set(Fix):
         return always(Fix(name))
     raise UsageError(
-        f"--on-fault {word}: write a policy ({', '.join(NAMES)}), or one for a region, like "
-        "BAR4=emulate"
+        f"--on-fault {word} is not a policy: write one of {', '.join(NAMES)}, or one for a region, "
+        "like BAR4=emulate"
     )

@@ -1,234 +1,234 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What can be done about a fault, cause by cause, and what each would cost the guest."""
+"""The remedies for a fault, and what each costs the guest.
 
-from collections.abc import Callable, Iterator
+A condition in `pyvmm.why.kvm_run` names its remedies; here is one function for each name.
+"""
 
-from pyvmm.faults import fix
-from pyvmm.faults.board import BackedDevice, GuestMemory
-from pyvmm.faults.cause import Case, Cause, explain
-from pyvmm.faults.evidence import Evidence
-from pyvmm.faults.fault import Fault, Fix, Remedy
-from pyvmm.faults.pieces import DeviceMemory
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from pyvmm.faults import repairs
+from pyvmm.faults.access_facts import GuestAccessFacts
+from pyvmm.faults.aligned_memory import AlignedDeviceMemory
+from pyvmm.faults.context import VcpuContext
+from pyvmm.faults.fault import Fix, Remedy
+from pyvmm.faults.guest_memory import GuestMemory
+from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import Mmio
-from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
-from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
+from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE
+from pyvmm.why import kvm_run
 
 
-def examine(case: Case) -> Fault:
-    """Name the cause and list the remedies."""
-    cause = explain(case)
-    return Fault(case.report, cause.name, cause.why, _region(case), _remedies(case, cause))
+class _Case(NamedTuple):
+    """A fault to be remedied; `repaired` are the remedies found for it so far."""
+
+    report: FaultReport
+    facts: GuestAccessFacts
+    context: VcpuContext
+    repaired: Sequence[Remedy]
 
 
-def _region(case: Case) -> str | None:
-    if case.report.gpa is None:
+def offer(
+    cause: str, report: FaultReport, facts: GuestAccessFacts, context: VcpuContext
+) -> tuple[Remedy, ...]:
+    """Return the remedies for a fault of this cause, the preferred one first."""
+    remedies: list[Remedy] = []
+    names = _OF_CONDITION.get(cause, ("retry",)) if report.gpa is not None else ()
+    # KVM's emulation and ours cover data accesses only, not fetches and table walks.
+    data = not report.table and report.access != "exec"
+    for name in (*names, "inject"):
+        remedy = _BY_NAME[name](_Case(report, facts, context, remedies))
+        if remedy and (data or remedy.fix is not Fix.EMULATE):
+            remedies.append(remedy)
+    return tuple(remedies)
+
+
+def _inject(case: _Case) -> Remedy | None:
+    """Inject an abort. KVM offers it for data accesses only (KVM_CAP_ARM_INJECT_EXT_DABT)."""
+    arch, vcpu = case.context.arch, case.context.vcpu
+    if not arch.ABORT_CAPABILITY or not case.context.vm.offers(arch.ABORT_CAPABILITY):
         return None
-    if case.evidence and case.evidence.slot:
-        return case.evidence.backing.name if case.evidence.backing else "RAM"
-    found = case.board.mmio.at(case.report.gpa)
-    if found and isinstance(found.device, BackedDevice):
-        return found.device.backing.name
-    return None
+    if case.report.access not in ("read", "write"):
+        return None
+    how = "the guest takes a synchronous external abort"
+    return Remedy(Fix.INJECT, how, faithful=False, apply=lambda: arch.inject_abort(vcpu))
 
 
-def _remedies(case: Case, cause: Cause) -> Iterator[Remedy]:
-    remedies: Iterator[Remedy] = iter(())
-    if cause.name in _FOR_CASE:
-        remedies = _FOR_CASE[cause.name](case)
-    elif case.evidence and cause.name in _FOR_EVIDENCE:
-        remedies = _FOR_EVIDENCE[cause.name](case.evidence)
-    for remedy in remedies:
-        if remedy.fix is not Fix.EMULATE or _is_data(case):
-            yield remedy
-    yield from _inject(case)
+def _restore(case: _Case) -> Remedy | None:
+    facts = case.facts
+    if facts.mapping is None or facts.placement is None or not facts.placement.prot:
+        return None
+    is_file = facts.placement.fd is not None
+    how = (
+        "mapped the file again"
+        if is_file
+        else "mapped anonymous memory again; its contents are lost and read as zero"
+    )
+    return Remedy(Fix.REPLAY, how, faithful=is_file, apply=lambda: repairs.restore(facts))
 
 
-def _is_data(case: Case) -> bool:
-    """No one answers for the CPU where it fetches instructions or walks tables."""
-    return not case.report.detail.table and case.report.access != "exec"
+def _restore_replaced(case: _Case) -> Remedy | None:
+    facts = case.facts
+    if facts.mapping is None or facts.mapping.backing or not facts.replaced:
+        return None
+    return _restore(case)
 
 
-def _inject(case: Case) -> Iterator[Remedy]:
-    """An abort of a data access: KVM can inject no other."""
-    capability = case.board.arch.ABORT_CAPABILITY
-    if not capability or not case.board.vm.check(capability):
-        return
-    if case.report.access in ("read", "write"):
-        yield Remedy(
-            Fix.INJECT,
-            "the guest takes a synchronous external abort",
-            faithful=False,
-            apply=lambda: case.board.arch.inject_abort(case.board.vcpu),
-        )
+def _protect(case: _Case) -> Remedy | None:
+    facts = case.facts
+    needed = PROT_READ | (PROT_WRITE if case.report.access == "write" else 0)
+    if facts.mapping is None or facts.placement is None or needed & ~facts.placement.prot:
+        return None
+    how = "restored the permissions that the memory was mapped with"
+    return Remedy(Fix.REPLAY, how, faithful=True, apply=lambda: repairs.protect(facts))
 
 
-def _restored(e: Evidence) -> Iterator[Remedy]:
-    """Map again what pyvmm had placed there."""
-    if e.placement is None or e.meant == PROT_NONE:
-        return
-    if kept := e.placement.fd is not None:
-        how = "mapped the file again"
-    else:
-        how = "mapped anonymous memory again; what it held is lost and reads as zero"
-    yield Remedy(Fix.REPLAY, how, faithful=kept, apply=lambda: fix.restore(e))
+def _emulate(case: _Case) -> Remedy | None:
+    """Drop the memslot over the mapping and emulate accesses to it.
 
-
-def _emulated(e: Evidence, mend: Remedy | None = None) -> Iterator[Remedy]:
-    """Take the area out of its memslot, and answer for it.
-
-    That goes through the region's own read and write where there is one, else from the VMM's
-    memory, after a remedy to `mend` that.
+    They go through the region's read and write if the mapping has a region behind it, else to
+    the memory itself once a replay's repair has made it accessible.
     """
-    if backing := e.backing:
-        how = f"dropped the memslot there; accesses go through {backing.name}'s read and write"
-        yield Remedy(Fix.EMULATE, how, faithful=True, apply=lambda: fix.emulate(e, backing))
-    elif mend and e.slot and e.slot.memory:
-        memory = fix.MappedMemory(e.slot.memory)
-
-        def apply() -> None:
-            mend.apply()
-            fix.emulate(e, memory)
-
-        how = f"{mend.how}, dropped the memslot there, and answer accesses from that memory"
-        yield Remedy(Fix.EMULATE, how, faithful=mend.faithful, apply=apply)
-
-
-def _unmapped(e: Evidence) -> Iterator[Remedy]:
-    mend = next(_restored(e), None)
-    if mend:
-        yield mend
-    yield from _emulated(e, mend)
-
-
-def _permitted(e: Evidence) -> Iterator[Remedy]:
-    needed = PROT_READ | (PROT_WRITE if e.writes else 0)
-    mend = None
-    if needed & ~e.meant == 0:
-        how = "gave the memory back the permissions that it was placed with"
-        mend = Remedy(Fix.REPLAY, how, faithful=True, apply=lambda: fix.permit(e))
-        yield mend
-    yield from _emulated(e, mend)
-
-
-def _copied(e: Evidence) -> Iterator[Remedy]:
-    if backing := e.backing:
-        yield Remedy(
-            Fix.REPLAY,
-            f"put a private copy of {PAGE_SIZE:#x} bytes of {backing.name} there: guest and "
-            "device no longer see what the other writes",
-            faithful=False,
-            apply=lambda: fix.copy(e, backing),
+    facts, context = case.facts, case.context
+    if facts.mapping is None:
+        return None
+    if backing := facts.mapping.backing:
+        how = f"dropped the memslot; accesses go through {backing.name}'s read and write"
+        return Remedy(
+            Fix.EMULATE,
+            how,
+            faithful=True,
+            apply=lambda: repairs.emulate(facts, context, backing),
         )
-        yield from _emulated(e)
-    elif e.replaced:
-        yield from _restored(e)
+    if not case.repaired or facts.pfnmap:
+        return None
+    repair, memory = case.repaired[0], repairs.MappedMemory(facts.mapping)
 
-
-def _in_pieces(e: Evidence) -> Iterator[Remedy]:
-    """Run again, it fails again: stage 2 stays Device."""
-    yield Remedy(
-        Fix.EMULATE,
-        "carried the instruction out on the guest's behalf, in accesses that are aligned",
-        faithful=True,
-        apply=lambda: fix.finish(e.board, DeviceMemory(e)),
-    )
-
-
-def _prefaulted(e: Evidence) -> Iterator[Remedy]:
-    yield Remedy(
-        Fix.REPLAY,
-        "wrote the word there back to itself, which makes its page table entry writable",
-        # A device that the mapping still shows sees that write; a private mapping's does not.
-        faithful=e.area is not None and e.area.perms.endswith("p"),
-        apply=lambda: fix.prefault(e),
-    )
-    yield from _emulated(e)
-
-
-def _switched_off(e: Evidence) -> Iterator[Remedy]:
-    yield from _emulated(e)
-
-
-def _lengthened(e: Evidence) -> Iterator[Remedy]:
-    yield Remedy(
-        Fix.REPLAY,
-        "made the file as long again; what was cut off is lost and reads as zero",
-        faithful=False,
-        apply=lambda: fix.lengthen(e),
-    )
-
-
-def _another_guest_memfd(e: Evidence) -> Iterator[Remedy]:
-    yield Remedy(
-        Fix.REPLAY,
-        "registered a new guest_memfd in its place; what it held is lost and reads as zero",
-        faithful=False,
-        apply=lambda: fix.renew_guest_memfd(e),
-    )
-
-
-def _fresh(case: Case) -> Iterator[Remedy]:
-    e = case.evidence
-    if e and e.placement and e.placement.fd is None:
-        yield Remedy(
-            Fix.REPLAY,
-            "put a fresh page in the place of the poisoned one; what it held is lost",
-            faithful=False,
-            apply=lambda: fix.refresh(e),
-        )
-
-
-def _finished(case: Case) -> Iterator[Remedy]:
-    yield Remedy(
-        Fix.EMULATE,
-        "carried the instruction out on the guest's behalf",
-        faithful=True,
-        apply=lambda: fix.finish(case.board, GuestMemory(case.board)),
-    )
-
-
-def _absent(case: Case) -> Iterator[Remedy]:
     def apply() -> None:
-        assert case.evidence
-        fix.leave_empty(case.evidence)
-        if not isinstance(case.report.exit, Mmio):
-            fix.finish(case.board, GuestMemory(case.board))
+        repair.apply()
+        repairs.emulate(facts, context, memory)
 
-    how = "answered as an empty bus does: reads give all ones, writes are dropped"
-    yield Remedy(Fix.EMULATE, how, faithful=False, apply=apply)
+    how = f"{repair.how}, dropped the memslot, and emulate accesses to that memory"
+    return Remedy(Fix.EMULATE, how, faithful=repair.faithful, apply=apply)
 
 
-def _converted(case: Case) -> Iterator[Remedy]:
-    yield Remedy(
-        Fix.CONVERT,
-        "gave the memory the attributes that the guest wants",
+def _copy(case: _Case) -> Remedy | None:
+    facts = case.facts
+    if facts.mapping is None or (backing := facts.mapping.backing) is None:
+        return None
+    how = (
+        f"mapped a private copy of {PAGE_SIZE:#x} bytes of {backing.name}: guest and device no "
+        "longer see each other's writes"
+    )
+    return Remedy(Fix.REPLAY, how, faithful=False, apply=lambda: repairs.copy(facts, backing))
+
+
+def _emulate_aligned(case: _Case) -> Remedy | None:
+    """Emulate the instruction once: replaying it fails again, since stage 2 stays Device."""
+    facts, context = case.facts, case.context
+    return Remedy(
+        Fix.EMULATE,
+        "emulated the instruction with aligned accesses",
         faithful=True,
-        apply=lambda: fix.convert(case),
+        apply=lambda: repairs.emulate_instruction(context, AlignedDeviceMemory(facts, context)),
     )
 
 
-def _again(case: Case) -> Iterator[Remedy]:
-    if case.evidence and case.evidence.slot and not case.evidence.broken:
-        yield Remedy(Fix.REPLAY, "ran it again", faithful=True, apply=lambda: None)
+def _prefault(case: _Case) -> Remedy | None:
+    facts = case.facts
+    return Remedy(
+        Fix.REPLAY,
+        "wrote the word back to itself, which makes its host PTE writable",
+        # A device behind a shared mapping sees that write; a private mapping's does not.
+        faithful=facts.private_mapping,
+        apply=lambda: repairs.prefault(facts),
+    )
 
 
-_FOR_CASE: dict[str, Callable[[Case], Iterator[Remedy]]] = {
-    "hardware-poison": _fresh,
-    "mmio-no-syndrome": _finished,
-    "outside-memslots": _absent,
-    "memory-attributes": _converted,
-    "unknown": _again,
+def _extend_file(case: _Case) -> Remedy | None:
+    return Remedy(
+        Fix.REPLAY,
+        "extended the file to its former size; the truncated part reads as zero",
+        faithful=False,
+        apply=lambda: repairs.extend_file(case.facts),
+    )
+
+
+def _new_guest_memfd(case: _Case) -> Remedy | None:
+    return Remedy(
+        Fix.REPLAY,
+        "registered a new guest_memfd in its place; its contents are lost and read as zero",
+        faithful=False,
+        apply=lambda: repairs.renew_guest_memfd(case.facts, case.context),
+    )
+
+
+def _fresh_page(case: _Case) -> Remedy | None:
+    facts = case.facts
+    if facts.mapping is None or not facts.placement or facts.placement.fd is not None:
+        return None
+    return Remedy(
+        Fix.REPLAY,
+        "mapped a fresh page in place of the poisoned one; its contents are lost",
+        faithful=False,
+        apply=lambda: repairs.replace_page(facts),
+    )
+
+
+def _emulate_instruction(case: _Case) -> Remedy | None:
+    context = case.context
+    return Remedy(
+        Fix.EMULATE,
+        "emulated the instruction",
+        faithful=True,
+        apply=lambda: repairs.emulate_instruction(context, GuestMemory(context)),
+    )
+
+
+def _empty_bus(case: _Case) -> Remedy | None:
+    gpa, context, exit = case.facts.gpa, case.context, case.report.exit
+
+    def apply() -> None:
+        repairs.attach_empty_bus(gpa, context)
+        if not isinstance(exit, Mmio):
+            repairs.emulate_instruction(context, GuestMemory(context))
+
+    how = "responded as an empty bus: reads return all ones, writes are dropped"
+    return Remedy(Fix.EMULATE, how, faithful=False, apply=apply)
+
+
+def _convert(case: _Case) -> Remedy | None:
+    return Remedy(
+        Fix.CONVERT,
+        "set the memory attributes that the guest expects",
+        faithful=True,
+        apply=lambda: repairs.convert(case.report.exit, case.context),
+    )
+
+
+def _retry(case: _Case) -> Remedy | None:
+    facts = case.facts
+    if facts.slot is None or not facts.readable:
+        return None
+    return Remedy(Fix.REPLAY, "replayed the access", faithful=True, apply=lambda: None)
+
+
+_BY_NAME: dict[str, Callable[[_Case], Remedy | None]] = {
+    "convert": _convert,
+    "copy": _copy,
+    "emulate": _emulate,
+    "emulate_aligned": _emulate_aligned,
+    "emulate_instruction": _emulate_instruction,
+    "empty_bus": _empty_bus,
+    "extend_file": _extend_file,
+    "fresh_page": _fresh_page,
+    "inject": _inject,
+    "new_guest_memfd": _new_guest_memfd,
+    "prefault": _prefault,
+    "protect": _protect,
+    "restore": _restore,
+    "restore_replaced": _restore_replaced,
+    "retry": _retry,
 }
-
-_FOR_EVIDENCE: dict[str, Callable[[Evidence], Iterator[Remedy]]] = {
-    "guest-memfd-closed": _another_guest_memfd,
-    "hva-unmapped": _unmapped,
-    "hva-no-access": _permitted,
-    "hva-read-only": _permitted,
-    "device-memory-off": _switched_off,
-    "device-unaligned": _in_pieces,
-    "pfnmap-not-writable": _prefaulted,
-    CACHEABLE_PFNMAP: _copied,
-    "file-truncated": _lengthened,
-    "vma-replaced": _restored,
-}
+NAMES = tuple(_BY_NAME)
+_OF_CONDITION = {each.name: each.remedies for each in kvm_run.CONDITIONS}

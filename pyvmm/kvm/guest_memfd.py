@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""guest_memfd: a file of guest memory that belongs to one VM."""
+"""guest_memfd: an anonymous file of guest memory that belongs to one VM."""
 
 import os
 
@@ -11,30 +11,35 @@ _FALLOC_FL_PUNCH_HOLE = 0x02
 
 
 class GuestMemfd(Fd):
-    """Made by `Vm.create_guest_memfd`, its `owner`; `size` in bytes.
+    """A guest_memfd, created by `Vm.create_guest_memfd`.
 
-    A memslot refers to a part of it (`Memslots.add`), and keeps referring after it is closed:
-    then the guest's next access to a page that it has not touched yet is a memory fault.
+    A memslot can be bound to part of it (`Memslots.add`) and stays bound after the file is closed;
+    then the guest's next access is a memory fault.
+
+    Attributes:
+        size: in bytes.
+        flags: ``GUEST_MEMFD_FLAG_*``.
+        owner: the VM.
     """
 
     kind = "guest_memfd"
 
     def __init__(self, number: int, size: int, flags: int, owner: Fd) -> None:
         super().__init__(number)
-        os.set_inheritable(number, False)  # KVM leaves O_CLOEXEC out, here alone
+        os.set_inheritable(number, False)  # KVM_CREATE_GUEST_MEMFD does not set O_CLOEXEC
         self.size = size
         self.flags = flags
         self.owner = owner
 
     def punch(self, offset: int, size: int) -> None:
-        """Give the pages of a range back (``FALLOC_FL_PUNCH_HOLE``); they read as zero after.
+        """Free the pages of a range; they read as zero afterwards.
 
-        `offset` and `size` are in bytes. Raises `OSError`.
+        ``FALLOC_FL_PUNCH_HOLE``; `offset` and `size` are in bytes. Raises `OSError`.
         """
         self._fallocate(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, size)
 
     def populate(self, offset: int, size: int) -> None:
-        """Allocate the pages of a range now. Raises `OSError`."""
+        """Allocate the pages of a range (bytes). Raises `OSError`."""
         self._fallocate(_FALLOC_FL_KEEP_SIZE, offset, size)
 
     def _fallocate(self, mode: int, offset: int, size: int) -> None:

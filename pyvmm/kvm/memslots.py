@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Memslots: which host memory backs which guest physical addresses, as a managed set.
+"""The memslots of a VM: the host memory that backs guest physical addresses.
 
-The kernel cannot be asked for its memslots, so the set here is the one record of them. Every
-change goes to the kernel first and is recorded only when the kernel took it.
+KVM has no ioctl that returns its memslots, so the set here is the only record of them. Each change
+goes to the kernel first and is recorded once the kernel accepted it.
 """
 
 import ctypes
@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from pyvmm.errno_names import errno_name
 from pyvmm.ioctl import IoctlError
-from pyvmm.kvm import rejection
 from pyvmm.kvm.guest_memfd import GuestMemfd
-from pyvmm.kvm.slot import Slot
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import (
     KVM_CAP_NR_MEMSLOTS,
@@ -31,6 +30,7 @@ from pyvmm.uapi.kvm import (
     kvm_userspace_memory_region,
     kvm_userspace_memory_region2,
 )
+from pyvmm.why import RegistrationFacts, Slot, most_likely, registration
 
 if TYPE_CHECKING:
     from pyvmm.kvm.vm import Vm
@@ -38,33 +38,41 @@ if TYPE_CHECKING:
 _gpa = attrgetter("gpa")
 
 
-class MemslotError(IoctlError):
-    """The kernel rejected a memslot.
+_DEFAULT_IPA_BITS = 40  # KVM_PHYS_SHIFT, arch/arm64/include/asm/kvm_mmu.h
+_IPA_SIZE_MASK = 0xFF  # KVM_VM_TYPE_ARM_IPA_SIZE_MASK
 
-    `cause` is a name to script against (see `rejection`), `why` the sentence for a person.
+
+class MemslotError(IoctlError):
+    """A memslot that KVM rejected.
+
+    Attributes:
+        cause: the condition's name in `pyvmm.why.registration`, or "unknown".
+        why: the reason in one sentence.
     """
 
     def __init__(self, error: IoctlError, cause: str, why: str) -> None:
+        """Add the reason to the error of the ioctl."""
         super().__init__(error.errno, error.request, error.kind, error.argument, why)
         self.cause = cause
 
 
 @dataclass(frozen=True)
 class Memslot(Slot):
-    """`size` bytes of guest memory from `gpa`, backed by host memory from `hva`.
+    """A registered memslot: `size` bytes of guest memory at `gpa`, backed by `memory` at `hva`.
 
-    A slot with a `guest_memfd` takes its pages from that file, from `guest_memfd_offset`.
+    A slot with a `guest_memfd` takes its pages from that file, from its byte
+    `guest_memfd_offset`.
     """
 
-    memory: Mapping | None = None
     guest_memfd: GuestMemfd | None = None
-    guest_memfd_offset: int = 0
+    memory: Mapping | None = None
 
 
 class Memslots:
     """The memslots of one VM, ordered by GPA."""
 
     def __init__(self, vm: "Vm") -> None:
+        """Start without a memslot."""
         self._vm = vm
         self._slots: list[Memslot] = []  # by GPA
         self._numbered: dict[int, Memslot] = {}
@@ -83,12 +91,13 @@ class Memslots:
         guest_memfd: GuestMemfd | None = None,
         guest_memfd_offset: int = 0,
     ) -> Memslot:
-        """Back `size` bytes of guest memory from `gpa` with `memory` from its byte `at`.
+        """Register `size` bytes of guest memory at `gpa`, backed by `memory` from its byte `at`.
 
-        `size` is by default all that is left of the memory; `number` the first that is free.
-        A number that a slot has already changes that slot, as far as the kernel allows.
-        The slot keeps `memory` alive. Raises `MemslotError`, which names the rule that the
-        request broke, and `ValueError` for a GPA that does not fit into 64 bits.
+        ``KVM_SET_USER_MEMORY_REGION``, or ``KVM_SET_USER_MEMORY_REGION2`` with a guest_memfd.
+        `size` defaults to the rest of the memory, `number` to the first free one. The number of
+        an existing slot changes that slot: KVM allows a new GPA and KVM_MEM_LOG_DIRTY_PAGES.
+        The slot keeps `memory` alive. Raises `MemslotError` with the reason, and `ValueError` for
+        a GPA that does not fit into 64 bits.
         """
         hva = memory.hva + at if memory else 0
         if size is None:
@@ -98,38 +107,38 @@ class Memslots:
         flags |= KVM_MEM_LOG_DIRTY_PAGES if log_dirty else 0
         flags |= KVM_MEM_GUEST_MEMFD if guest_memfd else 0
         number = self._free_number() if number is None else number
-        slot = Memslot(number, gpa, size, hva, flags, memory, guest_memfd, guest_memfd_offset)
+        slot = Memslot(number, gpa, size, hva, flags, guest_memfd, guest_memfd_offset, memory)
         self._set(slot)
         self._record(slot)
         return slot
 
     def remove(self, slot: Memslot) -> None:
-        """Take the memory away from the guest: its next access there exits as MMIO.
+        """Delete a memslot: the guest's next access to its GPAs exits as MMIO.
 
-        This and all that follows raises `ValueError` for a slot that is not, or no longer, in
-        the set: each change of a slot gives a new one in its place.
+        This method and the next ones raise `ValueError` for a slot that is not in the set: each
+        change of a slot returns a new one that replaces it.
         """
         self._check(slot)
         self._set(replace(slot, size=0, flags=0, guest_memfd=None))
         self._forget(slot)
 
     def move(self, slot: Memslot, gpa: int) -> Memslot:
-        """Show the same memory at another GPA. Raises `MemslotError`."""
+        """Move a memslot to another GPA. Raises `MemslotError`."""
         return self._change(slot, replace(slot, gpa=gpa))
 
     def log_dirty(self, slot: Memslot, on: bool) -> Memslot:
-        """Begin or end logging which pages the guest writes. Raises `MemslotError`."""
+        """Set or clear ``KVM_MEM_LOG_DIRTY_PAGES``. Raises `MemslotError`."""
         flags = slot.flags & ~KVM_MEM_LOG_DIRTY_PAGES
         return self._change(
             slot, replace(slot, flags=flags | (KVM_MEM_LOG_DIRTY_PAGES if on else 0))
         )
 
     def replace(self, slot: Memslot, memory: Mapping, *, at: int = 0) -> Memslot:
-        """Back the same GPAs with other memory.
+        """Back the same GPAs with `memory`, from its byte `at`.
 
-        The kernel has no such request: the slot goes and comes back, and a vCPU that touches it
-        in between takes an MMIO exit. Where the kernel rejects the new memory, the old comes
-        back, and `MemslotError` is raised.
+        KVM cannot change the HVA of a slot: this deletes it and registers another, and a vCPU
+        that touches the GPAs in between takes an MMIO exit. If KVM rejects the new memory, the
+        old slot is registered again and `MemslotError` is raised.
         """
         new = replace(
             slot,
@@ -149,20 +158,21 @@ class Memslots:
         return new
 
     def numbered(self, number: int) -> Memslot | None:
-        """The slot of that number."""
+        """Return slot `number`, or None."""
         return self._numbered.get(number)
 
     def at(self, gpa: int) -> Memslot | None:
-        """The slot that backs `gpa`, found in O(log n)."""
+        """Return the slot that backs `gpa`, or None, in O(log n)."""
         index = bisect_right(self._slots, gpa, key=_gpa)
         if index and gpa < self._slots[index - 1].end:
             return self._slots[index - 1]
         return None
 
     def dirty_pages(self, slot: Memslot) -> list[int]:
-        """``KVM_GET_DIRTY_LOG``: page indices in the slot written since the last call.
+        """Return the indices of the slot's pages written since the last call.
 
-        Under ``KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`` they stay dirty until `clear_dirty`.
+        ``KVM_GET_DIRTY_LOG``. With ``KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`` enabled, pages stay dirty
+        until `clear_dirty`. Raises `IoctlError`.
         """
         bitmap = _bitmap(slot)
         log = kvm_dirty_log(slot=slot.number, dirty_bitmap=ctypes.addressof(bitmap))
@@ -176,7 +186,10 @@ class Memslots:
         ]
 
     def clear_dirty(self, slot: Memslot, pages: list[int]) -> None:
-        """``KVM_CLEAR_DIRTY_LOG``: log the next write to these pages (indices) again."""
+        """Log the next write to these pages (indices in the slot) again.
+
+        ``KVM_CLEAR_DIRTY_LOG``. Raises `IoctlError`.
+        """
         bitmap = _bitmap(slot)
         for page in pages:
             bitmap[page // 64] |= 1 << page % 64
@@ -190,20 +203,21 @@ class Memslots:
         )
 
     def limit(self) -> int:
-        """How many slots this VM can have (``KVM_CAP_NR_MEMSLOTS``)."""
+        """Return the number of slots this VM can have (``KVM_CAP_NR_MEMSLOTS``)."""
         return self._vm.check(KVM_CAP_NR_MEMSLOTS)
 
     def forget(self) -> None:
-        """Drop the record, and with it the memory that the slots kept alive; the VM is gone."""
+        """Drop the record of a closed VM, and the references to the slots' memory."""
         self._slots.clear()
         self._numbered.clear()
         self._next = 0
 
     def __iter__(self) -> Iterator[Memslot]:
-        """Every slot, by GPA."""
+        """Iterate over the slots in the order of their GPAs."""
         return iter(tuple(self._slots))
 
     def __len__(self) -> int:
+        """Return the number of slots."""
         return len(self._slots)
 
     def _change(self, old: Memslot, new: Memslot) -> Memslot:
@@ -223,7 +237,7 @@ class Memslots:
         self._numbered[slot.number] = slot
 
     def _forget(self, slot: Memslot) -> None:
-        # No two slots begin at one GPA: the kernel lets none overlap.
+        # Slots do not overlap, so no two start at the same GPA.
         del self._slots[bisect_right(self._slots, slot.gpa, key=_gpa) - 1]
         del self._numbered[slot.number]
         self._next = min(self._next, slot.number)
@@ -249,14 +263,37 @@ class Memslots:
                 region.guest_memfd_offset = slot.guest_memfd_offset
                 self._vm.ioctl(KVM_SET_USER_MEMORY_REGION2, region)
             else:
-                # The older request says all there is to say, and every kernel has it.
+                # Every kernel has the older ioctl.
                 plain = kvm_userspace_memory_region.from_buffer_copy(region)
                 self._vm.ioctl(KVM_SET_USER_MEMORY_REGION, plain)
         except IoctlError as error:
-            cause, why = rejection.explain(self._vm, slot, error.errno)
-            raise MemslotError(error, cause, why) from None
+            raise MemslotError(error, *reason(self._facts(slot, error.errno))) from None
+
+    def _facts(self, slot: Memslot, number: int) -> RegistrationFacts:
+        return RegistrationFacts(
+            errno=number,
+            host=self._vm.host,
+            slot=slot,
+            vm=self._vm,
+            known_slots=self._slots,
+            known_ipa_bits=ipa_bits(self._vm.vm_type),
+            known_enabled=self._vm.enabled,
+            pid="self",
+        )
+
+
+def ipa_bits(vm_type: int) -> int:
+    """Return the width of the IPA space of an arm64 VM of this ``KVM_CREATE_VM`` machine type."""
+    return vm_type & _IPA_SIZE_MASK or _DEFAULT_IPA_BITS
+
+
+def reason(facts: RegistrationFacts) -> tuple[str, str]:
+    """Return the cause of a rejection and a sentence; "unknown" if no condition fits."""
+    if finding := most_likely(registration.CONDITIONS, facts):
+        return finding.name, finding.why
+    return "unknown", f"no condition that pyvmm knows fits {errno_name(facts.errno)}"
 
 
 def _bitmap(slot: Memslot) -> "ctypes.Array[ctypes.c_uint64]":
-    """One bit a page, in whole 64-bit words, as the kernel wants it."""
+    """Return a zeroed dirty bitmap: one bit per page, in whole 64-bit words."""
     return (ctypes.c_uint64 * -(-slot.size // (PAGE_SIZE * 64)))()

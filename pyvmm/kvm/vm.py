@@ -2,10 +2,12 @@
 """The VM fd: memslots, vCPUs, in-kernel devices, capabilities."""
 
 import errno
+from functools import cached_property
 
 from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.kvm.device import AttrFd, Device
 from pyvmm.kvm.guest_memfd import GuestMemfd
+from pyvmm.kvm.host_facts import host_facts
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm import (
@@ -19,6 +21,7 @@ from pyvmm.uapi.kvm import (
     kvm_create_guest_memfd,
     kvm_enable_cap,
 )
+from pyvmm.why import Host
 
 
 class Vm(AttrFd):
@@ -57,6 +60,11 @@ class Vm(AttrFd):
             return self.check(capability)
         except IoctlError:
             return 0
+
+    @cached_property
+    def host(self) -> Host:
+        """Return the facts of this kernel and CPU on which KVM's conditions depend."""
+        return host_facts(self)
 
     def enable(self, capability: int, *args: int, flags: int = 0) -> None:
         """Enable a capability with ``KVM_ENABLE_CAP``. Raises `IoctlError`."""

@@ -19,8 +19,7 @@ from pyvmm.arch.page_tables import MemoryType, PageTables, Window, identity
 from pyvmm.bus import Bus
 from pyvmm.closeable import Closeable
 from pyvmm.errors import UsageError
-from pyvmm.faults import FaultHandler, ask_for_syndromes, poison
-from pyvmm.faults.board import Board
+from pyvmm.faults import FaultHandler, VcpuContext, enable_fault_reporting, poison
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Io, Mmio
 from pyvmm.kvm.system import System
@@ -57,14 +56,14 @@ class Machine(Closeable):
         self._translation: PageTables | None = None
         with ExitStack() as stack:
             self.vm = stack.enter_context(system.create_vm())
-            ask_for_syndromes(self.vm)
+            enable_fault_reporting(self.vm)
             self.ram = stack.enter_context(Mapping.anonymous(ram_size, align=2 << 20))
             self.vm.memslots.add(RAM_BASE, self.ram)
             self.vcpu = self.vm.create_vcpu()
             self._owned = stack.pop_all()
         self.mmio, self.ports = Bus(), Bus()
         self.windows: list[Window] = [identity(RAM_BASE, ram_size, executable=True)]
-        self.faults = FaultHandler(Board(self.vm, self.vcpu, self.arch, self.mmio))
+        self.faults = FaultHandler(VcpuContext(self.vm, self.vcpu, self.arch, self.mmio))
         self.handlers: Handlers = {
             **self.faults.handlers(),
             Mmio: self.faults.unless(mmio_handler(self.vcpu, self.mmio)),
@@ -106,7 +105,7 @@ class Machine(Closeable):
 
     def run(self) -> RunOutcome:
         """Run the vCPU until an exit that no handler answers, or a fault that stops it."""
-        with poison.told(self.vcpu):
+        with poison.reporting(self.vcpu):
             return run(self.vcpu, self.handlers)
 
     def write(self, gpa: int, data: bytes) -> None:

@@ -36,6 +36,14 @@ class Vma:
         return "pf" in self.flags
 
     @property
+    def any_uncached(self) -> bool:
+        """Return True if VM_ALLOW_ANY_UNCACHED is set, as vfio-pci does on its BARs.
+
+        smaps prints "??" for every flag that it has no name for, and this is one.
+        """
+        return "??" in self.flags
+
+    @property
     def mte_allowed(self) -> bool:
         """Return True if the memory is anonymous or tmpfs, which arm64's MTE can tag.
 

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One vfio device on a machine: opened, its BARs placed and registered, and undone together."""
+"""A vfio device assigned to a machine: opened, its BARs placed and registered, and released."""
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from pyvmm.caps import Report
 from pyvmm.closeable import Closeable
-from pyvmm.faults.board import BackedDevice
+from pyvmm.faults.guest_memory import BackedDevice
 from pyvmm.machine import RAM_BASE, Machine
 from pyvmm.passthrough.bar_slots import Part, SlotOutcome, register, register_flipped
 from pyvmm.passthrough.device_report import report_emulated
@@ -23,7 +22,7 @@ from pyvmm.vfio.vfio_device import VfioDevice
 
 @dataclass(frozen=True)
 class PlacedBar:
-    """A BAR with its GPA, its mapping, and what became of each of its parts."""
+    """A BAR with its GPA, its mapping, and the outcome of each of its parts."""
 
     region: Region
     gpa: int
@@ -32,7 +31,7 @@ class PlacedBar:
 
 
 class AssignedDevice(Closeable):
-    """A PCI function that belongs to a machine until it is closed.
+    """A PCI function that is assigned to a machine until it is closed.
 
     Attributes:
         device: the open vfio device.
@@ -45,7 +44,6 @@ class AssignedDevice(Closeable):
     def __init__(
         self,
         machine: Machine,
-        caps: Report,
         address: str,
         *,
         mode: str = AUTO,
@@ -53,14 +51,13 @@ class AssignedDevice(Closeable):
         beside: Sequence["AssignedDevice"] = (),
         flip: Collection[str] = (),
     ) -> None:
-        """Open the function at `address`, let its DMA reach the machine's RAM, place its BARs.
+        """Open the function at `address`, map the machine's RAM for its DMA, place its BARs.
 
-        `bind` lends it to a vfio driver for that time. A device `beside` others shares their IO
-        address space and lies behind them; close it before them. `caps` is what this host was
-        found to offer. BARs whose names are in `flip` are registered as anonymous memory, and
-        put in its place behind KVM's back.
+        `bind` rebinds it to a vfio driver until it is closed. A device `beside` others shares their
+        IO address space, and its BARs follow theirs; close it before them. The BARs named in `flip`
+        are registered as anonymous memory, over which the BAR is mapped afterwards.
 
-        Raises what `open_device` and `bind_to_vfio` raise, and `IoctlError`.
+        Raises `IoctlError`, and what `open_device` and `bind_to_vfio` raise.
         """
         self._machine = machine
         with ExitStack() as stack:
@@ -75,41 +72,34 @@ class AssignedDevice(Closeable):
             self.device.config.enable_memory()
             ends = (bar.gpa + bar.region.size for other in beside for bar in other.bars)
             self.bars = tuple(
-                self._place(region, gpa, caps, region.name in flip, stack)
+                self._place(region, gpa, region.name in flip, stack)
                 for region, gpa in place(self._memory_bars(), max(ends, default=BAR_BASE))
             )
             self._owned = stack.pop_all()
 
     @property
     def slots(self) -> list[SlotOutcome]:
-        """What became of every part of every BAR."""
+        """Return the outcome of each part of each BAR."""
         return [slot for bar in self.bars for slot in bar.slots]
 
     def _memory_bars(self) -> list[Region]:
-        """The BARs but those of port space, which a guest here has no use for."""
+        """Return the memory BARs; a guest cannot use I/O port BARs here."""
         bars = (r for name, r in self.device.regions.items() if name.startswith("BAR"))
         return [bar for bar in bars if not self.device.config.is_port_bar(bar.index)]
 
-    def _place(
-        self, region: Region, gpa: int, caps: Report, flipped: bool, stack: ExitStack
-    ) -> PlacedBar:
+    def _place(self, region: Region, gpa: int, flipped: bool, stack: ExitStack) -> PlacedBar:
         mapping = stack.enter_context(map_bar(region, self.device.split(region)))
         mapping.memory.backing = backing = RegionBacking(region, self.device.config)
         stack.callback(self._unregister, mapping)
         vm = self._machine.vm
-        outcomes = [
-            register_flipped(vm, mapping, area, gpa + area.offset)
-            if flipped
-            else register(vm, mapping, area, gpa + area.offset, caps)
-            for area in mapping.areas
-        ]
+        register_area = register_flipped if flipped else register
+        outcomes = [register_area(vm, mapping, area, gpa + area.offset) for area in mapping.areas]
         outcomes += [
             SlotOutcome(
                 Part(region.name, hole.area.offset, hole.area.size, gpa + hole.area.offset),
                 "emulated",
                 why=report_emulated(hole).why,
                 cause="unmappable",
-                fallback="emulate",
             )
             for hole in mapping.emulated
         ]
@@ -121,11 +111,11 @@ class AssignedDevice(Closeable):
         return PlacedBar(region, gpa, mapping, tuple(outcomes))
 
     def _unregister(self, mapping: BarMapping) -> None:
-        # Whatever faults have made of its memslots; none are left if the machine was closed first.
+        # Fault handling may have split them; if the machine was closed first, none are left.
         for slot in self._machine.vm.memslots:
             if slot.memory is mapping.memory:
                 self._machine.vm.memslots.remove(slot)
 
     def close(self) -> None:
-        """Unmap the BARs, close the device and give it back; end the machine's vCPU first."""
+        """Unmap the BARs and close the device; the machine's vCPU must not be running."""
         self._owned.close()

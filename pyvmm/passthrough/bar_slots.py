@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Registering parts of a BAR as memslots, and what became of each part."""
+"""Register parts of a BAR as memslots, and keep the outcome of each."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from pyvmm.caps import Report
 from pyvmm.errno_names import errno_name
 from pyvmm.kvm.memslots import MemslotError
-from pyvmm.kvm.rejection import CACHEABLE_PFNMAP
 from pyvmm.kvm.vm import Vm
 from pyvmm.vfio.bars import BarMapping
 from pyvmm.vfio.region_caps import Area
+from pyvmm.why.registration import CACHEABLE_PFNMAP
 
 Cacheability = Literal["cacheable", "noncacheable", "unknown"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a region: `size` bytes from byte `offset`, for the guest at `gpa`."""
+    """A part of a region: `size` bytes at byte `offset`, which the guest sees at `gpa`."""
 
     region: str
     offset: int
@@ -27,9 +26,13 @@ class Part:
 
 @dataclass(frozen=True)
 class SlotOutcome:
-    """What became of a part: a memslot with a number, or accesses that the VMM answers.
+    """The outcome for one part of a BAR.
 
-    `emulated` was never tried: vfio lets no one map it.
+    Attributes:
+        outcome: "registered" as memslot `slot`; "rejected" by KVM with `errno`; "emulated" from
+            the start, because vfio does not allow mmap of it.
+        cause: the condition's name in `pyvmm.why.registration`, or "unmappable".
+        cacheability: of the VMA, as far as KVM's answer shows it.
     """
 
     part: Part
@@ -39,15 +42,13 @@ class SlotOutcome:
     errno: str | None = None
     cause: str | None = None
     cacheability: Cacheability = "unknown"
-    fallback: Literal["emulate"] | None = None
 
 
-def register(vm: Vm, bar: BarMapping, area: Area, gpa: int, caps: Report) -> SlotOutcome:
-    """Make `area` of a mapped BAR a memslot at `gpa`; a rejection is an outcome, not an error.
+def register(vm: Vm, bar: BarMapping, area: Area, gpa: int) -> SlotOutcome:
+    """Register `area` of a mapped BAR at `gpa`; a rejection is an outcome, not an error.
 
-    What a rejection rests on is the CPU's, and `caps` tells it. Where this kernel does not take a
-    cacheable PFNMAP VMA, one that it took is not cacheable; where it takes both, no interface
-    tells user space which of the two a VMA is.
+    If KVM rejects cacheable PFNMAP VMAs, one that it accepts is not cacheable. If it accepts both,
+    no interface tells user space which of the two a VMA is.
     """
     part = Part(bar.region.name, area.offset, area.size, gpa)
     try:
@@ -58,39 +59,31 @@ def register(vm: Vm, bar: BarMapping, area: Area, gpa: int, caps: Report) -> Slo
             "rejected",
             errno=errno_name(error.errno),
             cause=error.cause,
-            why=_why(error, caps),
+            why=error.why or "",
             cacheability="cacheable" if error.cause == CACHEABLE_PFNMAP else "unknown",
-            fallback="emulate",
         )
     return SlotOutcome(
         part,
         "registered",
-        why="the guest reaches it through stage-2, with no exit",
+        why="the guest accesses it through stage 2, without an exit",
         slot=slot.number,
-        cacheability="unknown" if caps.takes_cacheable_pfnmap else "noncacheable",
+        cacheability="noncacheable" if vm.host.rejects_cacheable_pfnmap else "unknown",
     )
 
 
 def register_flipped(vm: Vm, bar: BarMapping, area: Area, gpa: int) -> SlotOutcome:
-    """Register anonymous memory, and then map `area` over it: KVM is not asked about that.
+    """Register anonymous memory at `gpa`, then map `area` over it with MAP_FIXED.
 
-    What it would have said at registration, the guest's first access finds out.
+    KVM does not see the new mapping until the guest's first access.
     """
     fd, start = bar.region.device.fileno(), bar.region.offset + area.offset
-    [meant] = bar.memory.placements.within(area.offset, area.end)
+    [placed] = bar.memory.placements.within(area.offset, area.end)
     bar.memory.place_anonymous(at=area.offset, size=area.size)
     slot = vm.memslots.add(gpa, bar.memory, at=area.offset, size=area.size)
-    bar.memory.place(fd, start, at=area.offset, size=area.size, prot=meant.prot)
+    bar.memory.place(fd, start, at=area.offset, size=area.size, prot=placed.prot)
     return SlotOutcome(
         Part(bar.region.name, area.offset, area.size, gpa),
         "registered",
-        why="anonymous memory was registered, and the device's mapped over it behind KVM's back",
+        why="registered as anonymous memory, then the BAR was mapped over it (MAP_FIXED)",
         slot=slot.number,
     )
-
-
-def _why(error: MemslotError, caps: Report) -> str:
-    obstacle = caps.features and caps.features.why_no_cacheable_pfnmap()
-    if error.cause == CACHEABLE_PFNMAP and obstacle:
-        return f"{error.why}: {obstacle}"
-    return error.why or ""

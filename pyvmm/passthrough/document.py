@@ -61,12 +61,12 @@ def fault_to_json(record: FaultRecord) -> dict[str, Any]:
         "possible": [str(remedy.fix) for remedy in fault.remedies],
         "region": fault.region,
         "exit": report.exit.kind,
-        "pc": report.detail.pc,
-        "va": report.detail.va,
-        "instruction": _text(report.detail.instruction),
-        "memory_type": report.detail.memory_type,
-        "table": report.detail.table,
-        "untold": report.detail.untold,
+        "pc": report.pc,
+        "va": report.va,
+        "instruction": _text(report.instruction),
+        "memory_type": report.memory_type,
+        "table": report.table,
+        "untold": report.incomplete,
     }
 
 
@@ -78,8 +78,13 @@ def _device(device: DeviceResult) -> dict[str, Any]:
     return asdict(device.report)
 
 
+def slot_to_json(slot: SlotOutcome) -> dict[str, Any]:
+    """Return the outcome for a part of a BAR; a part without a memslot is emulated."""
+    return asdict(slot) | {"fallback": None if slot.outcome == "registered" else "emulate"}
+
+
 def _memslot(bdf: str, slot: SlotOutcome) -> dict[str, Any]:
-    document = asdict(slot)
+    document = slot_to_json(slot)
     return {"bdf": bdf, **document.pop("part"), **document}
 
 

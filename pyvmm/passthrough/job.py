@@ -90,7 +90,6 @@ def run_job(job: Job) -> JobResult:
         for address in job.devices:
             device = AssignedDevice(
                 machine,
-                caps,
                 address,
                 mode=job.iommu_mode,
                 bind=job.bind,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pyvmm.arch.page_tables import MemoryType, identity
-from pyvmm.caps import negotiate
 from pyvmm.errors import SkippedError
 from pyvmm.faults import Fault, Fix
 from pyvmm.guest import probe, snippet
@@ -125,8 +124,7 @@ class Testbed:
     def assign(self, driver: str, flip: Collection[str] = ()) -> AssignedDevice:
         """Take the first device that a vfio driver has. Raises `SkippedError` without one."""
         function = function_of(driver)
-        caps = negotiate(self._system)
-        return self.keep(AssignedDevice(self.machine, caps, str(function), flip=flip))
+        return self.keep(AssignedDevice(self.machine, str(function), flip=flip))
 
     def see(self, bar: PlacedBar) -> PlacedBar:
         """Let the guest's page tables lead to a BAR."""

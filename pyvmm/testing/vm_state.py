@@ -7,10 +7,9 @@ from typing import Any
 from pyvmm.arch.native import native
 from pyvmm.bus import Bus
 from pyvmm.errors import PyvmmError
-from pyvmm.faults.board import Board
-from pyvmm.faults.cause import Case
-from pyvmm.faults.remedies import examine
-from pyvmm.faults.report import report_of
+from pyvmm.faults import VcpuContext
+from pyvmm.faults.examine import examine
+from pyvmm.faults.guest_memory import peek_guest
 from pyvmm.kvm import Vcpu, Vm
 from pyvmm.kvm.exits import Exit, Mmio
 from pyvmm.testing.expect import describe
@@ -37,53 +36,51 @@ def sections(fixtures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not isinstance(vm, Vm) or vm.closed:
         return
     if isinstance(vcpu, Vcpu) and not vcpu.closed:
-        board = Board(vm, vcpu, native(), Bus())
+        context = VcpuContext(vm, vcpu, native(), Bus())
         exit = guest.run.exit if isinstance(guest, Guest) and guest.run else None
         try:
             if exit is not None:
-                yield "guest: the last exit", "\n".join(_fault(exit, board))
-            yield "guest: code", "\n".join(_code(board))
-            yield "guest: registers", "\n".join(_registers(board))
+                yield "guest: the last exit", "\n".join(_fault(exit, context))
+            yield "guest: code", "\n".join(_code(context))
+            yield "guest: registers", "\n".join(_registers(context))
         except (PyvmmError, OSError) as error:  # a vCPU that was not set up has none to read
             yield "guest: registers", f"cannot be read: {error}"
     yield "guest: memslots", "\n".join(_memslots(vm)) or "none"
 
 
-def _fault(exit: Exit, board: Board) -> Iterator[str]:
+def _fault(exit: Exit, context: VcpuContext) -> Iterator[str]:
     yield describe(exit)
     try:
-        report = report_of(exit, board)
-    except TypeError:  # it is no fault
+        fault = examine(exit, context)
+    except TypeError:  # the exit is not a fault
         return
+    report = fault.report
     where = "an unknown address" if report.gpa is None else f"GPA {report.gpa:#x}"
     yield f"{report.access or 'access'} of {report.size:#x} bytes at {where}, says {_says(report)}"
-    if report.detail.instruction is not None:
-        yield f"by {report.detail.instruction}" + (
-            f", VA {report.detail.va:#x}" if report.detail.va is not None else ""
-        )
+    if report.instruction is not None:
+        yield f"by {report.instruction}" + (f", VA {report.va:#x}" if report.va is not None else "")
     if isinstance(exit, Mmio):
         return  # no memslot backs it, as any device
-    fault = examine(Case(report, board))
     yield f"{fault.cause}: {fault.why}"
     for remedy in fault.remedies:
-        yield f"could be mended ({remedy.fix}): {remedy.how}"
+        yield f"possible remedy ({remedy.fix}): {remedy.how}"
 
 
 def _says(report: Any) -> str:
-    return "KVM" if report.source == "kernel" else "the vCPU's state (KVM tells nothing)"
+    return "KVM" if report.source == "kernel" else "the vCPU's state (KVM reports no address)"
 
 
-def _code(board: Board) -> Iterator[str]:
-    pc = board.arch.read(board.vcpu, _PC[board.arch.NAME])
+def _code(context: VcpuContext) -> Iterator[str]:
+    pc = context.arch.read(context.vcpu, _PC[context.arch.NAME])
     for start in (pc - _BEFORE, pc):
-        if board.arch.NAME == "arm64" or start == pc:  # x86 code is not read backwards
+        if context.arch.NAME == "arm64" or start == pc:  # x86 code is not read backwards
             end = pc if start < pc else pc + _AFTER
-            code = board.peek(start, end - start)
+            code = peek_guest(context.vm.memslots, start, end - start)
             if code is None:
                 if start == pc:
                     yield f"> {pc:#x}: no memory that can be read"
                 continue
-            for address, text in _disassembled(board.arch.NAME, code, start):
+            for address, text in _disassembled(context.arch.NAME, code, start):
                 yield f"{'>' if address == pc else ' '} {address:#x}: {text}"
 
 
@@ -108,9 +105,9 @@ def _disassembled(arch: str, code: bytes, address: int) -> Iterator[tuple[int, s
         yield at, f"{mnemonic} {operands}".rstrip()
 
 
-def _registers(board: Board) -> Iterator[str]:
-    for names in (_GENERAL[board.arch.NAME], _SYSTEM[board.arch.NAME]):
-        cells = [f"{name:>9} {board.arch.read(board.vcpu, name):#018x}" for name in names]
+def _registers(context: VcpuContext) -> Iterator[str]:
+    for names in (_GENERAL[context.arch.NAME], _SYSTEM[context.arch.NAME]):
+        cells = [f"{name:>9} {context.arch.read(context.vcpu, name):#018x}" for name in names]
         for row in range(0, len(cells), _A_ROW):
             yield " ".join(cells[row : row + _A_ROW])
 

@@ -88,7 +88,7 @@ class Mappings:
             if vm.pid != pid:
                 continue
             for slot in vm.memslots:
-                if not slot.touches(change.hva, change.size):
+                if not slot.overlaps_hva(change.hva, change.size):
                     continue
                 start = max(slot.hva, change.hva)
                 size = min(slot.hva + slot.size, change.hva + change.size) - start

@@ -4,8 +4,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pyvmm.kvm.slot import Slot
 from pyvmm.trace.values import Values
+from pyvmm.why import Absent, Slot
 
 
 @dataclass(frozen=True)
@@ -15,44 +15,35 @@ class TracedMemfd:
     size: int
     flags: int
     owner: "TracedVm"
-    closed: bool = False  # whether it was is not followed
 
-
-@dataclass(frozen=True)
-class TracedSlot(Slot):
-    """A memslot as its VMM asked for it; GPAs, HVAs and sizes in bytes."""
-
-    guest_memfd: TracedMemfd | None = None
-    guest_memfd_offset: int = 0
-    memory: None = None  # what its VMM knows of the mapping, we do not
-
-    def touches(self, hva: int, size: int) -> bool:
-        """Is any of this HVA range behind the slot?"""
-        return self.hva < hva + size and hva < self.hva + self.size
+    @property
+    def closed(self) -> bool:
+        """Raise `Absent`: the trace does not record the close of a guest_memfd."""
+        raise Absent("whether the guest_memfd was closed")
 
 
 class TracedSlots:
     """The memslots of one VM, by number."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, TracedSlot] = {}
+        self._slots: dict[int, Slot] = {}
 
-    def set(self, slot: TracedSlot) -> None:
+    def set(self, slot: Slot) -> None:
         """The kernel took this request: size 0 removes the slot, and a known number changes it."""
         if slot.size:
             self._slots[slot.number] = slot
         else:
             self._slots.pop(slot.number, None)
 
-    def numbered(self, number: int) -> TracedSlot | None:
+    def numbered(self, number: int) -> Slot | None:
         """The slot of that number."""
         return self._slots.get(number)
 
-    def at(self, gpa: int) -> TracedSlot | None:
+    def at(self, gpa: int) -> Slot | None:
         """The slot that backs `gpa`."""
         return next((slot for slot in self if slot.gpa <= gpa < slot.end), None)
 
-    def __iter__(self) -> Iterator[TracedSlot]:
+    def __iter__(self) -> Iterator[Slot]:
         """Every slot, by GPA."""
         return iter(sorted(self._slots.values(), key=lambda slot: slot.gpa))
 
@@ -68,14 +59,14 @@ class TracedVm:
     memslots: TracedSlots = field(default_factory=TracedSlots)
     memfds: dict[int, TracedMemfd] = field(default_factory=dict)  # by the process's fd
 
-    def request(self, region: Values) -> TracedSlot:
+    def request(self, region: Values) -> Slot:
         """The slot that a ``struct kvm_userspace_memory_region`` or ``…2`` asks for."""
 
         def member(name: str) -> int:
             value = region.get(name, 0)
             return value if isinstance(value, int) else 0
 
-        return TracedSlot(
+        return Slot(
             member("slot"),
             member("guest_phys_addr"),
             member("memory_size"),

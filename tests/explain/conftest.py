@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-from collections.abc import Iterator
-
 import pytest
 
-from pyvmm.explain.host import Host, this_host
-from pyvmm.kvm import System
+from pyvmm.kvm import Vm
+from pyvmm.why import Host
 
 
 @pytest.fixture
-def host(kvm: System) -> Iterator[Host]:
+def host(vm: Vm) -> Host:
     """This kernel and CPU."""
-    with this_host() as host:
-        yield host
+    return vm.host

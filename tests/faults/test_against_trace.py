@@ -137,10 +137,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def agree(found: tuple[FaultReport, GuestFault] | None) -> FaultReport:
     assert found is not None
     report, seen = found
-    assert report.gpa is not None, report.detail.untold
-    assert (report.gpa & -PAGE_SIZE, report.detail.pc) == (seen.ipa, seen.pc)
-    assert (report.access, report.detail.table) == (seen.access, seen.table)
-    assert report.detail.va == seen.far
+    assert report.gpa is not None, report.incomplete
+    assert (report.gpa & -PAGE_SIZE, report.pc) == (seen.ipa, seen.pc)
+    assert (report.access, report.table) == (seen.access, seen.table)
+    assert report.va == seen.far
     assert (report.source, report.errno) == ("reconstructed", "EFAULT")
     return report
 
@@ -168,7 +168,7 @@ def test_an_atomic_that_may_not_even_read(bench: Bench, case: str) -> None:
     found = bench.fault(case)
     assert found is not None
     report, seen = found
-    assert (report.detail.va, report.detail.pc, report.access) == (seen.far, seen.pc, "read")
+    assert (report.va, report.pc, report.access) == (seen.far, seen.pc, "read")
 
 
 @pytest.mark.parametrize("case", cases(MAINTENANCE))
@@ -183,7 +183,7 @@ def test_cache_maintenance(bench: Bench, case: str) -> None:
 
 @pytest.mark.parametrize("case", cases(UNPRIVILEGED))
 def test_an_access_with_the_mmu_off(bench: Bench, case: str) -> None:
-    assert agree(bench.fault(case, mmu=False)).detail.memory_type == "Device-nGnRnE"
+    assert agree(bench.fault(case, mmu=False)).memory_type == "Device-nGnRnE"
 
 
 @pytest.mark.parametrize("mmu", [True, False])

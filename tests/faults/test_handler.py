@@ -130,13 +130,13 @@ def test_a_policy_sees_what_it_decides_on(machine: Machine, memory: Mapping) -> 
     [fault] = seen
     assert (fault.report.gpa, fault.report.size, fault.report.access) == (GPA, 4, "read")
     assert (fault.region, fault.cause) == ("RAM", "hva-no-access")
-    assert str(fault.report.detail.instruction) == "ldr w4, [x2]"
+    assert str(fault.report.instruction) == "ldr w4, [x2]"
 
 
 def test_a_fault_that_does_not_go_away_is_stopped(machine: Machine, memory: Mapping) -> None:
     def answer(exit: RunFailure) -> bool:
         """Whatever was mended is flipped again before the guest runs."""
-        goes_on = machine.faults.answer(exit)
+        goes_on = machine.faults.handle(exit)
         raw_mmap.protect(memory.hva, PAGE_SIZE, PROT_NONE)
         return goes_on
 

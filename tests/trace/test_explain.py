@@ -8,8 +8,9 @@ from pyvmm.kvm.exits import MemoryFault
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.trace.events import Ioctl, Run
 from pyvmm.trace.explain import UNKNOWN, Explainer
-from pyvmm.trace.vms import TracedSlot, TracedVm
+from pyvmm.trace.vms import TracedVm
 from pyvmm.uapi.kvm import KVM_MEM_READONLY
+from pyvmm.why import Slot
 from tests.trace.conftest import Traces
 
 REFUSED = """
@@ -60,41 +61,41 @@ def memory() -> Iterator[Mapping]:
 def traced(memory: Mapping, flags: int = 0) -> TracedVm:
     """A VM of this process, as a trace would know it, with `memory` at GPA 1 MiB."""
     vm = TracedVm("vm1", os.getpid())
-    vm.memslots.set(TracedSlot(3, 0x10_0000, memory.size, memory.hva, flags))
+    vm.memslots.set(Slot(3, 0x10_0000, memory.size, memory.hva, flags))
     return vm
 
 
 def test_memory_that_is_there_is_not_blamed(explainer: Explainer, memory: Mapping) -> None:
-    assert explainer.bare_fault(traced(memory)).name == UNKNOWN
+    assert explainer.bare_fault(traced(memory))[0] == UNKNOWN
 
 
 def test_a_hole_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
     memory.unmap(at=2 * PAGE_SIZE, size=PAGE_SIZE)
     cause = explainer.bare_fault(traced(memory))
-    assert cause.name == "hva-unmapped"
-    assert f"GPA {0x10_0000 + 2 * PAGE_SIZE:#x}" in cause.why
-    assert "slot 3" in cause.why
+    assert cause[0] == "hva-unmapped"
+    assert f"GPA {0x10_0000 + 2 * PAGE_SIZE:#x}" in cause[1]
+    assert "slot 3" in cause[1]
 
 
 def test_memory_that_may_not_be_read(explainer: Explainer, memory: Mapping) -> None:
     memory.protect(PROT_NONE, at=0, size=PAGE_SIZE)
-    assert explainer.bare_fault(traced(memory)).name == "hva-no-access"
+    assert explainer.bare_fault(traced(memory))[0] == "hva-no-access"
 
 
 def test_a_read_only_slot_may_be_read_only(explainer: Explainer, memory: Mapping) -> None:
     memory.protect(PROT_READ)
-    assert explainer.bare_fault(traced(memory, KVM_MEM_READONLY)).name == UNKNOWN
+    assert explainer.bare_fault(traced(memory, KVM_MEM_READONLY))[0] == UNKNOWN
 
 
 def test_a_fault_outside_every_memslot(explainer: Explainer, memory: Mapping) -> None:
     cause = explainer.fault(traced(memory), MemoryFault(0, 0x5000_0000, PAGE_SIZE, 14))
-    assert cause.name == "outside-memslots"
+    assert cause[0] == "outside-memslots"
 
 
 def test_a_process_that_is_gone(explainer: Explainer) -> None:
     vm = TracedVm("vm1", 2**22 + 1)
-    vm.memslots.set(TracedSlot(0, 0, PAGE_SIZE, 0x1000))
-    assert explainer.bare_fault(vm).name == UNKNOWN
+    vm.memslots.set(Slot(0, 0, PAGE_SIZE, 0x1000))
+    assert explainer.bare_fault(vm)[0] == UNKNOWN
 
 
 @pytest.mark.needs_arch("aarch64")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pyvmm.arch.arm64.bits import bits
 from pyvmm.arch.arm64.regime import physical_bits
+from pyvmm.why.facts import missing_features
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,5 @@ class CpuFeatures:
         )
 
     def why_no_cacheable_pfnmap(self) -> str | None:
-        """Return why KVM cannot map cacheable PFNMAP memory as cacheable, or None if it can.
-
-        Without FWB, KVM has to clean the data cache for the guest; without DIC, it has to
-        invalidate the instruction cache. Both need a kernel mapping, which PFNMAP memory does not
-        have (kvm_supports_cacheable_pfnmap() in arch/arm64/kvm/mmu.c).
-        """
-        missing = [
-            text
-            for supported, text in (
-                (self.fwb, "FWB (ID_AA64MMFR2_EL1.FWB, bits 43:40, is 0)"),
-                (self.dic, "DIC (CTR_EL0.DIC, bit 29, is 0)"),
-            )
-            if not supported
-        ]
-        if not missing:
-            return None
-        return f"this CPU has no {' and no '.join(missing)}; KVM needs both"
+        """Return why KVM cannot map cacheable PFNMAP on this CPU, or None if it can."""
+        return missing_features(fwb=self.fwb, dic=self.dic)

@@ -10,7 +10,6 @@ from typing import TypeAlias
 import pytest
 
 from pyvmm.arch.page_tables import identity
-from pyvmm.caps import negotiate
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
 from pyvmm.guest import snippet
@@ -51,7 +50,7 @@ def machine(kvm: System) -> Iterator[Machine]:
 @pytest.fixture
 def device(kvm: System, machine: Machine, find: Find) -> Iterator[AssignedDevice]:
     """One whose BAR0 is memory, which keeps what is written; for vfio to have it switched on."""
-    with AssignedDevice(machine, negotiate(kvm), str(find("bochs"))) as device:
+    with AssignedDevice(machine, str(find("bochs"))) as device:
         yield device
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A failed ioctl as a person writes it down: its name, ``errno=NAME``, and its arguments."""
+"""A failed ioctl as a person writes it: its name, ``errno=NAME``, and its arguments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyvmm.errno_names import errno_number
 from pyvmm.errors import UsageError
-from pyvmm.explain.slots import ToldSlot, UnseenMemfd
 from pyvmm.uapi import kvm
 from pyvmm.uapi.kvm import (
     KVM_MEM_GUEST_MEMFD,
@@ -14,6 +13,8 @@ from pyvmm.uapi.kvm import (
     KVM_SET_USER_MEMORY_REGION,
     KVM_SET_USER_MEMORY_REGION2,
 )
+from pyvmm.why import Slot
+from pyvmm.why.facts import UndescribedMemfd
 
 _REGION = ("slot", "guest_phys_addr", "memory_size", "userspace_addr")
 _OPTIONAL = {
@@ -25,39 +26,42 @@ IOCTLS = tuple(_OPTIONAL)
 
 
 @dataclass(frozen=True)
-class Question:
-    """`errno` as a positive number; `arguments` by the names of the ioctl's struct.
+class Failure:
+    """A failed ioctl.
 
-    ``KVM_RUN`` has no argument: what may be known of it is the `gpa` that was accessed.
+    Attributes:
+        ioctl: its name.
+        errno: a positive number.
+        arguments: the members of the ioctl's struct by name. ``KVM_RUN`` has none; for it, `gpa`
+            is the GPA accessed, if known.
     """
 
     ioctl: str
     errno: int
     arguments: dict[str, int]
 
-    def slot(self) -> ToldSlot:
-        """The memslot that was asked for."""
+    def slot(self) -> Slot:
+        """Return the requested memslot."""
         number, gpa, size, hva = (self.arguments[name] for name in _REGION)
         flags = self.arguments.get("flags", 0)
-        # Whose VM the file belongs to is not to be seen; the VM is not to blame for it.
-        memfd = UnseenMemfd(None) if flags & KVM_MEM_GUEST_MEMFD else None
+        memfd = UndescribedMemfd() if flags & KVM_MEM_GUEST_MEMFD else None
         offset = self.arguments.get("guest_memfd_offset", 0)
-        return ToldSlot(number, gpa, size, hva, flags, memfd, offset)
+        return Slot(number, gpa, size, hva, flags, memfd, offset)
 
 
-def parse(words: Sequence[str]) -> Question:
+def parse(words: Sequence[str]) -> Failure:
     """Read ``IOCTL errno=NAME NAME=VALUE…``. Raises `UsageError`."""
     name, *rest = words
     if name not in IOCTLS:
-        raise UsageError(f"there is nothing to say of {name}: pyvmm explains {', '.join(IOCTLS)}")
+        raise UsageError(f"cannot explain {name}: give one of {', '.join(IOCTLS)}")
     given = {}
     for word in rest:
         key, equals, value = word.partition("=")
         if not equals or key in given:
-            raise UsageError(f"{word!r} is no argument, or given twice: write NAME=VALUE")
+            raise UsageError(f"{word!r} is not NAME=VALUE, or is given twice")
         given[key] = value
     if "errno" not in given:
-        raise UsageError(f"{name} failed with what? add errno=EINVAL, or what it was")
+        raise UsageError(f"no errno given for {name}: add errno=EINVAL, or another")
     number = _errno(given.pop("errno"))
     needed = () if name == KVM_RUN.name else _REGION
     if missing := [each for each in needed if each not in given]:
@@ -65,7 +69,7 @@ def parse(words: Sequence[str]) -> Question:
     allowed = (*needed, *_OPTIONAL[name])
     if unknown := [each for each in given if each not in allowed]:
         raise UsageError(f"{name} has no {', '.join(unknown)}: it has {', '.join(allowed)}")
-    return Question(name, number, {key: _value(key, text) for key, text in given.items()})
+    return Failure(name, number, {key: _value(key, text) for key, text in given.items()})
 
 
 def _errno(text: str) -> int:
@@ -76,14 +80,14 @@ def _errno(text: str) -> int:
 
 
 def _value(name: str, text: str) -> int:
-    """A number, or names of flags: ``KVM_MEM_READONLY|KVM_MEM_LOG_DIRTY_PAGES``."""
+    """Return a number, or flags by name: ``KVM_MEM_READONLY|KVM_MEM_LOG_DIRTY_PAGES``."""
     value = 0
     for part in text.split("|"):
         flag = getattr(kvm, part, None) if part.startswith("KVM_") else None
         try:
             value |= flag if type(flag) is int else int(part, 0)
         except ValueError:
-            raise UsageError(f"{name}={text}: {part!r} is no number") from None
+            raise UsageError(f"{name}={text}: {part!r} is not a number") from None
     if not 0 <= value < 1 << 64:
         raise UsageError(f"{name}={text} does not fit into 64 bits")
     return value

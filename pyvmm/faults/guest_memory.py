@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guest physical memory as the VMM reads and writes it: memslots, and devices on the bus."""
+
+from pyvmm.faults.context import VcpuContext
+from pyvmm.kvm.memslots import Memslots
+from pyvmm.memory import PAGE_SIZE, Backing
+from pyvmm.memory.peek import peek, poke
+
+
+def peek_guest(memslots: Memslots, gpa: int, size: int) -> bytes | None:
+    """Return `size` bytes of guest memory at `gpa`, or None if they cannot all be read.
+
+    The range may span memslots with adjacent GPAs. No device is touched.
+    """
+    data = b""
+    while size:
+        slot = memslots.at(gpa)
+        if slot is None:
+            return None
+        part = min(size, slot.end - gpa)
+        piece = peek(slot.hva_of(gpa), part)
+        if piece is None:
+            return None
+        data, gpa, size = data + piece, gpa + part, size - part
+    return data
+
+
+class GuestMemory:
+    """Guest physical memory and its devices, for an emulated instruction.
+
+    Implements `pyvmm.arch.guest_access.PhysicalMemory`.
+    """
+
+    def __init__(self, context: VcpuContext) -> None:
+        """Use the memslots and the bus of `context`."""
+        self._memslots, self._mmio = context.vm.memslots, context.mmio
+
+    def peek(self, gpa: int, size: int) -> bytes | None:
+        """Return `size` bytes at `gpa` without touching a device, or None."""
+        return peek_guest(self._memslots, gpa, size)
+
+    def read(self, gpa: int, size: int) -> bytes | None:
+        """Read `size` bytes at `gpa`; return None if neither memory nor a device responds."""
+        if self._memslots.at(gpa):
+            return self.peek(gpa, size)
+        value = self._mmio.read(gpa, size)
+        return None if value is None else value.to_bytes(size, "little")
+
+    def write(self, gpa: int, data: bytes) -> bool:
+        """Write `data` at `gpa`; return False if neither memory nor a device accepts it."""
+        slot = self._memslots.at(gpa)
+        if slot and not slot.readonly:
+            return poke(slot.hva_of(gpa), data)
+        return self._mmio.write(gpa, len(data), int.from_bytes(data, "little"))
+
+
+class BackedDevice:
+    """An emulated device that passes accesses on to `backing`, from its byte `offset`.
+
+    An access that the hardware rejects reads as all ones or drops the write, as on PCI, and
+    `failures` counts it: the guest chooses its accesses, so this is not an error of the VMM.
+    """
+
+    def __init__(self, backing: Backing, offset: int) -> None:
+        """Start with no failures."""
+        self.backing = backing
+        self._offset = offset
+        self.failures = 0
+
+    def read(self, offset: int, size: int) -> int:
+        """Read `size` bytes of the backing."""
+        try:
+            return int.from_bytes(self.backing.read(self._offset + offset, size), "little")
+        except OSError:
+            self.failures += 1
+            return (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write `size` bytes of the backing."""
+        try:
+            self.backing.write(self._offset + offset, value.to_bytes(size, "little"))
+        except OSError:
+            self.failures += 1
+
+
+def gpa_of(memslots: Memslots, hva: int) -> int | None:
+    """Return a GPA that `hva` backs, or None."""
+    for slot in memslots:
+        if slot.hva <= hva < slot.hva + slot.size:
+            return slot.gpa + hva - slot.hva
+    return None
+
+
+def page_of(address: int) -> int:
+    """Return the start of the host page that contains an address."""
+    return address & -PAGE_SIZE

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reasons: which of KVM's conditions made an ioctl fail, judged on facts.
+
+The same conditions serve a VM of this process (`pyvmm.kvm.memslots`, `pyvmm.faults`), a traced one
+(`pyvmm.trace`) and one that a person describes (`pyvmm.explain`). Each fills in the facts it has;
+a condition that needs an absent fact is undecided.
+
+::
+
+    facts          facts of a rejected memslot, and of an access that KVM did not resolve
+    condition      a condition, and the judge
+    registration   the conditions of KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2
+    kvm_run        the conditions of KVM_RUN
+    stage2         the stage-2 memory type of a VMA
+
+To add a condition, write one record in `registration` or `kvm_run`, at its place in the kernel's
+order, and one row in the test of that file.
+"""
+
+from pyvmm.why.condition import Broken, Condition, Finding, Mark, judge, most_likely, surest_first
+from pyvmm.why.facts import Absent, AccessFacts, Host, Memfd, RegistrationFacts, Slot
+
+__all__ = [
+    "Absent",
+    "AccessFacts",
+    "Broken",
+    "Condition",
+    "Finding",
+    "Host",
+    "Mark",
+    "Memfd",
+    "RegistrationFacts",
+    "Slot",
+    "judge",
+    "most_likely",
+    "surest_first",
+]

@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Facts that KVM's conditions are tested on. Any of them may be absent.
+
+A fact that was given as None is absent: reading it raises `Absent`, and the judge then calls the
+condition undecided. Addresses and sizes are in bytes.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol, TypeVar
+
+from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, access_ok
+from pyvmm.memory.peek import peek
+from pyvmm.memory.placements import Placement
+from pyvmm.memory.procmap import MapsEntry, find_vma
+from pyvmm.memory.vma import Vma, vmas
+from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_MEM_READONLY
+
+SMALLEST_IPA_BITS = 32  # the least that KVM_VM_TYPE_ARM_IPA_SIZE accepts
+
+T = TypeVar("T")
+
+Access = Literal["read", "write", "exec"]
+
+
+class Absent(Exception):
+    """A fact that nobody provided; the text names the fact."""
+
+
+def need(fact: T | None, name: str) -> T:
+    """Return a fact. Raises `Absent` with its name where it is None."""
+    if fact is None:
+        raise Absent(name)
+    return fact
+
+
+_MAPPINGS = "the mappings of the process"
+
+
+def _vmas(hva: int, size: int, pid: int | str | None) -> Sequence[Vma]:
+    """Return the VMAs in a range. Raises `Absent` if there is no such process, or no permission."""
+    if pid is None:
+        raise Absent(_MAPPINGS)
+    try:
+        return vmas(hva, size, pid)
+    except OSError:
+        raise Absent(_MAPPINGS) from None
+
+
+class Memfd(Protocol):
+    """A guest_memfd: its size in bytes, its ``GUEST_MEMFD_FLAG_*``, and the VM that owns it."""
+
+    @property
+    def size(self) -> int:
+        """Return the size in bytes."""
+
+    @property
+    def flags(self) -> int:
+        """Return the ``GUEST_MEMFD_FLAG_*`` it was created with."""
+
+    @property
+    def owner(self) -> object:
+        """Return the VM whose fd created it."""
+
+    @property
+    def closed(self) -> bool:
+        """Return True if the VMM closed its descriptor."""
+
+
+class UndescribedMemfd:
+    """A guest_memfd of which only the descriptor's number is known."""
+
+    def __eq__(self, other: object) -> bool:
+        """Raise `Absent`."""
+        raise Absent("which file the guest_memfd descriptor refers to")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def size(self) -> int:
+        """Raise `Absent`."""
+        raise Absent("the guest_memfd's size")
+
+    @property
+    def flags(self) -> int:
+        """Raise `Absent`."""
+        raise Absent("the flags of KVM_CREATE_GUEST_MEMFD")
+
+    @property
+    def owner(self) -> object:
+        """Raise `Absent`."""
+        raise Absent("the VM that created the guest_memfd")
+
+    @property
+    def closed(self) -> bool:
+        """Raise `Absent`."""
+        raise Absent("whether the guest_memfd was closed")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A memslot: `size` bytes of guest memory at `gpa`, backed by host memory at `hva`.
+
+    The members of ``struct kvm_userspace_memory_region2``; `guest_memfd` provides the pages from
+    its byte `guest_memfd_offset`.
+    """
+
+    number: int
+    gpa: int
+    size: int
+    hva: int
+    flags: int = 0
+    guest_memfd: Memfd | None = None
+    guest_memfd_offset: int = 0
+
+    @property
+    def end(self) -> int:
+        """Return the first GPA after the slot."""
+        return self.gpa + self.size
+
+    @property
+    def readonly(self) -> bool:
+        """Return True if guest writes exit as MMIO (``KVM_MEM_READONLY``)."""
+        return bool(self.flags & KVM_MEM_READONLY)
+
+    def hva_of(self, gpa: int) -> int:
+        """Return the HVA that backs `gpa`."""
+        return self.hva + (gpa - self.gpa)
+
+    def overlaps_hva(self, hva: int, size: int) -> bool:
+        """Return True if `size` bytes at `hva` back part of the slot."""
+        return self.hva < hva + size and hva < self.hva + self.size
+
+
+@dataclass(frozen=True)
+class Host:
+    """The kernel and CPU.
+
+    Attributes:
+        arch: "arm64" or "x86_64".
+        check: ``KVM_CHECK_EXTENSION`` of a VM, 0 for a capability the kernel does not know; None
+            where no VM can be asked.
+        cacheable_pfnmap_rule: the kernel knows ``KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED``, and
+            with it the rule that cacheable PFNMAP needs support; None where no VM can be asked.
+        fwb: ID_AA64MMFR2_EL1.FWB is not 0 (stage 2 can force Write-Back).
+        dic: CTR_EL0.DIC is 1 (no instruction cache maintenance for data to instruction coherence).
+        gpa_bits: width of a GPA that KVM can map on x86.
+    """
+
+    arch: str
+    check: Callable[[int], int] | None = None
+    cacheable_pfnmap_rule: bool | None = None
+    fwb: bool | None = None
+    dic: bool | None = None
+    gpa_bits: int | None = None
+
+    def offers(self, capability: int) -> int:
+        """Return the VM's answer to ``KVM_CHECK_EXTENSION``. Raises `Absent`."""
+        return need(self.check, "a VM to ask for its capabilities (/dev/kvm)")(capability)
+
+    @property
+    def rejects_cacheable_pfnmap(self) -> bool:
+        """Return True if KVM rejects cacheable PFNMAP memory. Raises `Absent`.
+
+        Only arm64 has the rule: KVM needs both FWB and DIC (kvm_supports_cacheable_pfnmap in
+        arch/arm64/kvm/mmu.c).
+        """
+        if self.arch != "arm64":
+            return False
+        if not need(self.cacheable_pfnmap_rule, "a VM to ask for its capabilities (/dev/kvm)"):
+            return False
+        return not self.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)
+
+    @property
+    def missing_for_cacheable_pfnmap(self) -> str:
+        """Return, as a clause, what this host lacks for cacheable PFNMAP."""
+        if self.fwb is None or self.dic is None:
+            return "KVM needs both FWB and DIC"
+        missing = missing_features(fwb=self.fwb, dic=self.dic)
+        return missing or "the CPU has FWB and DIC, and KVM answers 0 all the same"
+
+
+def missing_features(*, fwb: bool, dic: bool) -> str | None:
+    """Return, as a clause, which of FWB and DIC the CPU lacks for cacheable PFNMAP, or None.
+
+    KVM needs both: without FWB it has to clean the data cache, without DIC to invalidate the
+    instruction cache, each through a kernel mapping that PFNMAP memory need not have
+    (kvm_supports_cacheable_pfnmap and user_mem_abort in arch/arm64/kvm/mmu.c).
+    """
+    missing = [] if fwb else ["FWB (ID_AA64MMFR2_EL1.FWB, bits 43:40, is 0)"]
+    missing += [] if dic else ["DIC (CTR_EL0.DIC, bit 29, is 0)"]
+    return f"this CPU has no {' and no '.join(missing)}; KVM needs both" if missing else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Facts of every failure: the errno (0: none), and the kernel and CPU."""
+
+    errno: int
+    host: Host
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrationFacts(Facts):
+    """Facts of a rejected ``KVM_SET_USER_MEMORY_REGION`` or ``KVM_SET_USER_MEMORY_REGION2``.
+
+    Attributes:
+        slot: the request.
+        vm: the VM, to compare with a guest_memfd's owner.
+        known_slots: the VM's memslots before the request.
+        known_ipa_bits: width of the VM's IPA space (arm64).
+        known_enabled: the capabilities enabled by ``KVM_ENABLE_CAP``.
+        pid: the process that made the request, if its mappings are still the same.
+    """
+
+    slot: Slot
+    vm: object = None
+    known_slots: Collection[Slot] | None = None
+    known_ipa_bits: int | None = None
+    known_enabled: Collection[int] | None = None
+    pid: int | str | None = None
+
+    @property
+    def memslots(self) -> Collection[Slot]:
+        """Return the VM's memslots before the request. Raises `Absent`."""
+        return need(self.known_slots, "the VM's memslots")
+
+    @property
+    def existing(self) -> Slot | None:
+        """Return the memslot that already has the request's number. Raises `Absent`."""
+        return next((each for each in self.memslots if each.number == self.slot.number), None)
+
+    @property
+    def ipa_bits(self) -> int:
+        """Return the width of the VM's IPA space. Raises `Absent`."""
+        return need(self.known_ipa_bits, "the machine type of KVM_CREATE_VM")
+
+    @property
+    def enabled(self) -> Collection[int]:
+        """Return the capabilities enabled for the VM. Raises `Absent`."""
+        return need(self.known_enabled, "the capabilities enabled by KVM_ENABLE_CAP")
+
+    @property
+    def in_user_space(self) -> bool:
+        """Return True if the HVA range lies within a process's address space."""
+        return access_ok(self.slot.hva, self.slot.size)
+
+    @cached_property
+    def vmas(self) -> Sequence[Vma]:
+        """Return the VMAs that overlap the requested HVA range. Raises `Absent`."""
+        return _vmas(self.slot.hva, self.slot.size, self.pid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessFacts(Facts):
+    """Facts of a guest access for which ``KVM_RUN`` failed or exited.
+
+    Attributes:
+        exit: the exit's kind, such as "arm_nisv" or "memory_fault"; "run_failure" for an errno
+            alone.
+        esr: the syndrome of ``KVM_EXIT_ARM_SEA``.
+        private: ``KVM_MEMORY_EXIT_FLAG_PRIVATE`` of ``KVM_EXIT_MEMORY_FAULT``.
+        poisoned_hva: the address in the SIGBUS (BUS_MCEERR_AR).
+        known_gpa: the GPA accessed.
+        known_access: the kind of access.
+        rebuilt: the access was rebuilt from the vCPU's registers and instruction.
+        rebuilt_misalignment: then, why it would be an alignment fault on Device memory, as a
+            predicate; None if it would not.
+        known_slots: the VM's memslots.
+        known_slot: the memslot at the GPA, if the source looked it up (`slot_known`).
+        device_at_gpa: the VMM emulates a device at the GPA.
+        pid: the process whose VM it is.
+    """
+
+    exit: str | None = None
+    esr: int | None = None
+    private: bool | None = None
+    poisoned_hva: int | None = None
+    known_gpa: int | None = None
+    known_access: Access | None = None
+    rebuilt: bool = False
+    rebuilt_misalignment: str | None = None
+    slot_known: bool = False
+    known_slot: Slot | None = None
+    mapping: Mapping | None = field(default=None, repr=False)
+    device_at_gpa: bool | None = None
+    pid: int | str | None = None
+
+    @property
+    def gpa(self) -> int:
+        """Return the GPA accessed. Raises `Absent`."""
+        return need(self.known_gpa, "the GPA accessed")
+
+    @property
+    def writes(self) -> bool:
+        """Return True if the access is a write. Raises `Absent`."""
+        return need(self.known_access, "whether the access was a write") == "write"
+
+    @property
+    def misalignment(self) -> str | None:
+        """Return why Device memory would not take the access, or None. Raises `Absent`."""
+        if not self.rebuilt:
+            raise Absent("the instruction that made the access")
+        return self.rebuilt_misalignment
+
+    @property
+    def slot(self) -> Slot | None:
+        """Return the memslot at the GPA, or None. Raises `Absent`."""
+        if not self.slot_known:
+            raise Absent("the VM's memslots and the GPA accessed")
+        return self.known_slot
+
+    @property
+    def host_slot(self) -> Slot | None:
+        """Return the memslot at the GPA if its pages come from the HVA range. Raises `Absent`.
+
+        KVM takes a guest_memfd slot's pages from the file and does not look at the VMA
+        (kvm_mmu_faultin_pfn_gmem on x86, gmem_abort in arch/arm64/kvm/mmu.c).
+        """
+        slot = self.slot
+        return None if slot is None or slot.guest_memfd else slot
+
+    @cached_property
+    def page(self) -> int:
+        """Return the HVA of the host page behind the GPA; 0 without a memslot. Raises `Absent`."""
+        return self.slot.hva_of(self.gpa) & -PAGE_SIZE if self.slot else 0
+
+    @cached_property
+    def readable(self) -> bool:
+        """Return True if get_user_pages can read the page; never for PFNMAP memory."""
+        if self.pid is None:
+            raise Absent(_MAPPINGS)
+        return peek(self.page, 1, None if self.pid == "self" else int(self.pid)) is not None
+
+    @cached_property
+    def next_area(self) -> MapsEntry | None:
+        """Return the mapping at the page, or else the next one above it."""
+        if self.pid is None:
+            raise Absent(_MAPPINGS)
+        try:
+            return find_vma(self.page, self.pid)
+        except OSError:
+            raise Absent(_MAPPINGS) from None
+
+    @property
+    def area(self) -> MapsEntry | None:
+        """Return the mapping at the page, or None for a hole or no memslot."""
+        if self.host_slot is None:
+            return None
+        found = self.next_area
+        return found if found and found.start <= self.page else None
+
+    def area_allows(self, prot: int) -> bool:
+        """Return True if the mapping permits reads (``PROT_READ``) or writes (``PROT_WRITE``)."""
+        letters = ("r" if prot & PROT_READ else "") + ("w" if prot & PROT_WRITE else "")
+        return self.area is not None and all(letter in self.area.perms for letter in letters)
+
+    @cached_property
+    def vma(self) -> Vma | None:
+        """Return the mapping at the page with its VmFlags, or None for a hole."""
+        return next(iter(_vmas(self.page, PAGE_SIZE, self.pid)), None)
+
+    @property
+    def pfnmap(self) -> bool:
+        """Return True if the page is mapped by page frame number (VM_PFNMAP)."""
+        return self.vma is not None and self.vma.pfnmap
+
+    @property
+    def private_mapping(self) -> bool:
+        """Return True for MAP_PRIVATE: the first write gets a copy in ordinary memory."""
+        return self.area is not None and self.area.perms.endswith("p")
+
+    @property
+    def at(self) -> int:
+        """Return the page's offset in `mapping`, in bytes. Raises `Absent`."""
+        return self.page - need(self.mapping, "the VMM's record of the mapping").hva
+
+    @cached_property
+    def placement(self) -> Placement | None:
+        """Return what pyvmm placed at the page, or None. Raises `Absent`."""
+        mapping = need(self.mapping, "the VMM's record of the mapping")
+        return next(mapping.placements.within(self.at, self.at + PAGE_SIZE), None)
+
+    @property
+    def replaced(self) -> bool:
+        """Return True if the mapping is not the one pyvmm placed. Raises `Absent`."""
+        if self.area is None or self.placement is None:
+            return False
+        if self.placement.fd is None:
+            return bool(self.area.path) and not self.area.path.startswith("[anon")
+        offset = self.area.offset + self.page - self.area.start
+        return not self.area.path or offset != self.placement.offset
+
+    @property
+    def file_size(self) -> int | None:
+        """Return the size of the regular file that pyvmm placed, in bytes. Raises `Absent`."""
+        if self.placement is None or self.placement.fd is None:
+            return None
+        try:
+            status = os.fstat(self.placement.fd)
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    @property
+    def backing_failure(self) -> str | None:
+        """Return why the device behind the memslot does not respond, or None. Raises `Absent`."""
+        backing = need(self.mapping, "the state of the device behind the memslot").backing
+        return backing.failure() if backing else None
+
+    @property
+    def backing_name(self) -> str:
+        """Return the region's name (``BAR4``), or the HVA of the page."""
+        if self.mapping and self.mapping.backing:
+            return self.mapping.backing.name
+        return f"HVA {self.page:#x}"
+
+    @property
+    def rejected_as_cacheable(self) -> bool | None:
+        """Return True if KVM rejects a memslot over this page as cacheable PFNMAP.
+
+        Only KVM sees how the page is mapped: cacheability is in the VMA's vm_page_prot. None if
+        no memslot can be registered to find out.
+        """
+        return None
+
+    @property
+    def device_in_stage2(self) -> bool:
+        """Return True if KVM maps the page as Device memory, as far as its VMA shows.
+
+        user_mem_abort in arch/arm64/kvm/mmu.c: PFNMAP that is not cacheable is Device, unless the
+        VMA has VM_ALLOW_ANY_UNCACHED, which vfio sets and smaps prints as "??". A vfio VMA
+        without that flag is cacheable.
+        """
+        if self.vma is None or not self.pfnmap or self.vma.any_uncached:
+            return False
+        if self.host.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED):
+            return "vfio" not in self.vma.path
+        return not self.rejected_as_cacheable

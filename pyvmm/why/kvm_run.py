@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The conditions under which ``KVM_RUN`` fails, or exits for an access it did not resolve.
+
+The order is the kernel's: kvm_vcpu_ioctl in virt/kvm/kvm_main.c, then on arm64
+kvm_arch_vcpu_ioctl_run in arch/arm64/kvm/arm.c, kvm_handle_guest_abort and user_mem_abort in mmu.c,
+io_mem_abort in mmio.c; hva_to_pfn in virt/kvm/kvm_main.c for the page itself.
+"""
+
+import errno
+
+from pyvmm.errno_names import EHWPOISON
+from pyvmm.memory import PROT_READ, PROT_WRITE
+from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
+from pyvmm.why.condition import Broken, Condition, inferred, known
+from pyvmm.why.facts import Absent, AccessFacts, need
+from pyvmm.why.registration import CACHEABLE_PFNMAP
+
+REPLACED = "vma-replaced"
+
+_NO_SYNDROME = ("arm_nisv", "arm_ldst64b")  # KVM_EXIT_ARM_NISV, KVM_EXIT_ARM_LDST64B
+
+
+def _external_abort(f: AccessFacts) -> Broken | None:
+    if need(f.exit, "the exit") != "arm_sea":
+        return None
+    return known(
+        f"synchronous external abort (ESR {f.esr:#x}): the memory or device did not respond"
+    )
+
+
+def _hardware_poison(f: AccessFacts) -> Broken | None:
+    if f.poisoned_hva is not None:
+        return known(
+            f"the hardware reported a memory error at HVA {f.poisoned_hva:#x}: KVM sent SIGBUS "
+            "(BUS_MCEERR_AR)"
+        )
+    if f.errno != EHWPOISON:
+        return None
+    return inferred(
+        "KVM_RUN failed with EHWPOISON: the hardware reported a memory error, or the page was "
+        "poisoned by UFFDIO_POISON or a failed swap-in"
+    )
+
+
+def _no_syndrome(f: AccessFacts) -> Broken | None:
+    if f.errno != errno.ENOSYS:
+        if need(f.exit, "the exit") not in _NO_SYNDROME:
+            return None
+        if not need(f.device_at_gpa, "the devices the VMM emulates"):
+            return None
+    return known(
+        "the CPU's syndrome does not describe this kind of access (ESR_EL2.ISV is 0), so KVM "
+        "cannot turn it into an MMIO exit"
+    )
+
+
+def _memory_attributes(f: AccessFacts) -> Broken | None:
+    if f.private is None or f.slot is None or not f.host.offers(KVM_CAP_MEMORY_ATTRIBUTES):
+        return None
+    kind = "private" if f.private else "shared"
+    return known(f"the guest accesses the memory as {kind}; its memory attributes say otherwise")
+
+
+def _outside_memslots(f: AccessFacts) -> Broken | None:
+    if f.slot is None:
+        return known(f"no memslot backs GPA {f.gpa:#x}, and the VMM emulates no device there")
+    if f.slot.readonly and f.writes:
+        return known(
+            f"slot {f.slot.number} is read-only, and the VMM emulates no device that takes writes "
+            "there"
+        )
+    return None
+
+
+def _guest_memfd_closed(f: AccessFacts) -> Broken | None:
+    if not f.host.offers(KVM_CAP_GUEST_MEMFD):
+        return None
+    if f.slot is None or f.slot.guest_memfd is None or not f.slot.guest_memfd.closed:
+        return None
+    return known(f"the guest_memfd of slot {f.slot.number} was closed")
+
+
+def _hva_unmapped(f: AccessFacts) -> Broken | None:
+    if (slot := f.host_slot) is None or f.area is not None:
+        return None
+    return known(f"nothing is mapped at HVA {f.page:#x}, behind slot {slot.number}")
+
+
+def _hva_no_access(f: AccessFacts) -> Broken | None:
+    if f.area is None or f.area_allows(PROT_READ):
+        return None
+    return known(f"HVA {f.page:#x} is not readable (mapped {f.area.perms})")
+
+
+def _hva_read_only(f: AccessFacts) -> Broken | None:
+    if f.area is None or f.area_allows(PROT_WRITE):
+        return None
+    if f.slot is not None and f.slot.readonly:
+        return None
+    if not f.writes:
+        return None
+    return known(f"HVA {f.page:#x} is not writable (mapped {f.area.perms})")
+
+
+def _device_memory_off(f: AccessFacts) -> Broken | None:
+    if f.area is None or (failure := f.backing_failure) is None:
+        return None
+    return known(f"{failure}: an access to {f.backing_name} raises SIGBUS")
+
+
+def _device_unaligned(f: AccessFacts) -> Broken | None:
+    if f.host_slot is None or not f.pfnmap:
+        return None
+    misalignment = f.misalignment
+    if misalignment is None or not f.device_in_stage2:
+        return None
+    if f.private_mapping and f.writes:  # the write goes to a copy in ordinary memory
+        return None
+    return inferred(
+        f"the access {misalignment}; stage 1 says Normal, where that is no fault, but by its VMA "
+        f"KVM maps HVA {f.page:#x} (PFNMAP) as Device in stage 2, and KVM does not handle an "
+        "alignment fault there"
+    )
+
+
+def _pfnmap_not_writable(f: AccessFacts) -> Broken | None:
+    if f.area is None or not f.pfnmap or not f.writes:
+        return None
+    if f.private_mapping:
+        return known(
+            f"HVA {f.page:#x} is a private mapping of device memory (PFNMAP): its host PTE is "
+            "read-only until user space writes to it, and KVM does not fault it in for write"
+        )
+    # vfio inserts PTEs with the VMA's own protection (vmf_insert_pfn in mm/memory.c).
+    if f.rejected_as_cacheable or "vfio" in f.area.path:
+        return None
+    return inferred(
+        f"HVA {f.page:#x} is device memory (PFNMAP) in a writable mapping: its host PTE is "
+        "probably still read-only, and KVM does not fault it in for write"
+    )
+
+
+def _cacheable_pfnmap(f: AccessFacts) -> Broken | None:
+    if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.pfnmap:
+        return None
+    why = (
+        f"{f.backing_name} is device memory (PFNMAP) mapped cacheable, and "
+        f"KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED is 0: "
+        f"{f.host.missing_for_cacheable_pfnmap}; KVM would have rejected a memslot over it, so the "
+        "mapping was replaced after registration"
+    )
+    if f.rejected_as_cacheable:
+        return known(why)
+    if f.rejected_as_cacheable is None and f.vma and not f.vma.any_uncached:
+        return inferred(why)
+    return None
+
+
+def _file_truncated(f: AccessFacts) -> Broken | None:
+    if f.host_slot is None or f.area is None or f.readable or f.replaced:
+        return None
+    if (size := f.file_size) is None or (placement := f.placement) is None:
+        return None
+    if placement.offset < size:
+        return None
+    return known(
+        f"the file behind HVA {f.page:#x} ends at byte {size:#x}, before the page at byte "
+        f"{placement.offset:#x}: an access raises SIGBUS"
+    )
+
+
+def _vma_replaced(f: AccessFacts) -> Broken | None:
+    if f.host_slot is None or f.area is None or not f.replaced:
+        return None
+    return inferred(
+        f"{f.area.path or 'anonymous memory'} was mapped over HVA {f.page:#x} in place of what "
+        "pyvmm had mapped there"
+    )
+
+
+def _vcpu_state(f: AccessFacts) -> Broken | None:
+    raise Absent("the state of the vCPU and of its descriptor")
+
+
+# 0 beside EFAULT: where x86 emulates the instruction, a failed access becomes KVM_EXIT_MMIO
+# (emulator_read_write_onepage in arch/x86/kvm/x86.c).
+_ACCESS = (errno.EFAULT, 0)
+_EFAULT = (errno.EFAULT,)
+
+_ABORT = "kvm_handle_guest_abort (arch/arm64/kvm/mmu.c)"
+_USER_MEM = "user_mem_abort (arch/arm64/kvm/mmu.c), kvm_handle_error_pfn (arch/x86/kvm/mmu/mmu.c)"
+_GUP = "check_vma_flags (mm/gup.c) through hva_to_pfn (virt/kvm/kvm_main.c)"
+_REMAPPED = "hva_to_pfn_remapped (virt/kvm/kvm_main.c)"
+
+CONDITIONS: tuple[Condition[AccessFacts], ...] = (
+    Condition(
+        "bad-descriptor",
+        (errno.EBADF,),
+        "ioctl (fs/ioctl.c)",
+        "the file descriptor is closed",
+        _vcpu_state,
+    ),
+    Condition(
+        "not-a-vcpu",
+        (errno.ENOTTY,),
+        "vfs_ioctl (fs/ioctl.c)",
+        "the file descriptor is not a vCPU",
+        _vcpu_state,
+    ),
+    Condition(
+        "another-process",
+        (errno.EIO,),
+        "kvm_vcpu_ioctl (virt/kvm/kvm_main.c)",
+        "the caller's address space is not the one that created the VM, or the VM is dead",
+        _vcpu_state,
+    ),
+    Condition(
+        "vcpu-not-initialised",
+        (errno.ENOEXEC,),
+        "kvm_arch_vcpu_run_pid_change (arch/arm64/kvm/arm.c)",
+        "the vCPU had no KVM_ARM_VCPU_INIT",
+        _vcpu_state,
+        arch="arm64",
+    ),
+    Condition(
+        "vcpu-not-finalised",
+        (errno.EPERM,),
+        "kvm_arch_vcpu_run_pid_change (arch/arm64/kvm/arm.c)",
+        "the vCPU has SVE, and had no KVM_ARM_VCPU_FINALIZE",
+        _vcpu_state,
+        arch="arm64",
+    ),
+    Condition(
+        "signal",
+        (errno.EINTR,),
+        "kvm_arch_vcpu_ioctl_run (arch/arm64/kvm/arm.c, arch/x86/kvm/x86.c)",
+        "a signal is pending, or kvm_run.immediate_exit is set",
+        _vcpu_state,
+    ),
+    Condition(
+        "external-abort",
+        (0,),
+        "kvm_handle_guest_sea (arch/arm64/kvm/mmu.c)",
+        "the memory or device did not respond",
+        _external_abort,
+        arch="arm64",
+    ),
+    Condition(
+        "hardware-poison",
+        (EHWPOISON, 0),
+        "kvm_send_hwpoison_signal (arch/arm64/kvm/mmu.c)",
+        "the hardware reported an error in the memory",
+        _hardware_poison,
+        remedies=("fresh_page",),
+    ),
+    Condition(
+        "mmio-no-syndrome",
+        (errno.ENOSYS, 0),
+        "io_mem_abort (arch/arm64/kvm/mmio.c)",
+        "the access's syndrome does not describe it (ESR_EL2.ISV is 0); KVM_CAP_ARM_NISV_TO_USER "
+        "turns it into an exit",
+        _no_syndrome,
+        arch="arm64",
+        remedies=("emulate_instruction",),
+    ),
+    Condition(
+        "memory-attributes",
+        _ACCESS,
+        "kvm_mmu_faultin_pfn (arch/x86/kvm/mmu/mmu.c)",
+        "the guest accesses private memory as shared, or shared as private",
+        _memory_attributes,
+        remedies=("convert",),
+    ),
+    Condition(
+        "outside-memslots",
+        _ACCESS,
+        "io_mem_abort (arch/arm64/kvm/mmio.c), handle_mmio_page_fault (arch/x86/kvm/mmu/mmu.c)",
+        "no memslot backs the GPA",
+        _outside_memslots,
+        remedies=("empty_bus",),
+    ),
+    Condition(
+        "guest-memfd-closed",
+        _ACCESS,
+        "kvm_gmem_get_pfn (virt/kvm/guest_memfd.c)",
+        "the guest_memfd behind the memslot was closed",
+        _guest_memfd_closed,
+        remedies=("new_guest_memfd",),
+    ),
+    Condition(
+        "hva-unmapped",
+        _ACCESS,
+        _USER_MEM,
+        "nothing is mapped behind the memslot",
+        _hva_unmapped,
+        remedies=("restore", "emulate"),
+    ),
+    Condition(
+        "hva-no-access",
+        _ACCESS,
+        _GUP,
+        "the VMM cannot read the memory behind the memslot",
+        _hva_no_access,
+        remedies=("protect", "emulate"),
+    ),
+    Condition(
+        "hva-read-only",
+        _ACCESS,
+        _GUP,
+        "a write, and the VMM cannot write the memory behind the memslot",
+        _hva_read_only,
+        remedies=("protect", "emulate"),
+    ),
+    Condition(
+        "device-memory-off",
+        _ACCESS,
+        "vfio_pci_mmap_huge_fault (drivers/vfio/pci/vfio_pci_core.c)",
+        "the vfio device behind the memslot is gone, in reset, or its memory space is disabled",
+        _device_memory_off,
+        remedies=("emulate",),
+    ),
+    Condition(
+        "device-unaligned",
+        _EFAULT,
+        _ABORT,
+        "an unaligned access to memory that is Normal in stage 1 and Device in stage 2: KVM does "
+        "not handle the abort, and the kernel logs 'Unsupported FSC'",
+        _device_unaligned,
+        arch="arm64",
+        remedies=("emulate_aligned",),
+    ),
+    Condition(
+        "pfnmap-not-writable",
+        _EFAULT,
+        _REMAPPED,
+        "a write to device memory (PFNMAP) whose host PTE is still read-only",
+        _pfnmap_not_writable,
+        remedies=("prefault", "emulate"),
+    ),
+    Condition(
+        CACHEABLE_PFNMAP,
+        _EFAULT,
+        "user_mem_abort (arch/arm64/kvm/mmu.c)",
+        "device memory (PFNMAP) mapped cacheable replaced the mapping behind the memslot",
+        _cacheable_pfnmap,
+        arch="arm64",
+        remedies=("copy", "restore_replaced", "emulate"),
+    ),
+    Condition(
+        "file-truncated",
+        _ACCESS,
+        "shmem_fault (mm/shmem.c), filemap_fault (mm/filemap.c)",
+        "the file behind the memslot was truncated",
+        _file_truncated,
+        remedies=("extend_file",),
+    ),
+    Condition(
+        REPLACED,
+        _ACCESS,
+        _GUP,
+        "another mapping replaced the one behind the memslot",
+        _vma_replaced,
+        remedies=("restore",),
+    ),
+)
