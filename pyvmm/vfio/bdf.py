@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A PCI function's address, as sysfs and lspci -D write it: ``0000:01:00.0``."""
+"""PCI addresses in the notation of sysfs and lspci -D: ``0000:01:00.0``."""
 
 import re
 from typing import NamedTuple, Self
 
 from pyvmm.errors import UsageError
 
-# A domain beyond 16 bits is real: Intel's VMD numbers its own from 0x10000.
+# Domains can exceed 16 bits: Intel's VMD uses 0x10000 and above.
 _FORM = re.compile(
     r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<device>[0-9a-f]{2})\.(?P<function>[0-7])",
     re.ASCII | re.IGNORECASE,
@@ -15,7 +15,7 @@ _LAST_DEVICE = 0x1F
 
 
 class Bdf(NamedTuple):
-    """Domain, bus, device (0 to 31) and function (0 to 7)."""
+    """The address of a PCI function: domain, bus, device (0 to 31) and function (0 to 7)."""
 
     domain: int
     bus: int
@@ -24,7 +24,7 @@ class Bdf(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The address that `text` spells, upper or lower case. Raises `UsageError`."""
+        """Parse `text`, in upper or lower case. Raises `UsageError`."""
         match = _FORM.fullmatch(text)
         if not match:
             raise UsageError(
@@ -35,8 +35,9 @@ class Bdf(NamedTuple):
             raise UsageError(f"{text!r} has no PCI domain: did you mean 0000:{text.lower()}?")
         device = int(match["device"], 16)
         if device > _LAST_DEVICE:
-            raise UsageError(f"{text!r} is not a PCI address: a device number ends at 1f")
+            raise UsageError(f"{text!r} is not a PCI address: the device number must be 00 to 1f")
         return cls(int(match["domain"], 16), int(match["bus"], 16), device, int(match["function"]))
 
     def __str__(self) -> str:
+        """Return the address as sysfs writes it."""
         return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Capability chains: how vfio's INFO ioctls say more than their fixed structs have room for.
+"""Capability chains, which follow the fixed structs of vfio's INFO ioctls.
 
-``struct vfio_info_cap_header`` {u16 id, u16 version, u32 next}; ``next`` counts bytes from the
-start of the whole INFO buffer, 0 ends the chain, and no header tells its capability's length.
+``struct vfio_info_cap_header`` is {u16 id, u16 version, u32 next}. ``next`` is an offset in bytes
+from the start of the INFO buffer; 0 ends the chain. No header has the capability's length.
 """
 
 import ctypes
@@ -29,12 +29,12 @@ class _Room(layout.Struct, size=0):
 
 
 class MalformedChainError(PyvmmError):
-    """A capability chain, or a capability in it, that no kernel should send: it is not trusted."""
+    """A capability chain, or a capability in it, that is invalid."""
 
 
 @dataclass(frozen=True)
 class RawCapability:
-    """One capability, undecoded: `data` is what follows the header, up to the next capability."""
+    """A capability before decoding: `data` are the bytes from its header to the next one."""
 
     id: int
     version: int
@@ -42,50 +42,50 @@ class RawCapability:
 
 
 def walk(buffer: bytes, first: int, fixed: int) -> list[RawCapability]:
-    """The chain in `buffer` (what an INFO ioctl filled in) that starts `first` bytes into it.
+    """Return the capabilities of the chain at byte `first` of an INFO ioctl's `buffer`.
 
-    `fixed` is the size in bytes of the struct that the chain follows; `first` 0 is no chain.
-    Raises `MalformedChainError` for a header inside the struct, out of the buffer or cut off by its
-    end, and for a chain that comes back to itself.
+    `fixed` is the size in bytes of the fixed struct. `first` is 0 if there is no chain.
+    Raises `MalformedChainError` if a header is within the struct or not within the buffer, and
+    if the chain loops.
     """
     headers = list(_headers(buffer, first, fixed))
     starts = [at for at, _, _ in headers]
-    links = []
+    capabilities = []
     for at, id, version in headers:
         end = min((start for start in starts if start > at), default=len(buffer))
-        links.append(RawCapability(id, version, buffer[at + _HEADER.size : end]))
-    return links
+        capabilities.append(RawCapability(id, version, buffer[at + _HEADER.size : end]))
+    return capabilities
 
 
 def _headers(buffer: bytes, first: int, fixed: int) -> Iterator[tuple[int, int, int]]:
-    at, seen = first, set[int]()
+    at, starts = first, set[int]()
     while at:
-        where = f"a capability header at byte {at:#x} of {len(buffer):#x}"
+        header = f"the capability header at byte {at:#x} of {len(buffer):#x}"
         if at < fixed:
-            raise MalformedChainError(f"{where} lies within the struct before the chain")
+            raise MalformedChainError(f"{header} is within the struct before the chain")
         if at + _HEADER.size > len(buffer):
-            raise MalformedChainError(f"{where} is cut off")
-        # Headers may not share bytes either: then one's data would be another's header.
-        if any(abs(at - other) < _HEADER.size for other in seen):
-            raise MalformedChainError(f"{where} was there before: the chain loops")
-        seen.add(at)
+            raise MalformedChainError(f"{header} is cut off")
+        # Headers must not overlap either, or one would be part of another's data.
+        if any(abs(at - other) < _HEADER.size for other in starts):
+            raise MalformedChainError(f"{header} repeats an earlier one: the chain loops")
+        starts.add(at)
         id, version, following = _HEADER.unpack_from(buffer, at)
         yield at, id, version
         at = following
 
 
 def query(fd: Fd, request: Ioctl, info: _Info, caps_flag: int) -> tuple[_Info, list[RawCapability]]:
-    """Ask an INFO ioctl, with as much room as it wants: its struct, filled in, and its chain.
+    """Call an INFO ioctl with a large enough buffer. Return its struct and its capabilities.
 
-    `info` has the input members set (``argsz`` is seen to here); `caps_flag` is the bit of
-    ``flags`` that says a chain follows. Raises `IoctlError` and `MalformedChainError`.
+    `info` has the input members set, except ``argsz``. `caps_flag` is the bit of ``flags`` for a
+    capability chain. Raises `IoctlError` and `MalformedChainError`.
     """
     fixed = room = ctypes.sizeof(info)
     info.argsz = room
     fd.ioctl(request, info)
     raw = bytes(info)
     while info.argsz > room:
-        # The kernel said how much it would have written.
+        # The kernel wrote the required size to argsz.
         room = info.argsz
         larger = _Room.with_room(room)()
         ctypes.memmove(ctypes.addressof(larger), raw, len(raw))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""PCI config space, through vfio's config region: what vfio virtualizes is seen as it shows it."""
+"""PCI config space through vfio's config region, with the registers that vfio virtualizes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ _END = 0x100
 
 @dataclass(frozen=True)
 class Msix:
-    """Where a function keeps its MSI-X vectors.
+    """The MSI-X capability: `vectors` vectors, with table and PBA in the given BARs.
 
-    The table (16 bytes a vector) says what to write where; the PBA (a bit a vector, in whole
-    64-bit words) says which are pending. Both lie in a BAR, maybe the same.
+    The table has 16 bytes per vector: message address, data and mask. The PBA has a pending bit
+    per vector, in whole 64-bit words.
     """
 
     vectors: int
@@ -41,55 +41,58 @@ class Msix:
 
 
 class ConfigSpace:
-    """A function's config space."""
+    """The config space of a function. Accesses raise `RegionError`."""
 
     def __init__(self, region: Region) -> None:
+        """Access config space through `region`, the device's ``CONFIG``."""
         self.region = region
 
     def read(self, offset: int, size: int) -> int:
-        """The little-endian register of `size` bytes (1, 2 or 4) at `offset`."""
+        """Read the little-endian register of `size` bytes (1, 2 or 4) at byte `offset`."""
         return int.from_bytes(self.region.read(offset, size), "little")
 
     def write(self, offset: int, size: int, value: int) -> None:
+        """Write the little-endian register of `size` bytes (1, 2 or 4) at byte `offset`."""
         self.region.write(offset, value.to_bytes(size, "little"))
 
     def is_port_bar(self, bar: int) -> bool:
-        """Whether BAR number `bar` is x86 port space and not memory."""
+        """Return True if BAR number `bar` is IO port space, False if it is memory."""
         return bool(self.read(_BAR0 + 4 * bar, 4) & _BAR_PORT_SPACE)
 
     @property
     def present(self) -> bool:
-        """Whether the function answers at all: what is no longer there reads as all ones."""
+        """Return True if the function responds. The vendor ID of a removed one reads 0xffff."""
         return self.read(_VENDOR, 2) != _NO_VENDOR
 
     @property
     def memory_enabled(self) -> bool:
-        """Whether the device answers at its memory BARs.
+        """Return True if the command register enables memory space (PCI_COMMAND_MEMORY).
 
-        While it does not, vfio fails reads and writes of them with EIO, and an access through an
-        mmapped BAR is a SIGBUS.
+        Otherwise reads and writes of memory BARs fail with EIO, and an access through a mapping
+        is a SIGBUS.
         """
         return bool(self.read(_COMMAND, 2) & _COMMAND_MEMORY)
 
     def enable_memory(self, on: bool = True) -> None:
+        """Set or clear PCI_COMMAND_MEMORY: the device decodes accesses to its memory BARs."""
         self._command(_COMMAND_MEMORY, on)
 
     def enable_bus_master(self, on: bool = True) -> None:
-        """Let the device do DMA and send MSIs, or stop it."""
+        """Set or clear PCI_COMMAND_MASTER: the device may do DMA and send MSIs."""
         self._command(_COMMAND_MASTER, on)
 
     def capabilities(self) -> Iterator[tuple[int, int]]:
-        """Id and offset of each capability in the list; a list that loops ends at the loop."""
+        """Yield ID and offset of each capability. A list that loops ends at the loop."""
         if not self.read(_STATUS, 2) & _STATUS_CAP_LIST:
             return
-        at, seen = self.read(_CAPABILITY_LIST, 1) & ~3, set[int]()
-        while _FIRST_CAPABILITY <= at < _END and at not in seen:
-            seen.add(at)
+        at, offsets = self.read(_CAPABILITY_LIST, 1) & ~3, set[int]()
+        while _FIRST_CAPABILITY <= at < _END and at not in offsets:
+            offsets.add(at)
             yield self.read(at, 1), at
             at = self.read(at + 1, 1) & ~3
 
     def msix(self) -> Msix | None:
-        """The MSI-X capability; None where the function has none."""
+        """Return the MSI-X capability, or None."""
         at = dict(self.capabilities()).get(_CAP_ID_MSIX)
         if at is None:
             return None

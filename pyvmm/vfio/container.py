@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The older way into an IOMMU: containers and groups, with type1's mapping ioctls.
+"""IO address spaces of vfio containers and groups, with the mapping ioctls of type1.
 
-The container is vfio's own (/dev/vfio/vfio), or an iommufd that speaks its language; the group
-works the same with both.
+A container is a descriptor of /dev/vfio/vfio, or of /dev/iommu, which emulates it (iommufd's
+vfio compatibility mode). Groups work the same with both.
 """
 
 import ctypes
@@ -40,11 +40,11 @@ from pyvmm.uapi.vfio import (
 from pyvmm.vfio import cap_chains, device_nodes
 from pyvmm.vfio.cap_chains import MalformedChainError, RawCapability
 from pyvmm.vfio.dma import IoAddressSpace, IovaRange, VfioDeviceFd
-from pyvmm.vfio.dmabuf import export, map_file
+from pyvmm.vfio.dmabuf import export_dmabuf, map_dmabuf
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import IommuGroup, PciFunction
 
-# Each container mode: the node that is the container, and the IOMMU type that is set on it.
+# The device node and the argument of VFIO_SET_IOMMU, by mode.
 CONTAINER_MODES = {
     "vfio_type1v2_iommu": (device_nodes.CONTAINER, VFIO_TYPE1v2_IOMMU),
     "vfio_type1_iommu": (device_nodes.CONTAINER, VFIO_TYPE1_IOMMU),
@@ -66,21 +66,22 @@ class _GroupFd(Fd):
 
 
 class Container(IoAddressSpace):
-    """A vfio container, which devices enter through their groups.
+    """A vfio container, to which devices attach through their groups.
 
-    Closing it closes the groups; close the devices before.
+    `close` closes the groups too; close the devices before it.
     """
 
     kind = "vfio-container"
 
     def __init__(self, number: int, mode: str) -> None:
+        """Take the descriptor `number`."""
         super().__init__(number)
         self.mode = mode
         self._groups: dict[IommuGroup, Fd] = {}
 
     @classmethod
     def open(cls, mode: str) -> Self:
-        """A new container for one of the modes in `CONTAINER_MODES`. Raises `LackingError`."""
+        """Open a container for a mode of `CONTAINER_MODES`. Raises `LackingError`."""
         path, type1 = CONTAINER_MODES[mode]
         container = cls(device_nodes.open_node(path), mode)
         try:
@@ -92,20 +93,26 @@ class Container(IoAddressSpace):
 
     def _check(self, path: Path, type1: int) -> None:
         if self.ioctl(VFIO_GET_API_VERSION) != VFIO_API_VERSION:
-            raise LackingError(f"{path} speaks another vfio API than version {VFIO_API_VERSION}")
+            raise LackingError(f"{path} does not have vfio API version {VFIO_API_VERSION}")
         if not self.ioctl(VFIO_CHECK_EXTENSION, type1):
-            raise LackingError(f"{path} offers no IOMMU of that type: load vfio_iommu_type1")
+            raise LackingError(
+                f"{path} does not support IOMMU type {type1}: load module vfio_iommu_type1"
+            )
 
     def attach(self, function: PciFunction) -> VfioDeviceFd:
+        """Add the device's group to the container, if needed, and open the device.
+
+        Raises `LackingError` and `IoctlError`.
+        """
         group = function.require_group()
         if group not in self._groups:
-            self._groups[group] = self._enter(group)
+            self._groups[group] = self._add_group(group)
         name = _Name(text=str(function).encode())
         return VfioDeviceFd(
             self._groups[group].ioctl(VFIO_GROUP_GET_DEVICE_FD, name), self._groups[group]
         )
 
-    def _enter(self, group: IommuGroup) -> Fd:
+    def _add_group(self, group: IommuGroup) -> Fd:
         fd = _GroupFd(device_nodes.open_node(device_nodes.GROUPS / str(group.number), group))
         try:
             status = vfio_group_status()
@@ -113,7 +120,8 @@ class Container(IoAddressSpace):
             fd.ioctl(VFIO_GROUP_GET_STATUS, status)
             if not status.flags & VFIO_GROUP_FLAGS_VIABLE:
                 raise LackingError(
-                    f"IOMMU group {group.number} is not viable: a driver holds one of its devices"
+                    f"IOMMU group {group.number} is not viable: unbind the host drivers of its "
+                    "devices, or bind them to vfio-pci"
                 )
             fd.ioctl(VFIO_GROUP_SET_CONTAINER, _Number(container=self.fileno()))
             if not self._groups:
@@ -124,13 +132,15 @@ class Container(IoAddressSpace):
         return fd
 
     def ranges(self) -> list[IovaRange]:
-        for link in self._info()[1]:
-            if link.id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE:
-                return _ranges(link)
-        return [IovaRange(0, 2**64 - 1)]  # a kernel before v5.4 keeps them to itself
+        """Return the valid IOVA ranges from ``VFIO_IOMMU_GET_INFO``, lowest first."""
+        for capability in self._info()[1]:
+            if capability.id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE:
+                return _ranges(capability)
+        return [IovaRange(0, 2**64 - 1)]  # before v5.4 the kernel does not return them
 
     @property
     def page_size(self) -> int:
+        """Return the smallest page size of ``iova_pgsizes`` in bytes."""
         sizes: int = self._info()[0].iova_pgsizes
         return sizes & -sizes
 
@@ -147,14 +157,14 @@ class Container(IoAddressSpace):
 
     def _map_bar(self, iova: int, bar: Region, hva: int, at: int, size: int) -> None:
         if CONTAINER_MODES[self.mode][0] == device_nodes.IOMMUFD:
-            with export(bar, at, size) as dmabuf:
-                map_file(self, self._compat_ioas(), dmabuf, iova, size)
+            with export_dmabuf(bar, at, size) as dmabuf:
+                map_dmabuf(self, self._compat_ioas(), dmabuf, iova, size)
         else:
-            # vfio's own type1 follows PFNMAP VMAs to the BAR behind them.
+            # vfio_iommu_type1 resolves the PFNs of VM_PFNMAP VMAs (follow_fault_pfn).
             self._map(iova, hva, size, readable=True, writable=True)
 
     def _compat_ioas(self) -> int:
-        """The IOAS behind an iommufd's container face."""
+        """Return the ID of the IOAS that emulates the container (``IOMMU_VFIO_IOAS_GET``)."""
         request = iommu_vfio_ioas(op=IOMMU_VFIO_IOAS_GET)
         request.size = ctypes.sizeof(request)
         self.ioctl(IOMMU_VFIO_IOAS, request)
@@ -167,16 +177,19 @@ class Container(IoAddressSpace):
         self.ioctl(VFIO_IOMMU_UNMAP_DMA, request)
 
     def close(self) -> None:
+        """Unmap everything, and close the container and its groups. Idempotent."""
         super().close()
         while self._groups:
             self._groups.popitem()[1].close()
 
 
-def _ranges(link: RawCapability) -> list[IovaRange]:
-    # struct vfio_iommu_type1_info_cap_iova_range after its header: nr_iovas, reserved, ranges[].
-    if len(link.data) < 8 or len(link.data) < 8 + 16 * (
-        count := int.from_bytes(link.data[:4], "little")
+def _ranges(capability: RawCapability) -> list[IovaRange]:
+    # struct vfio_iommu_type1_info_cap_iova_range after the header: nr_iovas, reserved, ranges[].
+    if len(capability.data) < 8 or len(capability.data) < 8 + 16 * (
+        count := int.from_bytes(capability.data[:4], "little")
     ):
-        raise MalformedChainError(f"the IOVA ranges are cut off after {len(link.data)} bytes")
-    pairs = struct.iter_unpack("=QQ", link.data[8 : 8 + 16 * count])
+        raise MalformedChainError(
+            f"the IOVA range capability is cut off after {len(capability.data)} bytes"
+        )
+    pairs = struct.iter_unpack("=QQ", capability.data[8 : 8 + 16 * count])
     return [IovaRange(start, last) for start, last in pairs]

@@ -35,7 +35,7 @@ class DeviceFeature:
 
 def probe_features(device: Fd) -> list[DeviceFeature]:
     """Return the supported features (``VFIO_DEVICE_FEATURE_PROBE``). Changes nothing."""
-    found = (
+    features = (
         DeviceFeature(
             name,
             get=_supports(device, number | vfio.VFIO_DEVICE_FEATURE_GET),
@@ -43,7 +43,7 @@ def probe_features(device: Fd) -> list[DeviceFeature]:
         )
         for name, number in _FEATURES.items()
     )
-    return [feature for feature in found if feature.get or feature.set]
+    return [feature for feature in features if feature.get or feature.set]
 
 
 def _supports(device: Fd, flags: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Opening vfio's and iommufd's device nodes, and saying why one can't be opened."""
+"""Device nodes of vfio and iommufd: opening them, and why that failed."""
 
 import contextlib
 import errno
@@ -14,11 +14,16 @@ IOMMUFD = Path("/dev/iommu")
 GROUPS = Path("/dev/vfio")
 CDEVS = Path("/dev/vfio/devices")
 
+_REMEDY = {
+    CONTAINER: "load module vfio_iommu_type1 (CONFIG_VFIO_CONTAINER)",
+    IOMMUFD: "load module iommufd (CONFIG_IOMMUFD)",
+}
+
 
 def open_node(path: Path, group: IommuGroup | None = None) -> int:
-    """A new descriptor for a device node. Raises `LackingError`.
+    """Open a device node and return the descriptor. Raises `LackingError`.
 
-    `group` is the IOMMU group that the node belongs to, if it does to one.
+    `group` is the IOMMU group of a group's node or a device's cdev.
     """
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -27,42 +32,37 @@ def open_node(path: Path, group: IommuGroup | None = None) -> int:
 
 
 def explain_open_error(path: Path, number: int, group: IommuGroup | None = None) -> str:
-    """Why open(2) of a device node failed with errno `number`, and the way out."""
+    """Return why open(2) of a device node failed with errno `number`, and what to do."""
     match number:
         case errno.ENOENT:
-            return f"there is no {path}: {_REMEDY.get(path, 'is a vfio driver bound?')}"
+            remedy = _REMEDY.get(path, "check that the device is bound to a vfio driver")
+            return f"{path} does not exist: {remedy}"
         case errno.EACCES | errno.EPERM:
-            return f"no permission on {path}: run as root, or let your user own it (a udev rule)"
+            return f"permission denied on {path}: check its owner and mode, or run as root"
         case errno.EBUSY:
-            return f"{path} is busy: {_by_whom(path, group)}"
+            return f"{path} is busy: {_explain_busy(path, group)}"
         case errno.ENODEV:
-            return f"{path} leads nowhere: the device has gone"
-    return f"{path} can't be opened: {os.strerror(number)}"
+            return f"{path} has no device: it was removed or unbound; check lspci and dmesg"
+    return f"cannot open {path}: {os.strerror(number)}"
 
 
-_REMEDY = {
-    CONTAINER: "load the module vfio_iommu_type1 (CONFIG_VFIO_CONTAINER)",
-    IOMMUFD: "load the module iommufd (CONFIG_IOMMUFD)",
-}
-
-
-def processes_holding(path: Path) -> list[str]:
-    """The processes that have `path` open, as ``name (PID)``, as far as we may see."""
-    found = []
-    for fd in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # it was closed meanwhile, or is someone else's
-            if fd.readlink() == path:
-                process = fd.parents[1]
-                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
-    return sorted(set(found))
-
-
-def _by_whom(path: Path, group: IommuGroup | None) -> str:
-    # A group and the cdevs of its devices exclude each other: whoever has one keeps all busy.
+def _explain_busy(path: Path, group: IommuGroup | None) -> str:
+    # The group's node and the cdevs of its devices exclude each other, so any of them counts.
     paths = {path}
     if group:
         paths |= {GROUPS / str(group.number)}
         paths |= {CDEVS / member.cdev for member in group.members() if member.cdev}
-    if held := sorted({holder for each in paths for holder in processes_holding(each)}):
-        return f"{', '.join(held)} has it open: end that first"
-    return "a process that we may not see has it open (as root: fuser -v shows it)"
+    if processes := sorted({process for each in paths for process in _processes_with(each)}):
+        return f"open in {', '.join(processes)}; end that process first"
+    return f"open in a process of another user; as root, fuser -v {path} shows it"
+
+
+def _processes_with(path: Path) -> list[str]:
+    """Return the processes that have `path` open, as ``name (PID)``, if /proc shows them."""
+    processes = []
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # closed meanwhile, or another user's
+            if fd.readlink() == path:
+                process = fd.parents[1]
+                processes.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return processes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An IO address space: what the IOVAs of a device's DMA mean. One face, two kernel interfaces."""
+"""IO address spaces: the interface that iommufd and vfio containers share."""
 
 import errno
 import resource
@@ -18,56 +18,63 @@ _CAP_IPC_LOCK = 14  # linux/capability.h
 
 @dataclass(frozen=True)
 class IovaRange:
-    """IOVAs `start` to `last`, both included."""
+    """The IOVAs `start` to `last`, inclusive."""
 
     start: int
     last: int
 
     def __str__(self) -> str:
+        """Return the range in hex."""
         return f"{self.start:#x}-{self.last:#x}"
 
 
 class VfioDeviceFd(Fd):
-    """A vfio device's own descriptor; `group` is its group's, where it was opened through that.
+    """The file descriptor of a vfio device.
 
-    Closing it closes the device for the kernel: it is reset, and its interrupts are disabled.
+    Closing it closes the device: the kernel resets it and disables its interrupts.
+
+    Attributes:
+        group: the descriptor of its group, or None if the device was opened through its cdev.
     """
 
     kind = "vfio-device"
 
     def __init__(self, number: int, group: Fd | None = None) -> None:
+        """Take the descriptor `number`."""
         super().__init__(number)
         self.group = group
 
 
 class IoAddressSpace(Fd, ABC):
-    """An IO address space, and the descriptor that owns it (an iommufd or a vfio container).
+    """An IO address space and the descriptor that owns it (an iommufd or a vfio container).
 
-    `close` unmaps everything first: KVM or another process may hold a device's file longer, and
-    with it the kernel's address space.
+    Attributes:
+        mode: the IOMMU mode, one of `iommu_modes.MODES`.
+        mapped: the size in bytes of every mapping, by IOVA.
     """
 
-    mode: str  # which of the kernel selftests' IOMMU modes this is
+    mode: str
 
     def __init__(self, number: int) -> None:
+        """Take the descriptor `number`."""
         super().__init__(number)
-        self.mapped: dict[int, int] = {}  # IOVA to size in bytes, of every mapping
+        self.mapped: dict[int, int] = {}
 
     @abstractmethod
     def attach(self, function: PciFunction) -> VfioDeviceFd:
-        """Open the device and put it into this address space.
+        """Open the device and attach it to this address space.
 
         Raises `LackingError` and `IoctlError`.
         """
 
     @abstractmethod
     def ranges(self) -> list[IovaRange]:
-        """The IOVAs that may be mapped, lowest first; each attached device narrows them."""
+        """Return the valid IOVA ranges, lowest first. Each attached device can reduce them."""
 
     @property
     @abstractmethod
     def page_size(self) -> int:
-        """The smallest mapping, and the alignment of all, in bytes."""
+        """Return the IOMMU page size in bytes, the alignment of every mapping."""
 
     def map(
         self,
@@ -79,10 +86,10 @@ class IoAddressSpace(Fd, ABC):
         readable: bool = True,
         writable: bool = True,
     ) -> None:
-        """Let devices reach `size` bytes of `memory` from byte `at` on, in one call.
+        """Map `size` bytes of `memory` from byte `at` at `iova`, with one ioctl.
 
-        The pages are populated and pinned. `readable` and `writable` are seen from the device.
-        Raises `IoctlError` whose `why` names what is wrong.
+        The kernel populates and pins the pages. `readable` and `writable` limit the device's
+        accesses. Raises `IoctlError`, with the reason in `why`.
         """
         size = memory.size - at if size is None else size
         hva = memory.hva + at
@@ -93,9 +100,9 @@ class IoAddressSpace(Fd, ABC):
         self.mapped[iova] = size
 
     def map_bar(self, iova: int, bar: Region, memory: Mapping, *, at: int, size: int) -> None:
-        """Let devices reach another's BAR: `size` bytes of it from byte `at` on, both whole pages.
+        """Map `size` bytes of another device's BAR from byte `at` at `iova`, in whole pages.
 
-        `memory` is the BAR's mapping, byte for byte (see `bars.map_bar`). Raises `IoctlError`.
+        `memory` is the mapping of the BAR (see `bars.map_bar`). Raises `IoctlError`.
         """
         try:
             self._map_bar(iova, bar, memory.hva + at, at, size)
@@ -104,11 +111,16 @@ class IoAddressSpace(Fd, ABC):
         self.mapped[iova] = size
 
     def unmap(self, iova: int) -> None:
-        """Undo the mapping that starts at `iova`. Raises `KeyError` where none does."""
+        """Remove the mapping that starts at `iova`. Raises `KeyError` if there is none."""
         self._unmap(iova, self.mapped[iova])
         del self.mapped[iova]
 
     def close(self) -> None:
+        """Unmap everything, then close the descriptor. Idempotent.
+
+        Closing alone may keep the mappings: KVM or another process may hold a device's file, and
+        with it the kernel's address space.
+        """
         try:
             for iova in list(self.mapped):
                 self.unmap(iova)
@@ -132,46 +144,44 @@ class IoAddressSpace(Fd, ABC):
         return error
 
     def _why(self, number: int | None, iova: int, size: int, hva: int) -> str | None:
-        """Each condition that the kernel checks, in its order."""
+        """Return the first condition that is broken, in the kernel's order, or None."""
         page = self.page_size
         last = iova + size - 1
         if size <= 0 or (iova | size | hva) % page:
-            return f"IOVA, HVA and size must be multiples of the IOMMU's {page:#x} bytes"
+            return f"IOVA, HVA and size must be multiples of the IOMMU page size, {page:#x} bytes"
         if any(iova < start + length and start <= last for start, length in self.mapped.items()):
-            return f"a part of {IovaRange(iova, last)} is mapped already: unmap it first"
+            return f"part of {IovaRange(iova, last)} is already mapped: unmap it first"
         ranges = self.ranges()
         if not any(allowed.start <= iova and last <= allowed.last for allowed in ranges):
             listed = ", ".join(map(str, ranges))
-            return (
-                f"{IovaRange(iova, last)} is not within the IOVAs that the IOMMU allows: {listed}"
-            )
+            return f"{IovaRange(iova, last)} is outside the valid IOVA ranges: {listed}"
         match number:
             case errno.ENOMEM:
-                return _why_no_memory(size)
+                return _explain_enomem(size)
             case errno.ENOSPC:
                 return (
-                    "the container has no mapping left: raise the parameter dma_entry_limit of "
-                    "vfio_iommu_type1, or map fewer and larger pieces"
+                    "the container is at its limit of mappings: raise "
+                    "vfio_iommu_type1.dma_entry_limit, or use fewer and larger mappings"
                 )
             case errno.EFAULT:
                 return (
-                    f"no memory can be pinned at HVA {hva:#x}: nothing is mapped there, or a BAR "
-                    "(which map_bar maps)"
+                    f"cannot pin memory at HVA {hva:#x}: it is unmapped or protected, or a BAR "
+                    "(use map_bar)"
                 )
         return None
 
 
-def _why_no_memory(size: int) -> str:
+def _explain_enomem(size: int) -> str:
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if limit == resource.RLIM_INFINITY or _may_lock_any():
-        return f"the host can't pin {size:#x} bytes: give the guest less RAM"
+    if limit == resource.RLIM_INFINITY or _has_cap_ipc_lock():
+        return f"the host cannot pin {size:#x} bytes: give the guest less RAM"
     return (
-        f"pinning {size:#x} bytes goes beyond the limit of {limit:#x} locked bytes: raise "
-        "ulimit -l (or LimitMEMLOCK=), or give the process CAP_IPC_LOCK"
+        f"pinning {size:#x} bytes exceeds RLIMIT_MEMLOCK, {limit:#x} bytes: raise ulimit -l "
+        "(or LimitMEMLOCK=), or give the process CAP_IPC_LOCK"
     )
 
 
-def _may_lock_any() -> bool:
+def _has_cap_ipc_lock() -> bool:
     status = Path("/proc/self/status").read_text().splitlines()
     effective = next(line.split()[1] for line in status if line.startswith("CapEff:"))
     return bool(int(effective, 16) >> _CAP_IPC_LOCK & 1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""BAR-to-BAR DMA with an iommufd: a piece of BAR becomes a dma-buf, the dma-buf becomes IOVAs.
+"""BARs as DMA targets of other devices, with iommufd: export a dma-buf and map it.
 
-An iommufd pins memory, and a BAR's HVA leads to none; the dma-buf names the BAR itself.
+iommufd pins pages, and the VMA of a BAR has none (VM_PFNMAP). A dma-buf names the BAR instead.
 """
 
 import ctypes
@@ -27,16 +27,17 @@ from pyvmm.vfio.regions import Region
 
 
 class DmaBuf(Fd):
-    """A piece of a BAR as a file. The kernel empties it while the device's memory space is off."""
+    """A part of a BAR as a dma-buf. The kernel revokes it while memory space is disabled."""
 
     kind = "dma-buf"
 
 
-def export(bar: Region, at: int, size: int) -> DmaBuf:
-    """``VFIO_DEVICE_FEATURE_DMA_BUF``: `size` bytes of a BAR from byte `at`, both whole pages.
+def export_dmabuf(bar: Region, at: int, size: int) -> DmaBuf:
+    """Export `size` bytes of a BAR from byte `at`, in whole pages, as a dma-buf.
 
-    Raises `IoctlError`: ENOTTY where the kernel or the driver has no such feature (it needs
-    CONFIG_PCI_P2PDMA), EINVAL for parts of pages, ENODEV for a region that is no BAR.
+    This is ``VFIO_DEVICE_FEATURE_DMA_BUF``. Raises `IoctlError`: ENOTTY if the kernel or the
+    driver lacks the feature (it needs CONFIG_PCI_P2PDMA), EINVAL for partial pages, ENODEV for a
+    region that is not a BAR.
     """
     buffer_type = vfio_device_feature.with_room(ctypes.sizeof(vfio_device_feature_dma_buf) + 16)
     request = buffer_type(flags=VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF)
@@ -49,10 +50,10 @@ def export(bar: Region, at: int, size: int) -> DmaBuf:
     return DmaBuf(bar.device.ioctl(VFIO_DEVICE_FEATURE, request))
 
 
-def map_file(iommufd: Fd, ioas: int, file: Fd, iova: int, size: int) -> None:
-    """``IOMMU_IOAS_MAP_FILE``: the first `size` bytes of a dma-buf, readable and writable for DMA.
+def map_dmabuf(iommufd: Fd, ioas: int, file: Fd, iova: int, size: int) -> None:
+    """Map the first `size` bytes of a dma-buf at `iova`, readable and writable by devices.
 
-    Raises `IoctlError`.
+    This is ``IOMMU_IOAS_MAP_FILE``. Raises `IoctlError`.
     """
     request = iommu_ioas_map_file(ioas_id=ioas, fd=file.fileno(), length=size, iova=iova)
     request.size = ctypes.sizeof(request)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the host uses a PCI function for, so that nobody takes the disk it runs from."""
+"""Reasons why the host needs a PCI function: mounted disks, network interfaces that are up."""
 
 import errno
 import os
@@ -15,22 +15,22 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def host_uses(function: PciFunction) -> list[str]:
-    """Why the host needs `function`, each reason a few words; empty where it does not.
+    """Return the reasons why the host needs `function`, each as a clause.
 
-    Seen are: a bridge, the boot display, a network interface that is up, a disk that is mounted,
-    swapped to, part of another (device mapper, md, …) or held open exclusively by anything else,
-    and a mounted shared folder (9p, virtiofs) that the function carries.
+    The reasons are: a bridge, the boot display, a network interface that is up, a mounted shared
+    folder (9p, virtiofs), and a disk that is mounted, used for swap, part of another device
+    (device mapper, md, …) or opened with ``O_EXCL``.
     """
     home = function.path.resolve()
-    found = []
+    reasons = []
     if function.is_bridge:
-        found.append("it is a bridge, with other devices behind it")
+        reasons.append("it is a bridge to other devices")
     if function.is_boot_display:
-        found.append("it is the boot display")
-    found += [f"its network interface {name} is up" for name in _interfaces_up(home)]
-    found += [f"its disk {name} {how}" for name, how in _disks(home)]
-    found += [f"its shared folder {tag} is mounted on {where}" for tag, where in _shares(home)]
-    return found
+        reasons.append("it is the boot display")
+    reasons += [f"network interface {name} is up" for name in _interfaces_up(home)]
+    reasons += [f"disk {name} {use}" for name, use in _disks(home)]
+    reasons += [f"shared folder {tag} is mounted on {target}" for tag, target in _shares(home)]
+    return reasons
 
 
 def _interfaces_up(home: Path) -> Iterator[str]:
@@ -41,8 +41,8 @@ def _interfaces_up(home: Path) -> Iterator[str]:
 
 def _disks(home: Path) -> Iterator[tuple[str, str]]:
     mounts = defaultdict(list)
-    for where, _, source in _mounts():
-        mounts[Path(source).resolve()].append(where)
+    for target, _, source in _mounts():
+        mounts[Path(source).resolve()].append(target)
     swaps = {Path(line.split()[0]).resolve() for line in _lines("/proc/swaps")}
     for disk in _below(home, Path("/sys/class/block")):
         node = Path("/dev") / disk.name.replace("!", "/")
@@ -50,7 +50,7 @@ def _disks(home: Path) -> Iterator[tuple[str, str]]:
         if node in mounts:
             yield disk.name, f"is mounted on {', '.join(mounts[node])}"
         elif node in swaps:
-            yield disk.name, "is swap"
+            yield disk.name, "is used for swap"
         elif parts_of := sorted(h.name for h in holders.iterdir()) if holders.is_dir() else []:
             yield disk.name, f"is part of {', '.join(parts_of)}"
         elif _is_claimed(node):
@@ -58,7 +58,7 @@ def _disks(home: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_claimed(node: Path) -> bool:
-    """Whether the kernel refuses to share a block device: open(2) on O_EXCL without O_CREAT."""
+    """Return True if a block device is open exclusively: open(2) with O_EXCL gives EBUSY."""
     try:
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
@@ -69,13 +69,13 @@ def _is_claimed(node: Path) -> bool:
 def _shares(home: Path) -> Iterator[tuple[str, str]]:
     tags = {tag.read_text().strip("\0\n") for tag in home.glob("virtio*/mount_tag")}
     tags |= {(fs / "tag").read_text().strip() for fs in _below(home, Path("/sys/fs/virtiofs"))}
-    for where, kind, source in _mounts():
+    for target, kind, source in _mounts():
         if kind in ("9p", "virtiofs") and source in tags:
-            yield source, where
+            yield source, target
 
 
 def _below(home: Path, folder: Path) -> Iterator[Path]:
-    """The members of a sysfs class that hang off the device at `home`."""
+    """Yield the members of the sysfs class `folder` that belong to the device at `home`."""
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         path = entry.resolve()
         if path.is_relative_to(home) or (path / "device").resolve().is_relative_to(home):
@@ -83,7 +83,7 @@ def _below(home: Path, folder: Path) -> Iterator[Path]:
 
 
 def _mounts() -> Iterator[tuple[str, str, str]]:
-    """Mount point, file system type and source of each mount that this process sees."""
+    """Yield mount point, file system type and source of each mount in this mount namespace."""
     for line in _lines("/proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         kind, source, *_ = after.split(" ")
@@ -91,7 +91,7 @@ def _mounts() -> Iterator[tuple[str, str, str]]:
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a file in /proc; none where the kernel was built without it."""
+    """Return the lines of a file in /proc, or none if the kernel does not have it."""
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The modern way into an IOMMU: /dev/iommu, an IOAS, and a device's own cdev."""
+"""IO address spaces of iommufd: /dev/iommu, an IOAS, and the cdevs of the devices."""
 
 import ctypes
 import errno
@@ -29,7 +29,7 @@ from pyvmm.uapi.vfio import (
 )
 from pyvmm.vfio import device_nodes
 from pyvmm.vfio.dma import IoAddressSpace, IovaRange, VfioDeviceFd
-from pyvmm.vfio.dmabuf import export, map_file
+from pyvmm.vfio.dmabuf import export_dmabuf, map_dmabuf
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 
@@ -37,12 +37,13 @@ _BUSY = (errno.EINVAL, errno.EBUSY)
 
 
 class Iommufd(IoAddressSpace):
-    """An iommufd with one IOAS, which every device enters through its cdev."""
+    """An iommufd with one IOAS, to which devices attach through their cdevs."""
 
     kind = "iommufd"
     mode = "iommufd"
 
     def __init__(self, number: int) -> None:
+        """Take the descriptor `number` and allocate an IOAS (``IOMMU_IOAS_ALLOC``)."""
         super().__init__(number)
         request = iommu_ioas_alloc()
         request.size = ctypes.sizeof(request)
@@ -51,13 +52,20 @@ class Iommufd(IoAddressSpace):
 
     @classmethod
     def open(cls) -> Self:
-        """``/dev/iommu`` and a fresh IOAS. Raises `LackingError`."""
+        """Open ``/dev/iommu`` and allocate an IOAS. Raises `LackingError`."""
         return cls(device_nodes.open_node(device_nodes.IOMMUFD))
 
     def attach(self, function: PciFunction) -> VfioDeviceFd:
+        """Open the device's cdev, bind it to the iommufd and attach it to the IOAS.
+
+        Raises `LackingError` and `IoctlError`.
+        """
         name = function.cdev
         if not name:
-            raise LackingError(f"{function} has no vfio cdev: no vfio driver holds it")
+            raise LackingError(
+                f"{function} has no vfio cdev: bind it to a vfio driver "
+                "(the kernel needs CONFIG_VFIO_DEVICE_CDEV)"
+            )
         path = device_nodes.CDEVS / name
         device = VfioDeviceFd(device_nodes.open_node(path))
         try:
@@ -66,8 +74,8 @@ class Iommufd(IoAddressSpace):
             request.argsz = ctypes.sizeof(request)
             device.ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT, request)
         except IoctlError as error:
-            device.close()  # or it would be among those that have the device open
-            # EINVAL where another cdev fd has it open, EBUSY where its group's has.
+            device.close()  # so that the error does not name this process
+            # EINVAL: another fd of the cdev is bound. EBUSY: the group is open.
             if error.request == VFIO_DEVICE_BIND_IOMMUFD and error.errno in _BUSY:
                 raise LackingError(
                     device_nodes.explain_open_error(path, errno.EBUSY, function.require_group())
@@ -81,27 +89,29 @@ class Iommufd(IoAddressSpace):
         device.ioctl(VFIO_DEVICE_BIND_IOMMUFD, request)
 
     def ranges(self) -> list[IovaRange]:
+        """Return the valid IOVA ranges (``IOMMU_IOAS_IOVA_RANGES``), lowest first."""
         return self._query_ranges()[0]
 
     @property
     def page_size(self) -> int:
+        """Return the alignment of mappings in bytes (``out_iova_alignment``)."""
         return self._query_ranges()[1]
 
     def _query_ranges(self) -> tuple[list[IovaRange], int]:
         request = iommu_ioas_iova_ranges(ioas_id=self.ioas)
         request.size = ctypes.sizeof(request)
-        found = (iommu_iova_range * 0)()
+        ranges = (iommu_iova_range * 0)()
         while True:
-            request.allowed_iovas = ctypes.addressof(found)
+            request.allowed_iovas = ctypes.addressof(ranges)
             try:
                 self.ioctl(IOMMU_IOAS_IOVA_RANGES, request)
             except IoctlError as error:
                 if error.errno != errno.EMSGSIZE:
                     raise
-                # The kernel says in num_iovas how many there are.
-                found = (iommu_iova_range * request.num_iovas)()
+                # The kernel wrote the required number to num_iovas.
+                ranges = (iommu_iova_range * request.num_iovas)()
             else:
-                return [IovaRange(r.start, r.last) for r in found], request.out_iova_alignment
+                return [IovaRange(r.start, r.last) for r in ranges], request.out_iova_alignment
 
     def _map(self, iova: int, hva: int, size: int, readable: bool, writable: bool) -> None:
         request = iommu_ioas_map(ioas_id=self.ioas, user_va=hva, length=size, iova=iova)
@@ -112,8 +122,8 @@ class Iommufd(IoAddressSpace):
         self.ioctl(IOMMU_IOAS_MAP, request)
 
     def _map_bar(self, iova: int, bar: Region, hva: int, at: int, size: int) -> None:
-        with export(bar, at, size) as dmabuf:
-            map_file(self, self.ioas, dmabuf, iova, size)
+        with export_dmabuf(bar, at, size) as dmabuf:
+            map_dmabuf(self, self.ioas, dmabuf, iova, size)
 
     def _unmap(self, iova: int, size: int) -> None:
         request = iommu_ioas_unmap(ioas_id=self.ioas, iova=iova, length=size)

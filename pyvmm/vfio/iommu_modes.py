@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Opening a device through one of the five IOMMU modes, which the kernel's selftests name."""
+"""The five IOMMU modes, named as in the kernel's vfio selftests, and opening a device in one."""
 
 import errno
 import os
@@ -16,8 +16,8 @@ from pyvmm.vfio.vfio_device import VfioDevice
 
 AUTO = "auto"
 
-# Best first: a cdev needs no group; v2 unmaps what was mapped and nothing else; type1 keeps to
-# small pages.
+# Best first. A cdev needs no group. type1v2 rejects an unmap of part of a mapping; type1 allows it,
+# and iommufd's type1 disables large IOMMU pages for that (iopt_disable_large_pages()).
 MODES = (
     "iommufd",
     "vfio_type1v2_iommu",
@@ -29,31 +29,31 @@ MODES = (
 
 @dataclass(frozen=True)
 class ModeAvailability:
-    """Whether a mode is there for a device, and what it lacks where it is not."""
+    """An IOMMU mode for a device; `missing` is what it needs to be available, or None."""
 
     mode: str
-    lacks: str | None
+    missing: str | None
 
     def __str__(self) -> str:
-        return f"{self.mode}: {self.lacks or 'available'}"
+        """Return a clause: the mode and its availability."""
+        return f"{self.mode}: {self.missing or 'available'}"
 
 
 def open_device(
     address: str | Bdf, mode: str = AUTO, *, beside: VfioDevice | None = None
 ) -> VfioDevice:
-    """Open a device that a vfio driver holds (see `rebind.bind_to_vfio`), in an IO address space.
+    """Open a device that is bound to a vfio driver, and attach it to an IO address space.
 
-    `mode` is one of `MODES`, or ``auto`` for the best that is there. With `beside`, the device
-    joins the address space of another, in the other's mode, and must be closed before it.
+    `rebind.bind_to_vfio` binds it. `mode` is one of `MODES`, or ``auto`` for the first available
+    one. With `beside`, the device is attached to the address space of that device, in its mode;
+    close it before that device.
 
     Raises `UsageError` (malformed or unknown address, unknown mode), `LackingError` (no IOMMU
-    group, no vfio driver, the group is not viable, the device is busy, no permission, the mode is
-    missing) and `IoctlError`.
+    group, no vfio driver, group not viable, device busy, no permission, mode not available) and
+    `IoctlError`.
     """
     if mode not in (AUTO, *MODES):
-        raise UsageError(
-            f"there is no IOMMU mode {mode!r}: it is one of {AUTO}, {', '.join(MODES)}"
-        )
+        raise UsageError(f"unknown IOMMU mode {mode!r}: choose one of {AUTO}, {', '.join(MODES)}")
     function = PciFunction.find(address)
     require_vfio(function)
     if beside:
@@ -67,29 +67,29 @@ def open_device(
 
 
 def require_vfio(function: PciFunction) -> None:
-    """Raise `LackingError` unless vfio has the function, and its group to itself."""
+    """Raise `LackingError` unless a vfio driver is bound and the IOMMU group is viable."""
     function.require_group()
     if not function.driver or rebind.has_host_driver(function):
-        holder = f"{function.driver} holds it" if function.driver else "no driver holds it"
-        raise LackingError(f"{function} is not vfio's, {holder}: lend it to vfio with --bind")
+        state = f"bound to {function.driver}" if function.driver else "not bound to a driver"
+        raise LackingError(f"{function} is {state}; pass --bind to bind it to vfio for this run")
     rebind.require_viable_group(function)
 
 
 def check_modes(function: PciFunction) -> list[ModeAvailability]:
-    """All five modes, best first, each with what it lacks for this device."""
-    return [ModeAvailability(mode, _lacks(function, mode)) for mode in MODES]
+    """Return the availability of all five modes for this device, best first."""
+    return [ModeAvailability(mode, _missing(function, mode)) for mode in MODES]
 
 
 def _open_space(function: PciFunction, mode: str) -> IoAddressSpace:
     if mode == AUTO:
-        offers = check_modes(function)
-        mode = next((offer.mode for offer in offers if not offer.lacks), "")
+        modes = check_modes(function)
+        mode = next((each.mode for each in modes if not each.missing), "")
         if not mode:
-            raise LackingError(f"no IOMMU mode works for {function}: {'; '.join(map(str, offers))}")
+            raise LackingError(f"no IOMMU mode works for {function}: {'; '.join(map(str, modes))}")
     return Iommufd.open() if mode not in CONTAINER_MODES else Container.open(mode)
 
 
-def _lacks(function: PciFunction, mode: str) -> str | None:
+def _missing(function: PciFunction, mode: str) -> str | None:
     try:
         if mode in CONTAINER_MODES:
             Container.open(mode).close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A device's interrupts, each delivered by counting up an eventfd."""
+"""Interrupts of a vfio device, delivered through eventfds."""
 
 import ctypes
 import struct
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pyvmm.ioctl import Fd
 from pyvmm.uapi import vfio
 
-NAMES = {
+_NAMES = {
     vfio.VFIO_PCI_INTX_IRQ_INDEX: "INTx",
     vfio.VFIO_PCI_MSI_IRQ_INDEX: "MSI",
     vfio.VFIO_PCI_MSIX_IRQ_INDEX: "MSI-X",
@@ -24,32 +24,36 @@ _FLAGS = {
 
 
 class Irq:
-    """One kind of interrupt of a device (``struct vfio_irq_info``).
+    """An interrupt index of a device (``struct vfio_irq_info``).
 
-    INTx, MSI and MSI-X exclude each other: `disable` one before another is enabled. ERR counts
-    uncorrectable PCIe errors, REQ is the host asking for the device back.
+    INTx, MSI and MSI-X exclude each other: `disable` one before you enable another. ERR signals
+    uncorrectable PCIe errors. REQ signals that the host wants the device back.
 
     Attributes:
         name: ``INTx``, ``MSI``, ``MSI-X``, ``ERR`` or ``REQ``.
-        count: how many vectors there are; 0 where the device has none of this kind.
-        flags: ``eventfd``, ``maskable``, ``automasked`` (the kernel masks it at each interrupt,
-            as level-triggered ones need), ``noresize`` (all vectors are enabled in one go).
+        count: the number of vectors; 0 if the device lacks this index.
+        flags: ``eventfd``, ``maskable``, ``automasked`` (the kernel masks the interrupt when it
+            fires, as for level-triggered INTx), ``noresize`` (enable all vectors with one call).
+        enabled: True between `enable` and `disable`.
     """
 
     def __init__(self, device: Fd, index: int) -> None:
-        """``VFIO_DEVICE_GET_IRQ_INFO``. Raises `IoctlError` (EINVAL: no such index)."""
+        """Query an index with ``VFIO_DEVICE_GET_IRQ_INFO``.
+
+        Raises `IoctlError` (EINVAL: unknown index).
+        """
         info = vfio.vfio_irq_info(index=index)
         info.argsz = ctypes.sizeof(info)
         device.ioctl(vfio.VFIO_DEVICE_GET_IRQ_INFO, info)
         self.device = device
         self.index = index
-        self.name = NAMES.get(index, f"IRQ{index}")
+        self.name = _NAMES.get(index, f"IRQ{index}")
         self.count: int = info.count
         self.flags = tuple(name for name, bit in _FLAGS.items() if info.flags & bit)
         self.enabled = False
 
     def enable(self, eventfds: Sequence[int | None]) -> None:
-        """Deliver vector 0, 1, … to these eventfds (numbers); None leaves a vector out.
+        """Deliver vectors 0, 1, … to these eventfds (descriptor numbers); None skips a vector.
 
         Raises `IoctlError`.
         """
@@ -57,25 +61,28 @@ class Irq:
         self.enabled = True
 
     def disable(self) -> None:
-        """Deliver nothing any more; harmless where nothing was."""
+        """Disable all vectors. Idempotent."""
         if self.enabled:
             self._act(vfio.VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0)
             self.enabled = False
 
     def mask(self, vector: int = 0) -> None:
-        """Hold a vector's interrupts back. vfio-pci can only do that to INTx."""
+        """Mask a vector. vfio-pci supports this for INTx only. Raises `IoctlError`."""
         self._act(vfio.VFIO_IRQ_SET_ACTION_MASK, vector, 1)
 
     def unmask(self, vector: int = 0) -> None:
-        """Let a vector's interrupts through again, an automasked one's after each."""
+        """Unmask a vector; an automasked one after each interrupt. Raises `IoctlError`."""
         self._act(vfio.VFIO_IRQ_SET_ACTION_UNMASK, vector, 1)
 
     def unmask_on(self, eventfd: int | None) -> None:
-        """Unmask vector 0 whenever `eventfd` counts up (KVM's resamplefd does); None ends it."""
+        """Unmask vector 0 whenever `eventfd`, such as KVM's resamplefd, is signalled.
+
+        None stops that. Raises `IoctlError`.
+        """
         self._set(vfio.VFIO_IRQ_SET_ACTION_UNMASK, 0, [eventfd])
 
     def trigger(self, vector: int = 0) -> None:
-        """Pretend that the device raised a vector: its eventfd counts up."""
+        """Signal the eventfd of a vector as if the device had raised it. Raises `IoctlError`."""
         self._act(vfio.VFIO_IRQ_SET_ACTION_TRIGGER, vector, 1)
 
     def _act(self, action: int, start: int, count: int) -> None:

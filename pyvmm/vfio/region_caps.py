@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the capabilities in a region's chain say, the unknown ones included."""
+"""Decoded capabilities of a region (``VFIO_DEVICE_GET_REGION_INFO``)."""
 
 import struct
 from dataclasses import dataclass
@@ -20,87 +20,89 @@ _SUBTYPES = {
 
 @dataclass(frozen=True, order=True)
 class Area:
-    """A part of a region: `size` bytes from byte `offset`."""
+    """A part of a region: `size` bytes at byte `offset` (``vfio_region_sparse_mmap_area``)."""
 
     offset: int
     size: int
 
     @property
     def end(self) -> int:
+        """Return the offset of the first byte after the area."""
         return self.offset + self.size
 
     def __str__(self) -> str:
+        """Return the offsets in hex; the end is exclusive."""
         return f"{self.offset:#x}-{self.end:#x}"
 
 
 @dataclass(frozen=True)
 class SparseMmap:
-    """``VFIO_REGION_INFO_CAP_SPARSE_MMAP``: only these parts may be mmapped."""
+    """``VFIO_REGION_INFO_CAP_SPARSE_MMAP``: the only areas that user space may mmap."""
 
     areas: tuple[Area, ...]
 
     def __str__(self) -> str:
+        """Return a phrase for reports."""
         return f"sparse-mmap {', '.join(map(str, self.areas)) or 'nothing'}"
 
 
 @dataclass(frozen=True)
 class RegionType:
-    """``VFIO_REGION_INFO_CAP_TYPE``: what a device-specific region is for."""
+    """``VFIO_REGION_INFO_CAP_TYPE``: the type of a device-specific region."""
 
     type: int
     subtype: int
 
-    @property
-    def vendor(self) -> int | None:
-        """The PCI vendor that defined the type; None for a type of vfio's own."""
-        if self.type & _PCI:
-            return self.type & vfio.VFIO_REGION_TYPE_PCI_VENDOR_MASK
-        return None
-
     def __str__(self) -> str:
-        owner = f"vendor {self.vendor:#06x}" if self.vendor is not None else f"type {self.type}"
-        return (
-            f"{_SUBTYPES.get((self.type, self.subtype), 'type')} ({owner}, subtype {self.subtype})"
-        )
+        """Return a phrase for reports."""
+        owner = f"type {self.type}"
+        if self.type & _PCI:  # defined by a PCI vendor, not by vfio
+            owner = f"vendor {self.type & vfio.VFIO_REGION_TYPE_PCI_VENDOR_MASK:#06x}"
+        name = _SUBTYPES.get((self.type, self.subtype), "type")
+        return f"{name} ({owner}, subtype {self.subtype})"
 
 
 @dataclass(frozen=True)
 class MsixMappable:
-    """``VFIO_REGION_INFO_CAP_MSIX_MAPPABLE``: the MSI-X table's page may be mmapped too."""
+    """``VFIO_REGION_INFO_CAP_MSIX_MAPPABLE``: user space may mmap the MSI-X table."""
 
     def __str__(self) -> str:
+        """Return a phrase for reports."""
         return "msix-mappable"
 
 
 @dataclass(frozen=True)
 class NvlinkTarget:
-    """``VFIO_REGION_INFO_CAP_NVLINK2_SSATGT``: the NVLink's address on the host's fabric."""
+    """``VFIO_REGION_INFO_CAP_NVLINK2_SSATGT``: the NVLink target address."""
 
     address: int
 
     def __str__(self) -> str:
+        """Return a phrase for reports."""
         return f"nvlink2-target {self.address:#x}"
 
 
 @dataclass(frozen=True)
 class NvlinkSpeed:
-    """``VFIO_REGION_INFO_CAP_NVLINK2_LNKSPD``: the link's speed, in the device's own units."""
+    """``VFIO_REGION_INFO_CAP_NVLINK2_LNKSPD``: the link speed, in units of the device."""
 
     speed: int
 
     def __str__(self) -> str:
+        """Return a phrase for reports."""
         return f"nvlink2-speed {self.speed:#x}"
 
 
 @dataclass(frozen=True)
 class UnknownCapability:
-    """A capability, or a version of one, newer than this program: shown as it came."""
+    """A capability with an unknown ID or version."""
 
     id: int
     version: int
     data: bytes
 
     def __str__(self) -> str:
+        """Return a phrase for reports."""
         return (
             f"unknown capability {self.id} version {self.version}: {self.data.hex(' ') or 'empty'}"
         )
@@ -109,25 +111,25 @@ class UnknownCapability:
 Capability = SparseMmap | RegionType | MsixMappable | NvlinkTarget | NvlinkSpeed | UnknownCapability
 
 
-def decode(link: RawCapability) -> Capability:
-    """What a link of a region's chain says. Raises `MalformedChainError` where it is cut short."""
-    if link.version == 1:
-        match link.id:
+def decode(raw: RawCapability) -> Capability:
+    """Decode a capability of a region. Raises `MalformedChainError` if it is too short."""
+    if raw.version == 1:
+        match raw.id:
             case vfio.VFIO_REGION_INFO_CAP_SPARSE_MMAP:
-                return _sparse(link.data)
+                return _sparse(raw.data)
             case vfio.VFIO_REGION_INFO_CAP_TYPE:
-                return RegionType(*_unpack("=II", link.data, "a region type"))
+                return RegionType(*_unpack("=II", raw.data, "a region type"))
             case vfio.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE:
                 return MsixMappable()
             case vfio.VFIO_REGION_INFO_CAP_NVLINK2_SSATGT:
-                return NvlinkTarget(*_unpack("=Q", link.data, "an NVLink target"))
+                return NvlinkTarget(*_unpack("=Q", raw.data, "an NVLink target"))
             case vfio.VFIO_REGION_INFO_CAP_NVLINK2_LNKSPD:
-                return NvlinkSpeed(*_unpack("=I", link.data, "an NVLink speed"))
-    return UnknownCapability(link.id, link.version, link.data)
+                return NvlinkSpeed(*_unpack("=I", raw.data, "an NVLink speed"))
+    return UnknownCapability(raw.id, raw.version, raw.data)
 
 
 def _sparse(data: bytes) -> SparseMmap:
-    # struct vfio_region_info_cap_sparse_mmap after its header: nr_areas, reserved, areas[].
+    # struct vfio_region_info_cap_sparse_mmap after the header: nr_areas, reserved, areas[].
     count, _ = _unpack("=II", data, "a sparse mmap capability")
     if 8 + 16 * count > len(data):
         raise MalformedChainError(f"{count} sparse mmap areas do not fit into {len(data)} bytes")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A device's regions: BARs, ROM, config space, VGA and device-specific ones."""
+"""Regions of a vfio device: BARs, ROM, config space, VGA and device-specific ones."""
 
 import errno
 import os
@@ -27,26 +27,27 @@ _FLAGS = {
 
 
 class RegionError(PyvmmError, OSError):
-    """A region could not be read or written; `errno` is the kernel's answer.
+    """A read or write of a region failed.
 
-    EIO where the device's memory space is switched off in its command register or the device
-    did not answer, ENODEV where it has gone, EINVAL outside the region.
+    `errno` is EIO if memory space is disabled in the command register or the device did not
+    respond, ENODEV if it was removed, EINVAL outside the region.
     """
 
     def __str__(self) -> str:
+        """Return the message without the errno."""
         return str(self.strerror)
 
 
 class Region:
-    """A region of a device (``struct vfio_region_info``), read and written by pread and pwrite.
+    """A region of a device (``struct vfio_region_info``).
 
     Attributes:
-        index: vfio's number of the region; a BAR's is the BAR's own.
-        name: ``BAR0`` … ``BAR5``, ``ROM``, ``CONFIG``, ``VGA``, or ``REGION9`` onwards.
-        size: bytes; a region that the device does not have has none.
-        offset: where the region starts in the device's file, in bytes; for mmap too.
-        flags: which of ``read``, ``write`` and ``mmap`` the kernel allows.
-        capabilities: the chain, decoded.
+        index: the region index of vfio; for a BAR, the number of the BAR.
+        name: ``BAR0`` … ``BAR5``, ``ROM``, ``CONFIG``, ``VGA``, or ``REGION9`` and above.
+        size: the size in bytes; 0 if the device lacks the region.
+        offset: the offset of the region in the device's file, in bytes.
+        flags: the accesses that the kernel allows, of ``read``, ``write`` and ``mmap``.
+        capabilities: the decoded capability chain.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Region:
         flags: Iterable[str],
         capabilities: Iterable[Capability] = (),
     ) -> None:
-        """Raises `MalformedChainError` where sparse areas overlap or leave the region."""
+        """Raise `MalformedChainError` if sparse areas overlap or exceed the region."""
         self.device = device
         self.index = index
         self.name = _NAMES.get(index, f"REGION{index}")
@@ -71,8 +72,11 @@ class Region:
 
     @classmethod
     def query(cls, device: Fd, index: int) -> "Region":
-        """``VFIO_DEVICE_GET_REGION_INFO``. Raises `IoctlError` (EINVAL: no such index)."""
-        info, links = cap_chains.query(
+        """Query a region with ``VFIO_DEVICE_GET_REGION_INFO``.
+
+        Raises `IoctlError` (EINVAL: unknown index) and `MalformedChainError`.
+        """
+        info, chain = cap_chains.query(
             device,
             vfio.VFIO_DEVICE_GET_REGION_INFO,
             vfio.vfio_region_info(index=index),
@@ -84,12 +88,12 @@ class Region:
             size=info.size,
             offset=info.offset,
             flags=(name for name, bit in _FLAGS.items() if info.flags & bit),
-            capabilities=map(decode, links),
+            capabilities=map(decode, chain),
         )
 
     @property
     def sparse(self) -> tuple[Area, ...] | None:
-        """The only parts that may be mmapped; None where the kernel restricts nothing."""
+        """Return the only areas that user space may mmap, or None if there is no restriction."""
         for capability in self.capabilities:
             if isinstance(capability, SparseMmap):
                 return capability.areas
@@ -97,12 +101,13 @@ class Region:
 
     @property
     def msix_mappable(self) -> bool:
+        """Return True if user space may mmap the MSI-X table."""
         return any(isinstance(capability, MsixMappable) for capability in self.capabilities)
 
     def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from byte `offset`; 1, 2, 4 or 8 aligned bytes are one access.
+        """Read `size` bytes at byte `offset` with pread(2).
 
-        Raises `RegionError`.
+        1, 2, 4 or 8 aligned bytes are one access to the device. Raises `RegionError`.
         """
         try:
             data = os.pread(self.device.fileno(), size, self.offset + offset)
@@ -113,9 +118,9 @@ class Region:
         return data
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write `data` at byte `offset`; 1, 2, 4 or 8 aligned bytes are one access.
+        """Write `data` at byte `offset` with pwrite(2).
 
-        Raises `RegionError`.
+        1, 2, 4 or 8 aligned bytes are one access to the device. Raises `RegionError`.
         """
         try:
             written = os.pwrite(self.device.fileno(), data, self.offset + offset)
@@ -126,7 +131,7 @@ class Region:
 
     def _failure(self, doing: str, offset: int, size: int, error: OSError | None) -> RegionError:
         number = (error and error.errno) or errno.EIO
-        why = os.strerror(number) if error else "it ends before that"
+        why = os.strerror(number) if error else "beyond the end of the region"
         return RegionError(number, f"{doing} {size} bytes at {self.name}+{offset:#x}: {why}")
 
     def _check_areas(self) -> None:
@@ -134,8 +139,8 @@ class Region:
         for area in areas:
             if area.end > self.size:
                 raise MalformedChainError(
-                    f"{self.name} has {self.size:#x} bytes, but an area {area}"
+                    f"{self.name} has {self.size:#x} bytes, but a sparse area {area}"
                 )
         for one, other in pairwise(areas):
             if one.end > other.offset:
-                raise MalformedChainError(f"areas {one} and {other} of {self.name} overlap")
+                raise MalformedChainError(f"sparse areas {one} and {other} of {self.name} overlap")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A driver for QEMU's teaching device, small enough to test vfio with (docs/specs/edu.rst)."""
+"""A small driver for QEMU's edu device (docs/specs/edu.rst)."""
 
 import time
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from pyvmm.vfio.vfio_device import VfioDevice
 
 @dataclass
 class Edu:
-    """The teaching device, through its one BAR."""
+    """The edu device, driven through its BAR."""
 
     device: VfioDevice
 
     # Registers of BAR0.
     IDENTITY = 0x00
-    LIVENESS = 0x04  # reads back inverted
+    LIVENESS = 0x04  # reads as the inverse of the last write
     IRQ_STATUS = 0x24
     IRQ_RAISE = 0x60
     IRQ_ACK = 0x64
@@ -24,7 +24,7 @@ class Edu:
     DMA_TO = 0x88
     DMA_COUNT = 0x90
     DMA_COMMAND = 0x98
-    # Where its own 4 KiB of memory lie for DMA, and how far its addresses reach (28 bits).
+    # The address of its internal 4 KiB buffer for DMA, and its last IOVA (28 bits).
     BUFFER = 0x40000
     LAST_IOVA = 0xFFFFFFF
 
@@ -39,11 +39,11 @@ class Edu:
         self.bar.write(register, value.to_bytes(size, "little"))
 
     def fetch(self, iova: int, size: int) -> None:
-        """Copy from `iova` into the device's memory."""
+        """Copy `size` bytes at `iova` to the device's buffer by DMA."""
         self._dma(iova, self.BUFFER, size, 1)
 
     def store(self, iova: int, size: int) -> None:
-        """Copy from the device's memory to `iova`."""
+        """Copy `size` bytes of the device's buffer to `iova` by DMA."""
         self._dma(self.BUFFER, iova, size, 1 | 2)
 
     def _dma(self, source: int, target: int, size: int, command: int) -> None:

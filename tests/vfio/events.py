@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Waiting for interrupts."""
+"""An eventfd to wait for interrupts."""
 
 import os
 import select
 
 
 class EventFd:
-    """An eventfd that is waited for, not polled."""
+    """An eventfd with a blocking read."""
 
     def __init__(self) -> None:
         self.number = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def count(self, seconds: float = 10) -> int:
-        """How often it was counted up since the last look; waits for the first time."""
+        """Wait for a signal and return the number of signals since the last call, 0 on timeout."""
         ready, _, _ = select.select([self.number], [], [], seconds)
         return os.eventfd_read(self.number) if ready else 0
 
     def signal(self) -> None:
-        """Count it up."""
+        """Signal the eventfd."""
         os.eventfd_write(self.number, 1)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self.number)

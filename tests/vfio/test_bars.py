@@ -198,7 +198,7 @@ def test_region_read_and_write_start_at_its_offset(file: Region) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "why"), [(5 * PAGE_SIZE, "ends before"), (-2 * PAGE_SIZE, "Invalid")]
+    ("offset", "why"), [(5 * PAGE_SIZE, "beyond the end"), (-2 * PAGE_SIZE, "Invalid")]
 )
 def test_read_outside_of_the_file(file: Region, offset: int, why: str) -> None:
     with pytest.raises(RegionError, match=why) as caught:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Addresses, well and badly spelled."""
+"""Valid and invalid PCI addresses."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ BDFS = st.builds(
 
 
 @given(BDFS)
-def test_what_is_printed_is_parsed(bdf: Bdf) -> None:
+def test_parse_of_str(bdf: Bdf) -> None:
     assert Bdf.parse(str(bdf)) == Bdf.parse(str(bdf).upper()) == bdf
 
 
@@ -26,7 +26,7 @@ def test_what_is_printed_is_parsed(bdf: Bdf) -> None:
     ("text", "hint"),
     [
         ("01:00.0", "did you mean 0000:01:00.0?"),
-        ("0000:01:20.0", "a device number ends at 1f"),
+        ("0000:01:20.0", "must be 00 to 1f"),
         ("0000:01:00.8", "for example 0000:01:00.0"),
         ("0000:01:00", "for example"),
         ("0000:1:00.0", "for example"),
@@ -37,7 +37,7 @@ def test_what_is_printed_is_parsed(bdf: Bdf) -> None:
         ("\u0660000:01:00.0", "for example"),
     ],
 )
-def test_what_is_no_address_is_refused(text: str, hint: str) -> None:
+def test_invalid_address_is_rejected(text: str, hint: str) -> None:
     with pytest.raises(UsageError, match="PCI") as caught:
         Bdf.parse(text)
     assert hint in str(caught.value)
@@ -45,8 +45,8 @@ def test_what_is_no_address_is_refused(text: str, hint: str) -> None:
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
+def test_random_text_parses_or_is_a_usage_error(text: str) -> None:
     try:
         assert str(Bdf.parse(text)) == text.lower()
     except UsageError as error:
-        assert "\n" not in str(error)  # noqa: PT017 (most texts are refused)
+        assert "\n" not in str(error)  # noqa: PT017 (most texts are rejected)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Capability chains as a kernel sends them, and as none should."""
+"""Valid and malformed capability chains."""
 
 import struct
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ LINKS = st.lists(
 
 
 def encode(links: Sequence[RawCapability], order: Sequence[int]) -> tuple[bytes, int]:
-    """An INFO buffer with `links` placed in the given order, and where its chain starts."""
+    """Return an INFO buffer with the capabilities in the given order, and the chain's offset."""
     starts, end = {}, FIXED
     for index in order:
         starts[index] = end
@@ -43,7 +43,7 @@ def header(following: int) -> bytes:
 
 
 @given(st.data())
-def test_what_was_chained_is_walked_whatever_its_order(data: st.DataObject) -> None:
+def test_walk_returns_the_chain_in_any_buffer_order(data: st.DataObject) -> None:
     links = data.draw(LINKS)
     order = data.draw(st.permutations(range(len(links))))
     buffer, first = encode(links, order)
@@ -51,7 +51,7 @@ def test_what_was_chained_is_walked_whatever_its_order(data: st.DataObject) -> N
 
 
 @given(st.binary(max_size=200), st.integers(0, 2**32 - 1), st.integers(0, 64))
-def test_any_bytes_are_a_chain_or_malformed(buffer: bytes, first: int, fixed: int) -> None:
+def test_random_bytes_are_a_chain_or_malformed(buffer: bytes, first: int, fixed: int) -> None:
     try:
         links = walk(buffer, first, fixed)
     except MalformedChainError as error:
@@ -61,9 +61,7 @@ def test_any_bytes_are_a_chain_or_malformed(buffer: bytes, first: int, fixed: in
 
 
 @given(LINKS.filter(bool), st.data())
-def test_a_chain_that_comes_back_is_refused(
-    links: list[RawCapability], data: st.DataObject
-) -> None:
+def test_loop_is_rejected(links: list[RawCapability], data: st.DataObject) -> None:
     buffer, first = encode(links, range(len(links)))
     starts = [first]
     for link in links[:-1]:
@@ -77,7 +75,7 @@ def test_a_chain_that_comes_back_is_refused(
 @pytest.mark.parametrize(
     ("chain", "first", "why"),
     [
-        pytest.param(b"", FIXED, "cut off", id="nothing there"),
+        pytest.param(b"", FIXED, "cut off", id="no bytes"),
         pytest.param(header(0)[:7], FIXED, "cut off", id="header truncated"),
         pytest.param(header(0), 0x1000, "cut off", id="first beyond the buffer"),
         pytest.param(header(0xFFFFFFF8), FIXED, "cut off", id="next beyond the buffer"),
@@ -87,7 +85,7 @@ def test_a_chain_that_comes_back_is_refused(
         pytest.param(header(FIXED + 4) + bytes(8), FIXED, "loops", id="shares bytes"),
     ],
 )
-def test_malformed(chain: bytes, first: int, why: str) -> None:
+def test_malformed_chain(chain: bytes, first: int, why: str) -> None:
     with pytest.raises(MalformedChainError, match=why):
         walk(bytes(FIXED) + chain, first, FIXED)
 

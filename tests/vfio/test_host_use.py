@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the host uses devices for, asked of this very host."""
+"""Reasons why the host needs a device, on this host and in the lab."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from pyvmm.vfio.sysfs import PciFunction, list_functions
 
 
 def on_pci(path: Path) -> PciFunction | None:
-    """The PCI function that something in sysfs hangs off, the nearest one."""
+    """Return the PCI function that the sysfs device `path` belongs to."""
     ancestors = [path.resolve(), *path.resolve().parents]
     for function in list_functions():
         if function.path.resolve() in ancestors and not function.is_bridge:
@@ -20,42 +20,42 @@ def on_pci(path: Path) -> PciFunction | None:
     return None
 
 
-def test_the_disk_under_the_root_directory_is_the_hosts() -> None:
+def test_disk_with_the_root_file_system() -> None:
     number = Path("/").stat().st_dev
     disk = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     if not disk.exists() or not (function := on_pci(disk)):
-        pytest.skip("the root directory is on no PCI disk: run it on a machine where it is")
+        pytest.skip("the root file system is not on a PCI disk: run it on a machine where it is")
     assert any("is mounted on /" in use for use in host_uses(function))
 
 
-def test_an_interface_that_is_up_is_the_hosts() -> None:
+def test_network_interface_that_is_up() -> None:
     up = 1
     for interface in Path("/sys/class/net").iterdir():
         flags = int((interface / "flags").read_text(), 16)
         if flags & up and (function := on_pci(interface)):
-            assert f"its network interface {interface.name} is up" in host_uses(function)
+            assert f"network interface {interface.name} is up" in host_uses(function)
             return
     pytest.skip("no PCI network interface is up: run it on a machine that has one")
 
 
-def test_bridges_are_the_hosts() -> None:
+def test_bridges() -> None:
     bridges = [function for function in list_functions() if function.is_bridge]
     if not bridges:
         pytest.skip("this machine has no PCI bridge: python -m pyvmm lab test")
-    assert all("it is a bridge, with other devices behind it" in host_uses(b) for b in bridges)
+    assert all("it is a bridge to other devices" in host_uses(b) for b in bridges)
 
 
-def test_the_labs_devices_are_nobodys(function: PciFunction) -> None:
+def test_lab_devices_are_unused(function: PciFunction) -> None:
     assert host_uses(function) == []
 
 
-def test_a_disk_that_a_program_holds_is_the_hosts(nvme_with_its_driver: PciFunction) -> None:
+def test_disk_that_is_open_exclusively(nvme_with_its_driver: PciFunction) -> None:
     [disk] = nvme_with_its_driver.path.glob("nvme/*/nvme*n1")
-    held = os.open(Path("/dev") / disk.name, os.O_RDONLY | os.O_EXCL)
+    exclusive = os.open(Path("/dev") / disk.name, os.O_RDONLY | os.O_EXCL)
     try:
-        assert host_uses(nvme_with_its_driver) == [f"its disk {disk.name} is in use"]
+        assert host_uses(nvme_with_its_driver) == [f"disk {disk.name} is in use"]
     finally:
-        os.close(held)
+        os.close(exclusive)
     assert host_uses(nvme_with_its_driver) == []
     with bind_to_vfio(nvme_with_its_driver):
         assert host_uses(nvme_with_its_driver) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Opening devices: the five modes, and one line for each thing that stands in the way."""
+"""Opening devices in the five modes, and the error for each condition that prevents it."""
 
 import os
 import resource
@@ -20,8 +20,11 @@ NOBODY = 65534
 
 
 def unprivileged(function: PciFunction, mode: str, limit: int, size: int) -> str:
-    """Open a device and map `size` bytes as nobody, who may lock `limit` bytes: what came of it."""
-    ours, theirs = os.pipe()
+    """Open a device and map `size` bytes as nobody with RLIMIT_MEMLOCK `limit`.
+
+    Returns "mapped", or the error's status and text.
+    """
+    reader, writer = os.pipe()
     child = os.fork()
     if not child:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
@@ -30,17 +33,17 @@ def unprivileged(function: PciFunction, mode: str, limit: int, size: int) -> str
         try:
             with open_device(function.bdf, mode) as device, Mapping.anonymous(size) as memory:
                 device.dma.map(0x10000000, memory)
-                said = "mapped"
+                result = "mapped"
         except PyvmmError as error:
-            said = f"{error.status} {error}"
+            result = f"{error.status} {error}"
         finally:
-            os.write(theirs, said.encode())
+            os.write(writer, result.encode())
             os._exit(0)
-    os.close(theirs)
-    with os.fdopen(ours) as pipe:
-        said = pipe.read()
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        result = pipe.read()
     os.waitpid(child, 0)
-    return said
+    return result
 
 
 def test_every_device_opens_in_every_mode(function: PciFunction, iommu_mode: str) -> None:
@@ -52,21 +55,21 @@ def test_every_device_opens_in_every_mode(function: PciFunction, iommu_mode: str
     assert function.driver == driver
 
 
-def test_auto_takes_the_best_that_is_there(function: PciFunction) -> None:
-    there = [offer.mode for offer in check_modes(function) if not offer.lacks]
-    assert there == [mode for mode in MODES if built_in(mode)]
+def test_auto_selects_the_first_available_mode(function: PciFunction) -> None:
+    available = [each.mode for each in check_modes(function) if not each.missing]
+    assert available == [mode for mode in MODES if built_in(mode)]
     with open_device(function.bdf) as device:
-        assert device.dma.mode == there[0]
+        assert device.dma.mode == available[0]
 
 
-def test_what_a_kernel_lacks_is_named(edu_function: PciFunction) -> None:
+def test_missing_iommufd_is_named(edu_function: PciFunction) -> None:
     if device_nodes.IOMMUFD.exists():
         pytest.skip("this kernel has every mode: python -m pyvmm lab test --kernel debian:7.2")
-    lacks = "there is no /dev/iommu: load the module iommufd (CONFIG_IOMMUFD)"
-    assert [str(o) for o in check_modes(edu_function) if o.lacks] == [
-        f"{mode}: {lacks}" for mode in MODES if mode.startswith("iommufd")
+    missing = "/dev/iommu does not exist: load module iommufd (CONFIG_IOMMUFD)"
+    assert [str(each) for each in check_modes(edu_function) if each.missing] == [
+        f"{mode}: {missing}" for mode in MODES if mode.startswith("iommufd")
     ]
-    with pytest.raises(LackingError, match="there is no /dev/iommu"):
+    with pytest.raises(LackingError, match="/dev/iommu does not exist"):
         open_device(edu_function.bdf, "iommufd")
 
 
@@ -83,11 +86,11 @@ def test_two_devices_share_an_address_space(
     ("address", "mode", "why"),
     [
         ("0000:01:00", "auto", "is not a PCI address"),
-        ("ffff:ff:1f.7", "auto", "there is no PCI device"),
+        ("ffff:ff:1f.7", "auto", "does not exist"),
         (
             "0000:00:00.0",
             "type1",
-            "no IOMMU mode 'type1': it is one of auto, iommufd, vfio_type1v2",
+            "unknown IOMMU mode 'type1': choose one of auto, iommufd, vfio_type1v2",
         ),
     ],
 )
@@ -102,29 +105,30 @@ def test_no_iommu() -> None:
             with pytest.raises(LackingError, match="has no IOMMU group"):
                 open_device(function.bdf)
             return
-    pytest.skip("every function here has an IOMMU: run it where one has none")
+    pytest.skip("every PCI function of this machine has an IOMMU: run it where one has none")
 
 
-def test_a_device_that_no_driver_holds(driverless: PciFunction) -> None:
-    with pytest.raises(LackingError, match="no driver holds it: lend it to vfio with --bind"):
+def test_device_without_a_driver(driverless: PciFunction) -> None:
+    with pytest.raises(LackingError, match="is not bound to a driver; pass --bind"):
         open_device(driverless.bdf)
 
 
-def test_a_device_that_the_host_drives(nvme_with_its_driver: PciFunction) -> None:
-    with pytest.raises(LackingError, match="nvme holds it: lend it to vfio with --bind"):
+def test_device_with_its_host_driver(nvme_with_its_driver: PciFunction) -> None:
+    with pytest.raises(LackingError, match="is bound to nvme; pass --bind"):
         open_device(nvme_with_its_driver.bdf)
 
 
-def test_a_group_with_other_drivers() -> None:
+def test_group_with_a_host_driver() -> None:
     for function in list_functions():
         members = function.group.members() if function.group else []
-        held = [m for m in members if m != function and m.driver == "nvme"]
-        if held and not function.driver:
-            with pytest.raises(LackingError, match=rf"{held[0]} \(nvme\)"), ExitStack() as stack:
+        bound = [m for m in members if m != function and m.driver == "nvme"]
+        if bound and not function.driver:
+            with pytest.raises(LackingError, match=rf"{bound[0]} \(nvme\)"), ExitStack() as stack:
                 stack.enter_context(bind_to_vfio(function))
             return
     pytest.skip(
-        "no group here holds a device with a driver and one without: python -m pyvmm lab test "
+        "no IOMMU group here has both a device with a driver and one without: "
+        "python -m pyvmm lab test "
         "--device-arg pcie-root-port,id=p9,chassis=9,slot=9,addr=9 "
         "--device-arg edu,bus=p9,addr=0.0,multifunction=on "
         "--device-arg nvme,serial=beside,bus=p9,addr=0.1"
@@ -136,55 +140,55 @@ def built_in(mode: str) -> bool:
 
 
 @contextmanager
-def another(holds: Callable[[], object]) -> Iterator[int]:
-    """A process that calls `holds` and waits; its PID, once it has."""
-    (ready, tell), (wait, end) = os.pipe(), os.pipe()
+def child_process(function: Callable[[], object]) -> Iterator[int]:
+    """Call `function` in a child process, which keeps the result; yield its PID."""
+    (ready, signal), (wait, end) = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
         os.close(end)
-        kept = holds()
-        os.write(tell, b"!")
+        result = function()
+        os.write(signal, b"!")
         os.read(wait, 1)
-        os._exit(0 if kept else 1)
+        os._exit(0 if result else 1)
     os.read(ready, 1)
     try:
         yield child
     finally:
         os.close(end)
         os.waitpid(child, 0)
-        for fd in (ready, tell, wait):
+        for fd in (ready, signal, wait):
             os.close(fd)
 
 
-def test_a_busy_device_names_who_has_it(
+def test_busy_device_names_the_process(
     edu_function: PciFunction, iommu_mode: str, second_mode: str
 ) -> None:
-    with another(lambda: open_device(edu_function.bdf, iommu_mode)) as pid:
+    with child_process(lambda: open_device(edu_function.bdf, iommu_mode)) as pid:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         with pytest.raises(LackingError, match="is busy") as caught:
             open_device(edu_function.bdf, second_mode)
-    assert str(caught.value).endswith(f" is busy: {name} ({pid}) has it open: end that first")
+    assert str(caught.value).endswith(f" is busy: open in {name} ({pid}); end that process first")
     with open_device(edu_function.bdf, second_mode):
         pass
 
 
 def test_no_permission(edu_function: PciFunction, iommu_mode: str) -> None:
-    said = unprivileged(edu_function, iommu_mode, resource.RLIM_INFINITY, PAGE_SIZE)
-    assert said.startswith(f"{Status.LACKING} no permission on /dev/")
-    assert said.endswith("run as root, or let your user own it (a udev rule)")
+    result = unprivileged(edu_function, iommu_mode, resource.RLIM_INFINITY, PAGE_SIZE)
+    assert result.startswith(f"{Status.LACKING} permission denied on /dev/")
+    assert result.endswith(": check its owner and mode, or run as root")
 
 
-def test_nothing_to_choose_from_without_permission(edu_function: PciFunction) -> None:
-    said = unprivileged(edu_function, "auto", resource.RLIM_INFINITY, PAGE_SIZE)
-    assert said.startswith(f"{Status.LACKING} no IOMMU mode works for {edu_function}: iommufd: ")
+def test_auto_without_permission(edu_function: PciFunction) -> None:
+    result = unprivileged(edu_function, "auto", resource.RLIM_INFINITY, PAGE_SIZE)
+    assert result.startswith(f"{Status.LACKING} no IOMMU mode works for {edu_function}: iommufd: ")
     for mode in MODES:
-        obstacle = "no permission on" if built_in(mode) else "there is no"
-        assert f"{mode}: {obstacle} /dev/" in said
+        error = "permission denied on /dev/" if built_in(mode) else "/dev/iommu does not exist"
+        assert f"{mode}: {error}" in result
 
 
 @pytest.fixture
-def for_all(edu_function: PciFunction) -> Iterator[PciFunction]:
-    """The teaching device, with its nodes open to every user of the emulated host."""
+def edu_for_all_users(edu_function: PciFunction) -> Iterator[PciFunction]:
+    """Yield the edu device, with its device nodes accessible to every user."""
     group = edu_function.require_group().number
     paths = [device_nodes.CONTAINER, device_nodes.IOMMUFD, device_nodes.GROUPS / f"{group}"]
     paths.append(device_nodes.CDEVS / f"{edu_function.cdev}")
@@ -197,11 +201,13 @@ def for_all(edu_function: PciFunction) -> Iterator[PciFunction]:
         path.chmod(mode)
 
 
-def test_a_user_with_permission_needs_no_privilege(for_all: PciFunction, iommu_mode: str) -> None:
-    assert unprivileged(for_all, iommu_mode, 1 << 20, 1 << 19) == "mapped"
+def test_user_with_permission_needs_no_privilege(
+    edu_for_all_users: PciFunction, iommu_mode: str
+) -> None:
+    assert unprivileged(edu_for_all_users, iommu_mode, 1 << 20, 1 << 19) == "mapped"
 
 
-def test_a_memlock_limit_is_named(for_all: PciFunction, iommu_mode: str) -> None:
-    said = unprivileged(for_all, iommu_mode, 1 << 16, 1 << 20)
-    assert said.startswith(f"{Status.LACKING} ")
-    assert "0x100000 bytes goes beyond the limit of 0x10000 locked bytes: raise ulimit -l" in said
+def test_memlock_limit_is_named(edu_for_all_users: PciFunction, iommu_mode: str) -> None:
+    result = unprivileged(edu_for_all_users, iommu_mode, 1 << 16, 1 << 20)
+    assert result.startswith(f"{Status.LACKING} ")
+    assert "0x100000 bytes exceeds RLIMIT_MEMLOCK, 0x10000 bytes: raise ulimit -l" in result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Lending a device to vfio and giving it back, on every way out."""
+"""Binding a device to vfio and restoring its driver, whatever ends the block."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.rebind import bind_to_vfio, vfio_driver_for, vfio_module_for
 from pyvmm.vfio.sysfs import PciFunction, list_functions
 
-# Lends a device, opens it, says so, and waits to be ended.
+# Binds a device to vfio, opens it, prints the driver, and waits for a signal.
 CHILD = """
 import signal, sys
 from pyvmm.vfio.rebind import bind_to_vfio
@@ -37,7 +37,7 @@ class Stop(Exception):
     """Ends a block early."""
 
 
-def test_a_device_is_lent_and_given_back(nvme_with_its_driver: PciFunction) -> None:
+def test_driver_is_changed_and_restored(nvme_with_its_driver: PciFunction) -> None:
     function = nvme_with_its_driver
     with bind_to_vfio(function) as driver:
         assert driver == function.driver == "vfio-pci"
@@ -46,29 +46,29 @@ def test_a_device_is_lent_and_given_back(nvme_with_its_driver: PciFunction) -> N
     assert (function.driver, function.driver_override) == ("nvme", None)
 
 
-def test_a_device_without_a_driver_has_none_afterwards(driverless: PciFunction) -> None:
+def test_device_without_a_driver_has_none_afterwards(driverless: PciFunction) -> None:
     with bind_to_vfio(driverless):
         assert driverless.driver == "vfio-pci"
     assert not driverless.driver
     assert not driverless.driver_override
 
 
-def test_a_device_that_vfio_has_stays_there(function: PciFunction) -> None:
+def test_device_with_a_vfio_driver_keeps_it(function: PciFunction) -> None:
     before = function.driver, function.driver_override
     with bind_to_vfio(function) as driver:
         assert driver == function.driver == before[0]
     assert (function.driver, function.driver_override) == before
 
 
-def test_given_back_after_a_failure(nvme_with_its_driver: PciFunction) -> None:
+def test_restored_after_an_exception(nvme_with_its_driver: PciFunction) -> None:
     with pytest.raises(Stop), bind_to_vfio(nvme_with_its_driver):
         raise Stop
     assert nvme_with_its_driver.driver == "nvme"
 
 
-def test_given_back_where_the_driver_does_not_want_it(nvme_with_its_driver: PciFunction) -> None:
-    with ExitStack() as stack, pytest.raises(LackingError, match="does not want"):
-        # Any function may be offered to it, and it refuses all that are no ports.
+def test_restored_if_the_driver_rejects_the_device(nvme_with_its_driver: PciFunction) -> None:
+    with ExitStack() as stack, pytest.raises(LackingError, match="did not bind"):
+        # With driver_override any function matches pcieport, whose probe rejects all but ports.
         stack.enter_context(bind_to_vfio(nvme_with_its_driver, "pcieport"))
     assert (nvme_with_its_driver.driver, nvme_with_its_driver.driver_override) == ("nvme", None)
 
@@ -93,28 +93,28 @@ def test_given_back_after_a_signal(
     assert nvme_with_its_driver.driver == "nvme"
 
 
-def test_an_unknown_driver_is_refused(nvme_with_its_driver: PciFunction) -> None:
+def test_unknown_driver_is_rejected(nvme_with_its_driver: PciFunction) -> None:
     with pytest.raises(LackingError, match="no PCI driver no-such"), ExitStack() as stack:
         stack.enter_context(bind_to_vfio(nvme_with_its_driver, "no-such"))
     assert nvme_with_its_driver.driver == "nvme"
 
 
-def test_a_disk_in_use_is_refused(nvme_with_its_driver: PciFunction) -> None:
+def test_disk_in_use_is_rejected(nvme_with_its_driver: PciFunction) -> None:
     [disk] = nvme_with_its_driver.path.glob("nvme/*/nvme*n1")
-    held = os.open(Path("/dev") / disk.name, os.O_RDONLY | os.O_EXCL)
+    exclusive = os.open(Path("/dev") / disk.name, os.O_RDONLY | os.O_EXCL)
     try:
-        with pytest.raises(UsageError, match="stays with the host: its disk"), ExitStack() as stack:
+        with pytest.raises(UsageError, match=r"is in use by the host \(disk"), ExitStack() as stack:
             stack.enter_context(bind_to_vfio(nvme_with_its_driver))
     finally:
-        os.close(held)
+        os.close(exclusive)
     assert nvme_with_its_driver.driver == "nvme"
 
 
-def test_the_hosts_own_devices_are_refused() -> None:
+def test_bridge_is_rejected() -> None:
     bridges = [function for function in list_functions() if function.is_bridge]
     if not bridges:
         pytest.skip("this machine has no PCI bridge: python -m pyvmm lab test")
-    with pytest.raises(UsageError, match="stays with the host"), ExitStack() as stack:
+    with pytest.raises(UsageError, match="is in use by the host"), ExitStack() as stack:
         stack.enter_context(bind_to_vfio(bridges[0]))
 
 
@@ -135,10 +135,10 @@ ALIASES = [
     ],
     ids=["mlx5", "virtio", "no variant"],
 )
-def test_a_variant_driver_goes_before_the_one_for_everything(modalias: str, module: str) -> None:
+def test_variant_driver_is_preferred(modalias: str, module: str) -> None:
     assert vfio_module_for(modalias, ALIASES) == vfio_module_for(modalias, ALIASES[::-1]) == module
     assert vfio_module_for(modalias, []) == "vfio_pci"
 
 
-def test_the_driver_that_fits_everything(function: PciFunction) -> None:
+def test_vfio_pci_is_the_default_driver(function: PciFunction) -> None:
     assert vfio_driver_for(function) == "vfio-pci"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What region capabilities say: the known, the unknown and the broken."""
+"""Decoding of known, unknown and truncated region capabilities."""
 
 import struct
 
@@ -24,7 +24,7 @@ U64 = st.integers(0, 2**64 - 1)
 
 
 @pytest.mark.parametrize(
-    ("link", "capability", "shown"),
+    ("link", "capability", "text"),
     [
         (
             RawCapability(1, 1, struct.pack("=II4Q", 2, 0, 0, 0x1000, 0x3000, 0x1000)),
@@ -66,17 +66,17 @@ U64 = st.integers(0, 2**64 - 1)
         ),
     ],
     ids=[
-        *("sparse-mmap", "sparse-mmap of nothing", "igd-opregion", "nvlink2-ram", "type"),
+        *("sparse-mmap", "sparse-mmap without areas", "igd-opregion", "nvlink2-ram", "type"),
         *("msix-mappable", "nvlink2-target", "nvlink2-speed", "unknown version", "unknown"),
     ],
 )
-def test_decoded_and_shown(link: RawCapability, capability: Capability, shown: str) -> None:
+def test_decode(link: RawCapability, capability: Capability, text: str) -> None:
     assert decode(link) == capability
-    assert str(capability) == shown
+    assert str(capability) == text
 
 
 @given(st.lists(st.builds(Area, U64, U64), max_size=20), st.binary(max_size=16))
-def test_sparse_areas_are_read_whatever_follows(areas: list[Area], after: bytes) -> None:
+def test_bytes_after_the_sparse_areas_are_ignored(areas: list[Area], after: bytes) -> None:
     pairs = b"".join(struct.pack("=QQ", area.offset, area.size) for area in areas)
     link = RawCapability(1, 1, struct.pack("=II", len(areas), 0) + pairs + after)
     assert decode(link) == SparseMmap(tuple(areas))
@@ -95,7 +95,7 @@ def test_sparse_areas_are_read_whatever_follows(areas: list[Area], after: bytes)
         pytest.param(RawCapability(5, 1, b""), id="nvlink speed"),
     ],
 )
-def test_cut_off(link: RawCapability) -> None:
+def test_truncated_capability(link: RawCapability) -> None:
     with pytest.raises(MalformedChainError, match=r"cut off|do not fit"):
         decode(link)
 
@@ -103,7 +103,7 @@ def test_cut_off(link: RawCapability) -> None:
 @given(
     st.builds(RawCapability, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=64))
 )
-def test_any_link_decodes_or_is_malformed(link: RawCapability) -> None:
+def test_random_capability_decodes_or_is_malformed(link: RawCapability) -> None:
     try:
         assert str(decode(link))
     except MalformedChainError as error:

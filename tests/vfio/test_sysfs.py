@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What sysfs says, asked of whatever machine this is, and of the lab's devices."""
+"""PCI functions in sysfs, on this machine and in the lab."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def any_function() -> PciFunction:
     pytest.skip("this machine has no PCI: python -m pyvmm lab test --device edu")
 
 
-def test_every_function_can_be_found_and_described() -> None:
+def test_every_function_is_found_by_its_address() -> None:
     for function in list_functions():
         assert PciFunction.find(str(function)) == function
         assert 0 < function.vendor <= 0xFFFF
@@ -22,17 +22,17 @@ def test_every_function_can_be_found_and_described() -> None:
         assert function.driver is None or (function.path / "driver").exists()
 
 
-def test_a_function_that_does_not_exist() -> None:
-    with pytest.raises(UsageError, match=r"there is no PCI device ffff:ff:1f\.7"):
+def test_function_that_does_not_exist() -> None:
+    with pytest.raises(UsageError, match=r"ffff:ff:1f\.7 does not exist"):
         PciFunction.find("ffff:ff:1f.7")
 
 
-def test_a_function_that_has_gone_meanwhile() -> None:
-    with pytest.raises(LackingError, match=r"ffff:ff:1f\.7 has gone"):
+def test_removed_function() -> None:
+    with pytest.raises(LackingError, match=r"ffff:ff:1f\.7 was removed"):
         PciFunction(Bdf(0xFFFF, 0xFF, 0x1F, 7)).vendor.bit_count()
 
 
-def test_without_an_iommu_group_the_way_to_one_is_told() -> None:
+def test_missing_iommu_group_names_the_remedy() -> None:
     function = any_function()
     if function.group:
         pytest.skip("this machine has an IOMMU: run it where there is none")
@@ -40,7 +40,7 @@ def test_without_an_iommu_group_the_way_to_one_is_told() -> None:
         function.require_group()
 
 
-def test_the_labs_devices(function: PciFunction) -> None:
+def test_lab_devices(function: PciFunction) -> None:
     group = function.require_group()
     assert group.members() == [function]
     assert function.cdev
