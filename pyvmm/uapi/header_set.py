@@ -88,8 +88,8 @@ def cache_file(directory: Path, architecture: str) -> Path:
 
 def read_cached(architecture: str) -> list[HeaderSet]:
     """Return every cached header set of an architecture."""
-    there = sorted((root() / _DIRECTORY).glob(f"{architecture}-*.json"))
-    return [read(path, architecture) for path in there]
+    files = sorted((root() / _DIRECTORY).glob(f"{architecture}-*.json"))
+    return [read(path, architecture) for path in files]
 
 
 def save(headers: HeaderSet, path: Path) -> None:

@@ -105,21 +105,21 @@ def _ctype(annotation: Any) -> Any:
     return annotation.__metadata__[0] if hasattr(annotation, "__metadata__") else annotation
 
 
-def _fields(members: list[_Member], here: int, size: int) -> tuple[list[Any], list[str]]:
-    """Return ctypes' fields from byte `here` to `size`, and the names of the anonymous ones."""
+def _fields(members: list[_Member], offset: int, size: int) -> tuple[list[Any], list[str]]:
+    """Return ctypes' fields from byte `offset` to `size`, and the names of the anonymous ones."""
     fields: list[tuple[str, Any]] = []
     anonymous: list[str] = []
     for start, end, group in _overlapping(members):
-        if start > here:
-            fields.append((f"_gap_{here}", ctypes.c_uint8 * (start - here)))
-        here = end
+        if start > offset:
+            fields.append((f"_gap_{offset}", ctypes.c_uint8 * (start - offset)))
+        offset = end
         if len(group) == 1 and not group[0].width:
             fields.append((group[0].name, group[0].type))
         else:
             anonymous.append(f"_shared_{start}")
             fields.append((anonymous[-1], _union(group)))
-    if size > here:
-        fields.append((f"_gap_{here}", ctypes.c_uint8 * (size - here)))
+    if size > offset:
+        fields.append((f"_gap_{offset}", ctypes.c_uint8 * (size - offset)))
     return fields, anonymous
 
 
