@@ -118,7 +118,8 @@ def _global_options() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="know the capabilities, ioctls and exits of these kernel headers by name: a kernel "
-        "tree, an unpacked linux-libc-dev, or the result of make headers_install",
+        "tree, an unpacked linux-libc-dev, or the result of make headers_install; lab passes them "
+        "on to the emulated host",
     )
     return parser
 
