@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A small machine to run payloads on, and the loop that takes its exits to who answers them.
+"""A small virtual machine for payloads, and its run loop.
 
-board     RAM, a console, one vCPU
-bus       devices by address
-console   a transmit register
-run       the loop
-spinning_guest a guest that stays where it is, to be looked at
+console         a transmit register
+machine         RAM, a console, one vCPU
+run_loop        run a vCPU and pass its exits to handlers
+spinning_guest  a guest that reads one word in an endless loop
 """
 
 from pyvmm.machine.machine import ARGUMENT_BLOCK, ENTRY, MINIMUM_RAM, RAM_BASE, Machine

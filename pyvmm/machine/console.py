@@ -5,24 +5,24 @@ from typing import BinaryIO
 
 
 class Console:
-    """Bytes written at offset 0 go to `output` at once; every other register reads as 0.
+    """A UART that only transmits: a write to offset 0 goes to `output`, every register reads as 0.
 
-    That much of a PL011 (UARTDR, and UARTFR saying "never full") or a 16550 is what a guest
-    needs to print.
+    To a guest that only prints, this is a PL011 (UARTDR, and UARTFR without TXFF) or a 16550.
     """
 
-    SIZE = 0x1000  # bytes of GPA space, a PL011's
-    PORTS = 8  # x86 ports, a 16550's
+    SIZE = 0x1000  # bytes of GPA space of a PL011
+    PORTS = 8  # number of I/O ports of a 16550
 
     def __init__(self, output: BinaryIO) -> None:
+        """Print to `output`."""
         self._output = output
 
     def read(self, offset: int, size: int) -> int:
-        """0: ready, nothing received."""
+        """Return 0: ready to transmit, nothing received."""
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Print the low byte of what is written to offset 0."""
+        """Print the low byte of a write to offset 0 and flush; ignore other offsets."""
         if offset == 0:
             self._output.write(bytes((value & 0xFF,)))
             self._output.flush()

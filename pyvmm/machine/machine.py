@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A small board: RAM, a console, one vCPU, and whatever is attached to its buses.
+"""A small machine: RAM, a console, one vCPU, and devices on its buses.
 
-The same map on both architectures, so that a payload and its argument block lie at the same
-GPAs everywhere::
+The memory map is the same on arm64 and x86::
 
-    0x4000_0000  page tables of the guest, made by the VMM
+    0x4000_0000  the guest's page tables, written by the VMM
     0x4010_0000  the payload's argument block
     0x4020_0000  the payload, and RAM to the end
 """
@@ -35,21 +34,23 @@ MINIMUM_RAM = 4 << 20
 
 
 class Machine(Closeable):
-    """One virtual machine with one vCPU. Everything it opened goes when it is closed.
+    """A virtual machine with one vCPU; `close` frees everything that it opened.
 
     Attributes:
-        windows: what the guest's page tables will map; add to it before `load`.
-        mmio, ports: the buses that exits are answered from.
-        faults: what becomes of accesses that KVM can't resolve; its `policy` decides.
-        handlers: who answers which exit; replace or add before `run`.
+        vm, vcpu: the KVM objects.
+        ram: the mapping of the RAM.
+        windows: the GVA ranges that the guest's page tables map; append before `load`.
+        mmio, ports: the buses of the emulated devices.
+        faults: the handler of accesses that KVM fails to resolve, according to its `policy`.
+        handlers: the handler of each exit type; change before `run`.
     """
 
     def __init__(
         self, system: System, *, ram_size: int = MINIMUM_RAM, console: BinaryIO | None = None
     ) -> None:
-        """Build a board with `ram_size` bytes of RAM; the console prints to stdout by default.
+        """Create the VM with `ram_size` bytes of RAM; `console` is stdout by default.
 
-        Raises `IoctlError`, or `LackingError` on an architecture that pyvmm can't drive.
+        Raises `IoctlError`, or `LackingError` on an architecture that pyvmm does not support.
         """
         self.arch = native()
         self._system = system
@@ -80,23 +81,23 @@ class Machine(Closeable):
 
     @cached_property
     def vfio_files(self) -> VfioFiles:
-        """Where KVM is told of the vfio files that this VM uses."""
+        """Return the VM's kvm-vfio device, created on first use."""
         return VfioFiles(self.vm)
 
     def load(self, payload: Payload) -> None:
-        """Put `payload` and the page tables for `windows` into RAM.
+        """Write `payload` and the page tables for `windows` to RAM.
 
-        Raises `UsageError` where they do not fit.
+        Raises `UsageError` if they do not fit.
         """
         self.write(ENTRY, payload.code)
         self._translation = self.arch.build_page_tables(RAM_BASE, self.windows)
         self.write(self._translation.gpa, self._translation.image)
 
     def enter(self, block: bytes = b"") -> None:
-        """Set the vCPU to enter the loaded payload afresh, with `block` as its argument block.
+        """Set the vCPU to the entry of the loaded payload, and write `block` as argument block.
 
-        The vCPU is brought up from scratch: on arm64 a guest that has powered off stays off
-        otherwise (kvm_prepare_system_event in arch/arm64/kvm/psci.c).
+        The vCPU is initialized again: on arm64, a powered-off guest does not run otherwise
+        (kvm_prepare_system_event in arch/arm64/kvm/psci.c).
         """
         self.write(ARGUMENT_BLOCK, block)
         self.vcpu.complete_exit()
@@ -104,12 +105,12 @@ class Machine(Closeable):
         self.arch.enter(self.vcpu, ENTRY, (self.arch.CONSOLE, ARGUMENT_BLOCK), self._translation)
 
     def run(self) -> RunOutcome:
-        """Run the vCPU until an exit that no handler answers, or a fault that stops it."""
+        """Run the vCPU until an exit that no handler resolves."""
         with poison.reporting(self.vcpu):
             return run(self.vcpu, self.handlers)
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Put `data` into RAM at a GPA. Raises `UsageError` where it does not fit."""
+        """Write `data` to RAM at `gpa`. Raises `UsageError` if it does not fit."""
         try:
             self.ram.write(gpa - RAM_BASE, data)
         except ValueError:
@@ -119,7 +120,7 @@ class Machine(Closeable):
             ) from None
 
     def read(self, gpa: int, size: int) -> bytes:
-        """A copy of `size` bytes of RAM from a GPA."""
+        """Return a copy of `size` bytes of RAM at `gpa`."""
         return self.ram.read(gpa - RAM_BASE, size)
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The run loop: enter the guest, take each exit to the one who answers it, until one is final."""
+"""The run loop: run a vCPU and pass each exit to its handler."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,54 +9,59 @@ from pyvmm.bus import Bus
 from pyvmm.kvm.exits import Exit, Interrupted, Io, Mmio
 from pyvmm.kvm.vcpu import Vcpu
 
-# Answers an exit of one type: True, the guest goes on; False, the run ends with this exit.
+# Handles an exit of one type. True: the guest runs again; False: the run ends with this exit.
 Handler = Callable[[Any], bool]
 Handlers = Mapping[type[Exit], Handler]
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: the exit that no one answered, and how many of each kind there were."""
+    """The end of a run.
+
+    Attributes:
+        last_exit: the exit that no handler resolved.
+        exits: the number of exits by `Exit.kind`, including the last.
+    """
 
     last_exit: Exit
     exits: dict[str, int]
 
 
-class _Kind:
-    """One type of exit in a run: who answers it, and how many came."""
+class _ExitType:
+    """The handler and the count of one type of exit."""
 
-    __slots__ = ("answer", "count")
+    __slots__ = ("count", "handler")
 
-    def __init__(self, answer: Handler | None) -> None:
-        self.answer = answer
+    def __init__(self, handler: Handler | None) -> None:
+        self.handler = handler
         self.count = 0
 
 
 def run(vcpu: Vcpu, handlers: Handlers) -> RunOutcome:
-    """Run `vcpu` until an exit comes that has no handler, or whose handler says stop.
+    """Run `vcpu` until an exit without a handler, or whose handler returns False.
 
-    A signal that is not a `Vcpu.stop` (Ctrl-C, a child's end) is handled by Python between two
-    entries, and the guest goes on if its handler raised nothing.
+    `Interrupted` without a handler and without `Vcpu.stop` is another signal (SIGINT, SIGCHLD):
+    Python runs its signal handler, and the guest runs again unless that raised an exception.
     """
-    kinds: dict[type[Exit], _Kind] = {}
+    types: dict[type[Exit], _ExitType] = {}
     for exit in vcpu.exits():
-        kind = kinds.get(type(exit))
-        if kind is None:
-            kind = kinds[type(exit)] = _Kind(handlers.get(type(exit)))
-        kind.count += 1
-        if kind.answer:
-            if kind.answer(exit):
+        exit_type = types.get(type(exit))
+        if exit_type is None:
+            exit_type = types[type(exit)] = _ExitType(handlers.get(type(exit)))
+        exit_type.count += 1
+        if exit_type.handler:
+            if exit_type.handler(exit):
                 continue
         elif isinstance(exit, Interrupted) and not vcpu.stopping:
             continue
         break
-    return RunOutcome(exit, {type.kind: kind.count for type, kind in kinds.items()})
+    return RunOutcome(exit, {type.kind: exit_type.count for type, exit_type in types.items()})
 
 
 def mmio_handler(vcpu: Vcpu, bus: Bus) -> Handler:
-    """The handler that takes MMIO exits to the devices on `bus`."""
+    """Return a handler that emulates MMIO exits with the devices on `bus`."""
 
-    def answer(exit: Mmio) -> bool:
+    def handle(exit: Mmio) -> bool:
         if exit.write:
             return bus.write(exit.gpa, exit.size, exit.value)
         value = bus.read(exit.gpa, exit.size)
@@ -65,13 +70,13 @@ def mmio_handler(vcpu: Vcpu, bus: Bus) -> Handler:
         vcpu.answer(value.to_bytes(8, "little"))
         return True
 
-    return answer
+    return handle
 
 
 def port_handler(vcpu: Vcpu, bus: Bus) -> Handler:
-    """The handler that takes x86 port exits to the devices on `bus`, item by item."""
+    """Return a handler that emulates x86 port I/O with the devices on `bus`, item by item."""
 
-    def answer(exit: Io) -> bool:
+    def handle(exit: Io) -> bool:
         port, size = exit.port, exit.size
         if exit.write:
             if exit.count == 1:
@@ -87,4 +92,4 @@ def port_handler(vcpu: Vcpu, bus: Bus) -> Handler:
         vcpu.answer(bytes(data))
         return True
 
-    return answer
+    return handle

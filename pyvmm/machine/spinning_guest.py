@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest that stays: it reads one word over and over, without an exit, while you look at it."""
+"""A guest that reads one word in an endless loop without exits, to be inspected meanwhile."""
 
 import struct
 import threading
@@ -13,17 +13,17 @@ from pyvmm.kvm.exits import Interrupted
 from pyvmm.machine.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.machine.run_loop import RunOutcome
 
-_BLOCK = struct.Struct("<QQ")  # address, how often it was read
-_PATIENCE = 60.0  # seconds for the first read, on a busy machine in an emulated one
-_PAUSE = 0.005
+_BLOCK = struct.Struct("<QQ")  # GVA, number of reads
+_TIMEOUT = 60.0  # seconds until the first read; an emulated host is slow
+_POLL_INTERVAL = 0.005  # seconds
 
 
 @contextmanager
 def spinning_guest(machine: Machine, gva: int) -> Iterator[None]:
-    """While the block runs, the guest reads the 32-bit word at `gva`, in a thread of its own.
+    """Let the guest read the 32-bit word at `gva` in a loop, in its own thread.
 
-    When the block begins it has done so already; it stops at the block's end and nowhere else.
-    `machine.windows` have to show `gva`. Raises `PyvmmError` where the guest can't stay.
+    The body of the ``with`` statement starts after the first read; the guest is stopped at its
+    end. `machine.windows` must map `gva`. Raises `PyvmmError` if the guest stops before that.
     """
     outcomes: list[RunOutcome] = []
     machine.load(Payload.builtin("read_loop", machine.arch.NAME))
@@ -31,24 +31,27 @@ def spinning_guest(machine: Machine, gva: int) -> Iterator[None]:
     thread = threading.Thread(target=lambda: outcomes.append(machine.run()), name="vcpu")
     thread.start()
     try:
-        if _begun(machine, thread):
+        if _wait_for_read(machine, thread):
             yield
     finally:
         machine.vcpu.stop()
         thread.join()
         machine.vcpu.resume()
     if not outcomes or not isinstance(outcomes[0].last_exit, Interrupted):
-        raise PyvmmError(f"the guest came to {outcomes[0].last_exit if outcomes else 'nothing'}")
+        last_exit = outcomes[0].last_exit if outcomes else "an exception"
+        raise PyvmmError(
+            f"the guest stopped with {last_exit}: check that a memslot or device is at GVA {gva:#x}"
+        )
 
 
-def _begun(machine: Machine, thread: threading.Thread) -> bool:
-    """Wait for the guest's first read; False where it stopped before."""
-    end = time.monotonic() + _PATIENCE
+def _wait_for_read(machine: Machine, thread: threading.Thread) -> bool:
+    """Wait for the guest's first read; return False if the guest stopped before it."""
+    deadline = time.monotonic() + _TIMEOUT
     while thread.is_alive():
         _, count = _BLOCK.unpack(machine.read(ARGUMENT_BLOCK, _BLOCK.size))
         if count:
             return True
-        if time.monotonic() > end:
-            raise PyvmmError(f"the guest has not read a word in {_PATIENCE:g} s")
-        time.sleep(_PAUSE)
+        if time.monotonic() > deadline:
+            raise PyvmmError(f"the guest has not read the word within {_TIMEOUT:g} s")
+        time.sleep(_POLL_INTERVAL)
     return False

@@ -11,14 +11,12 @@ from pyvmm.machine.console import Console
     [(0, 0x41, b"A"), (0, 0x141, b"A"), (0, 0, b"\0"), (4, 0x41, b""), (7, 0x41, b"")],
     ids=["a letter", "more than a byte", "zero", "another register", "the last register"],
 )
-def test_the_low_byte_of_what_goes_to_offset_0_is_printed(
-    offset: int, value: int, printed: bytes
-) -> None:
+def test_write_to_offset_0_prints_its_low_byte(offset: int, value: int, printed: bytes) -> None:
     output = io.BytesIO()
     Console(output).write(offset, 1, value)
     assert output.getvalue() == printed
 
 
 @pytest.mark.parametrize("offset", [0, 5, 0x18])
-def test_it_is_always_ready(offset: int) -> None:
+def test_read_returns_0(offset: int) -> None:
     assert Console(io.BytesIO()).read(offset, 4) == 0

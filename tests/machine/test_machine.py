@@ -19,7 +19,7 @@ from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.memory.vma import vmas
 from tests.process import open_fds
 
-NOBODY_GPA = 0x0A00_0000
+NO_DEVICE_GPA = 0x0A00_0000
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def machine(kvm: System, console: io.BytesIO) -> Iterator[Machine]:
         yield machine
 
 
-def test_a_guest_prints(machine: Machine, console: io.BytesIO) -> None:
+def test_guest_prints(machine: Machine, console: io.BytesIO) -> None:
     machine.load(Payload.builtin("hello", machine.arch.NAME))
     machine.enter()
     machine.run()
     assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode()
 
 
-def test_it_can_be_entered_again(machine: Machine, console: io.BytesIO) -> None:
+def test_enter_again(machine: Machine, console: io.BytesIO) -> None:
     machine.load(Payload.builtin("hello", machine.arch.NAME))
     for _ in range(3):
         machine.enter()
@@ -48,21 +48,19 @@ def test_it_can_be_entered_again(machine: Machine, console: io.BytesIO) -> None:
     assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode() * 3
 
 
-def test_an_access_that_nobody_answered_is_over(machine: Machine, console: io.BytesIO) -> None:
-    # KVM finishes it at the next KVM_RUN, and steps over the instruction that made it.
-    machine.windows.append(identity(NOBODY_GPA, 0x1000, MemoryType.DEVICE))
+def test_enter_completes_a_pending_access(machine: Machine, console: io.BytesIO) -> None:
+    # KVM would complete it at the next KVM_RUN, and skip an instruction of the new payload.
+    machine.windows.append(identity(NO_DEVICE_GPA, 0x1000, MemoryType.DEVICE))
     machine.load(Payload.builtin("probe", machine.arch.NAME))
-    machine.enter(pack([Probe(NOBODY_GPA)]))
-    assert machine.run().last_exit == Mmio(NOBODY_GPA, 4, False, 0)
+    machine.enter(pack([Probe(NO_DEVICE_GPA)]))
+    assert machine.run().last_exit == Mmio(NO_DEVICE_GPA, 4, False, 0)
     machine.load(Payload.builtin("hello", machine.arch.NAME))
     machine.enter()
     machine.run()
     assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode()
 
 
-def test_the_console_is_stdout(
-    kvm: System, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_console_may_be_stdout(kvm: System, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     with open(1, "wb", closefd=False) as stdout, Machine(kvm, console=stdout) as machine:
         machine.load(Payload.builtin("hello", machine.arch.NAME))
         machine.enter()
@@ -70,7 +68,7 @@ def test_the_console_is_stdout(
     assert capfdbinary.readouterr().out.startswith(b"Hello from ")
 
 
-def test_the_argument_block_is_where_it_says(machine: Machine) -> None:
+def test_argument_block_gpa(machine: Machine) -> None:
     machine.load(Payload.builtin("loads", machine.arch.NAME))
     machine.write(RAM_BASE + 0x30_0000, b"\x78\x56\x34\x12")
     machine.enter(repeat.pack(1, RAM_BASE + 0x30_0000))
@@ -82,12 +80,12 @@ def test_the_argument_block_is_where_it_says(machine: Machine) -> None:
     ("gpa", "size"),
     [(RAM_BASE - 1, 2), (RAM_BASE + MINIMUM_RAM - 1, 2), (0, 1), (ENTRY, MINIMUM_RAM)],
 )
-def test_what_does_not_fit_into_ram(machine: Machine, gpa: int, size: int) -> None:
+def test_write_outside_ram(machine: Machine, gpa: int, size: int) -> None:
     with pytest.raises(UsageError, match="do not fit into 0x400000 bytes of RAM"):
         machine.write(gpa, bytes(size))
 
 
-def test_closing_leaves_nothing(kvm: System) -> None:
+def test_close_frees_fds_and_memory(kvm: System) -> None:
     before = open_fds()
     machine = Machine(kvm)
     hva, size = machine.ram.hva, machine.ram.size
@@ -97,7 +95,7 @@ def test_closing_leaves_nothing(kvm: System) -> None:
     assert vmas(hva, size) == []
 
 
-def test_a_board_that_cannot_be_built_leaves_nothing(kvm: System) -> None:
+def test_failed_construction_leaves_no_fds(kvm: System) -> None:
     before = open_fds()
     with pytest.raises(ValueError, match="whole number of pages"):
         Machine(kvm, ram_size=MINIMUM_RAM + 1)
@@ -110,14 +108,14 @@ def test_a_board_that_cannot_be_built_leaves_nothing(kvm: System) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(code=st.binary(min_size=1, max_size=64))
-def test_junk_comes_to_a_typed_end(machine: Machine, code: bytes) -> None:
+def test_random_code_ends_with_a_typed_exit(machine: Machine, code: bytes) -> None:
     machine.load(Payload("junk", machine.arch.NAME, code))
     machine.enter()
     assert type(run_for(machine, 0.05).last_exit) is not Unknown
 
 
 def run_for(machine: Machine, seconds: float) -> RunOutcome:
-    """Run the guest until its end, or until its time is up."""
+    """Run the guest until it stops or `seconds` pass."""
     timer = threading.Timer(seconds, machine.vcpu.stop)
     timer.start()
     outcome = machine.run()
@@ -128,7 +126,7 @@ def run_for(machine: Machine, seconds: float) -> RunOutcome:
 
 
 @pytest.mark.parametrize("pc", [0, 0xFFFF_FFFF_FFFF_F000, RAM_BASE + MINIMUM_RAM, 1 << 46])
-def test_a_guest_that_runs_off(machine: Machine, pc: int) -> None:
+def test_pc_outside_the_payload(machine: Machine, pc: int) -> None:
     machine.load(Payload.builtin("spin", machine.arch.NAME))
     machine.enter()
     machine.arch.enter(machine.vcpu, pc, (), machine._translation)

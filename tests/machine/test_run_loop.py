@@ -13,12 +13,12 @@ from pyvmm.kvm.exits import Halt, Interrupted, Io, Mmio
 from pyvmm.machine import Machine
 from pyvmm.machine.run_loop import mmio_handler, run
 
-NOBODY = 0x0A00_0000
+NO_DEVICE_GPA = 0x0A00_0000
 PORT = 0x80
 
 
 class Recorder:
-    """Notes every access, and reads as a count of the reads."""
+    """A device that records accesses; a read returns the number of accesses."""
 
     def __init__(self) -> None:
         self.accesses: list[tuple[object, ...]] = []
@@ -38,7 +38,7 @@ def machine(kvm: System) -> Iterator[Machine]:
 
 
 def enter(machine: Machine, code: str) -> None:
-    """Set the guest to machine code, given in hex."""
+    """Load and enter machine code given in hex."""
     machine.load(Payload("test", machine.arch.NAME, bytes.fromhex(code)))
     machine.enter()
 
@@ -48,14 +48,14 @@ def hello(machine: Machine) -> None:
     machine.enter()
 
 
-def test_a_run_ends_at_the_first_exit_that_nobody_answers(machine: Machine) -> None:
+def test_run_ends_at_an_exit_without_a_handler(machine: Machine) -> None:
     hello(machine)
     outcome = run(machine.vcpu, {})
     assert isinstance(outcome.last_exit, (Io, Mmio))
     assert outcome.exits == {outcome.last_exit.kind: 1}
 
 
-def test_a_handler_may_end_it(machine: Machine) -> None:
+def test_handler_ends_the_run(machine: Machine) -> None:
     hello(machine)
     seen = []
 
@@ -76,31 +76,31 @@ def test_exits_are_counted_by_kind(machine: Machine) -> None:
     assert outcome.exits == {printed: len(f"Hello from {machine.arch.NAME}\n"), ended: 1}
 
 
-def test_a_handler_of_interruptions_decides(machine: Machine) -> None:
+def test_handler_of_interrupted(machine: Machine) -> None:
     hello(machine)
     machine.vcpu.stop()
 
-    def go_on(exit: Interrupted) -> bool:
+    def resume(exit: Interrupted) -> bool:
         machine.vcpu.resume()
         return True
 
-    outcome = run(machine.vcpu, {**machine.handlers, Interrupted: go_on})
+    outcome = run(machine.vcpu, {**machine.handlers, Interrupted: resume})
     assert outcome.exits["intr"] == 1
     assert not isinstance(outcome.last_exit, Interrupted)
 
 
-def test_an_mmio_access_goes_to_its_device(machine: Machine) -> None:
+def test_mmio_is_routed_to_the_device(machine: Machine) -> None:
     bus, device = Bus(), Recorder()
-    bus.attach(NOBODY, 0x1000, device)
-    answer = mmio_handler(machine.vcpu, bus)
-    assert answer(Mmio(NOBODY + 4, 2, True, 7))
+    bus.attach(NO_DEVICE_GPA, 0x1000, device)
+    handler = mmio_handler(machine.vcpu, bus)
+    assert handler(Mmio(NO_DEVICE_GPA + 4, 2, True, 7))
     assert device.accesses == [("write", 4, 2, 7)]
 
 
-def test_an_mmio_access_to_nobody_ends_the_run(machine: Machine) -> None:
-    answer = mmio_handler(machine.vcpu, Bus())
-    assert not answer(Mmio(0, 4, True, 7))
-    assert not answer(Mmio(0, 4, False, 0))
+def test_mmio_without_a_device_ends_the_run(machine: Machine) -> None:
+    handler = mmio_handler(machine.vcpu, Bus())
+    assert not handler(Mmio(0, 4, True, 7))
+    assert not handler(Mmio(0, 4, False, 0))
 
 
 @pytest.mark.needs_arch("x86_64")
@@ -128,7 +128,7 @@ def test_port_instructions(
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_string_instructions_go_item_by_item(machine: Machine) -> None:
+def test_string_instructions_are_emulated_item_by_item(machine: Machine) -> None:
     device = Recorder()
     machine.ports.attach(PORT, 4, device)
     text = 0x4030_0000
@@ -142,18 +142,18 @@ def test_string_instructions_go_item_by_item(machine: Machine) -> None:
 
 @pytest.mark.needs_arch("x86_64")
 @pytest.mark.parametrize(("code", "write"), [("ee", True), ("ec", False)])
-def test_a_port_of_nobody_ends_the_run(machine: Machine, code: str, write: bool) -> None:
+def test_port_without_a_device_ends_the_run(machine: Machine, code: str, write: bool) -> None:
     enter(machine, code)
     machine.arch.write(machine.vcpu, {"rax": 5, "rdx": PORT})
     assert machine.run().last_exit == Io(PORT, 1, 1, write, b"\5" if write else b"")
 
 
-def test_the_ending_can_be_answered_and_the_run_go_on(machine: Machine) -> None:
-    machine.windows.append(identity(NOBODY, 0x1000, MemoryType.DEVICE))
-    probes = [Probe(NOBODY, 4), Probe(NOBODY + 4, 4, Op.WRITE, 1)]
+def test_last_exit_can_be_answered(machine: Machine) -> None:
+    machine.windows.append(identity(NO_DEVICE_GPA, 0x1000, MemoryType.DEVICE))
+    probes = [Probe(NO_DEVICE_GPA, 4), Probe(NO_DEVICE_GPA + 4, 4, Op.WRITE, 1)]
     machine.load(Payload.builtin("probe", machine.arch.NAME))
     machine.enter(pack(probes))
     outcome = run(machine.vcpu, {})
-    assert outcome.last_exit == Mmio(NOBODY, 4, False, 0)
+    assert outcome.last_exit == Mmio(NO_DEVICE_GPA, 4, False, 0)
     machine.vcpu.answer(b"\1\0\0\0")
-    assert run(machine.vcpu, {}).last_exit == Mmio(NOBODY + 4, 4, True, 1)
+    assert run(machine.vcpu, {}).last_exit == Mmio(NO_DEVICE_GPA + 4, 4, True, 1)

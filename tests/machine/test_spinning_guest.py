@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest that stays until it is told to go, and its real stage-2 tables, read from outside."""
+"""A spinning guest, and its stage-2 tables as the lab reads them."""
 
 import pytest
 
@@ -12,18 +12,21 @@ from pyvmm.machine import ENTRY, Machine
 from pyvmm.machine.spinning_guest import spinning_guest
 
 
-def test_it_can_be_had_again(kvm: System) -> None:
+def test_machine_can_be_reused(kvm: System) -> None:
     with Machine(kvm) as machine:
         for _ in range(2):
             with spinning_guest(machine, ENTRY):
                 pass
 
 
-def test_a_guest_that_cannot_stay(kvm: System) -> None:
-    nowhere = 0x6000_0000  # no memslot, no device
+def test_unmapped_gva_is_an_error(kvm: System) -> None:
+    unmapped = 0x6000_0000  # no memslot, no device
     with Machine(kvm) as machine:
-        machine.windows.append(identity(nowhere, 0x1000))
-        with pytest.raises(PyvmmError, match="the guest came to"), spinning_guest(machine, nowhere):
+        machine.windows.append(identity(unmapped, 0x1000))
+        with (
+            pytest.raises(PyvmmError, match="the guest stopped with"),
+            spinning_guest(machine, unmapped),
+        ):
             pass
 
 
@@ -35,21 +38,21 @@ def stage2(ipa: int) -> Stage2Entry:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_ram_is_cacheable_in_stage_2(kvm: System) -> None:
+def test_stage_2_maps_ram_cacheable(kvm: System) -> None:
     with Machine(kvm) as machine, spinning_guest(machine, ENTRY):
         assert stage2(ENTRY).memory_type == "Normal-WB"
         assert stage2(1 << 39).memory_type == "unmapped"
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_an_ipa_that_the_vm_has_no_room_for(kvm: System) -> None:
+def test_ipa_beyond_the_ipa_size(kvm: System) -> None:
     with Machine(kvm) as machine, spinning_guest(machine, ENTRY):
         with pytest.raises(PyvmmError, match="exceeds the"):
             stage2(1 << 52)
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_the_tables_are_those_of_the_vm_that_runs(kvm: System) -> None:
+def test_stage_2_is_that_of_the_running_vm(kvm: System) -> None:
     with Machine(kvm) as one, Machine(kvm) as other:
         found = set()
         for machine in (one, other):
@@ -59,6 +62,6 @@ def test_the_tables_are_those_of_the_vm_that_runs(kvm: System) -> None:
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_outside_the_lab_stage_2_cannot_be_read() -> None:
+def test_stage_2_cannot_be_read_outside_the_lab() -> None:
     with pytest.raises(LackingError, match="only in the lab"):
         stage2_client.query_stage2(ENTRY)
