@@ -16,7 +16,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) \
 # The tests that need an arm64 kernel, in one emulated host with all four devices. `unit` runs those
 # that do not depend on the machine, and those of the tracer, which take minutes under emulation.
 LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
-	tests/kvm tests/machine tests/caps/test_report.py tests/vfio \
+	tests/kvm tests/machine tests/caps/test_caps_report.py tests/vfio \
 	tests/passthrough tests/faults tests/test_examples.py
 LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks

@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from pyvmm.caps import Report
+from pyvmm.caps import CapsReport
 from pyvmm.kvm import System, Vm
 from pyvmm.testing import fails
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED as CAP
@@ -18,5 +18,5 @@ def test_only_a_vm_answers(kvm: System) -> None:
         kvm.check(CAP)
 
 
-def test_it_needs_fwb_and_dic(vm: Vm, caps: Report) -> None:
+def test_it_needs_fwb_and_dic(vm: Vm, caps: CapsReport) -> None:
     assert vm.check(CAP) == (caps.cpu.fwb and caps.cpu.dic)

@@ -9,7 +9,7 @@
     report.verdict("cacheable-pfnmap").why
 """
 
-from pyvmm.caps.report import Report, negotiate
+from pyvmm.caps.caps_report import CapsReport, negotiate
 from pyvmm.caps.verdicts import Verdict
 
-__all__ = ["Report", "Verdict", "negotiate"]
+__all__ = ["CapsReport", "Verdict", "negotiate"]

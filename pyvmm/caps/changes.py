@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class ReportChange:
+class CapsChange:
     """One difference; `before` and `after` are texts for a person, None for an absent item."""
 
     kind: Literal["appeared", "went", "changed"]
@@ -16,7 +16,7 @@ class ReportChange:
     after: str | None
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ReportChange]:
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[CapsChange]:
     """Compare two reports in their JSON form: host, capabilities, features, verdicts.
 
     Raises `KeyError`, `TypeError` or `AttributeError` if one of them is malformed.
@@ -30,7 +30,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ReportC
         kind: Literal["appeared", "went", "changed"] = (
             "appeared" if was is None else "went" if now is None else "changed"
         )
-        changes.append(ReportChange(kind, name, was, now))
+        changes.append(CapsChange(kind, name, was, now))
     return changes
 
 

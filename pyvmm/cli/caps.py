@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyvmm.caps import Report, negotiate
+from pyvmm.caps import CapsReport, negotiate
+from pyvmm.caps.caps_report import SCHEMA
 from pyvmm.caps.changes import answer_text, compare
-from pyvmm.caps.report import SCHEMA
 from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
 from pyvmm.kvm.system import System
@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, Any]:
     return report
 
 
-def _print_report(report: Report, *, everything: bool) -> None:
+def _print_report(report: CapsReport, *, everything: bool) -> None:
     print(f"Linux {report.kernel} on {report.arch}, KVM API {report.api_version}\n")
     print_verdicts(report)
     if report.features:
@@ -83,7 +83,7 @@ def _print_report(report: Report, *, everything: bool) -> None:
         print(f"\n{absent} of {len(report.capabilities)} are absent; --all lists them.")
 
 
-def print_verdicts(report: Report) -> None:
+def print_verdicts(report: CapsReport) -> None:
     """Print each verdict: its name, whether it is supported, and why."""
     output.table(
         "Verdicts",

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyvmm.caps import Report, negotiate
+from pyvmm.caps import CapsReport, negotiate
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultRecord, Policy, auto
 from pyvmm.guest.payload import Payload
@@ -68,7 +68,7 @@ class JobResult:
         faults: each fault and its fix, in order.
     """
 
-    caps: Report
+    caps: CapsReport
     devices: tuple[DeviceResult, ...]
     probes: tuple[BarProbe, ...] = ()
     guest: RunOutcome | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pyvmm.caps import Report
+    from pyvmm.caps import CapsReport
     from pyvmm.kvm import System, Vcpu, Vm
     from pyvmm.memory import Mapping
     from pyvmm.testing.guest import Guest
@@ -64,7 +64,7 @@ def guest(kvm: "System", vm: "Vm", vcpu: "Vcpu", ram: "Mapping") -> "Guest":
 
 
 @pytest.fixture(scope="session")
-def caps(pytestconfig: pytest.Config) -> "Report":
+def caps(pytestconfig: pytest.Config) -> "CapsReport":
     """What this kernel and this CPU offer, and why the rest is missing."""
     from pyvmm.errors import LackingError
     from pyvmm.testing.needs import capabilities

@@ -10,7 +10,7 @@ import pytest
 from pyvmm.errors import LackingError, UsageError
 
 if TYPE_CHECKING:
-    from pyvmm.caps import Report
+    from pyvmm.caps import CapsReport
     from pyvmm.vfio.sysfs import PciFunction
 
 MARKERS = {
@@ -34,10 +34,10 @@ DEVICES = {
     "grace": (0x1234, 0x1111, "nvgrace_gpu_vfio_pci"),
 }
 
-_REPORT = pytest.StashKey["Report"]()
+_REPORT = pytest.StashKey["CapsReport"]()
 
 
-def capabilities(config: pytest.Config) -> "Report":
+def capabilities(config: pytest.Config) -> "CapsReport":
     """What this kernel and CPU offer, asked once a session. Raises `LackingError` without KVM."""
     if _REPORT not in config.stash:
         from pyvmm.caps import negotiate
@@ -91,7 +91,7 @@ def _capability(config: pytest.Config, name: str) -> str | None:
     )
 
 
-def _because(report: "Report", name: str) -> str:
+def _because(report: "CapsReport", name: str) -> str:
     """The verdict on a capability that has one with a reason of its own."""
     if name == "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED":
         return f": {report.verdict('cacheable-pfnmap').why}"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.caps.changes import ReportChange, answer_text, compare
+from pyvmm.caps.changes import CapsChange, answer_text, compare
 
 MIRROR = {"appeared": "went", "went": "appeared", "changed": "changed"}
 
@@ -74,7 +74,7 @@ def report(**capabilities: int) -> dict[str, Any]:
 
 def test_a_capability_that_answers_0_counts_as_absent() -> None:
     assert compare(report(KVM_CAP_X=0), report(KVM_CAP_X=1)) == [
-        ReportChange("appeared", "KVM_CAP_X", None, "system 0, VM 1")
+        CapsChange("appeared", "KVM_CAP_X", None, "system 0, VM 1")
     ]
     assert compare(report(KVM_CAP_X=0), report()) == []
 

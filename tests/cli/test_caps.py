@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyvmm import cli
-from pyvmm.caps.report import SCHEMA
+from pyvmm.caps.caps_report import SCHEMA
 from pyvmm.errors import Status
 from pyvmm.uapi.names import names
 from tests.process import as_nobody, exits_with

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyvmm.caps.report import Report
+from pyvmm.caps.caps_report import CapsReport
 from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
 from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.passthrough import DeviceResult, JobResult
@@ -16,7 +16,7 @@ from pyvmm.passthrough.device_report import DeviceReport
 from pyvmm.passthrough.document import result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe
 
-CAPS = Report("7.2", "aarch64", 12, [], None, [])
+CAPS = CapsReport("7.2", "aarch64", 12, [], None, [])
 DEVICE = DeviceReport("0000:01:00.0", "0x1234", "0x1111", "vfio-pci", "iommufd", 3, (), (), ())
 SLOT = SlotOutcome(Part("BAR4", 0, 1 << 29, 1 << 32), "registered", "it fits", slot=2)
 BAR_PROBE = BarProbe(

@@ -16,7 +16,7 @@ SCHEMA = "pyvmm.caps/1"
 
 
 @dataclass(frozen=True)
-class Report:
+class CapsReport:
     """The capabilities of one host.
 
     Attributes:
@@ -50,16 +50,6 @@ class Report:
             raise SkippedError(f"needs an arm64 CPU: no CPU features are read on {self.arch}")
         return self.features
 
-    @property
-    def takes_cacheable_pfnmap(self) -> bool:
-        """Return True if KVM accepts a memslot over a cacheable PFNMAP VMA.
-
-        Only a kernel that knows ``KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED`` and answers 0 rejects
-        it (``kvm_arch_prepare_memory_region``). An older one registers it without support.
-        """
-        capability = self.capability("KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED")
-        return bool(capability.value) or capability.system.errno is None
-
     def to_json(self) -> dict[str, Any]:
         """Return the report as ``pyvmm caps --json`` prints it."""
         return {
@@ -78,7 +68,7 @@ def _plain(features: CpuFeatures) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
-def negotiate(system: System) -> Report:
+def negotiate(system: System) -> CapsReport:
     """Query the kernel and a vCPU of a temporary VM. Changes nothing.
 
     Raises `IoctlError`, or `LackingError` on an architecture that pyvmm does not support.
@@ -89,7 +79,7 @@ def negotiate(system: System) -> Report:
         arch.prepare(system, vm, vcpu)
         capabilities = check_all(system, vm)
         features = arch.features(vcpu)
-    return Report(
+    return CapsReport(
         kernel=platform.release(),
         arch=platform.machine(),
         api_version=system.api_version(),
