@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_void_p
-from typing import Any
+from typing import Any, cast
 
 _FAILED = (-1, c_void_p(-1).value)  # the second is MAP_FAILED and SIG_ERR
 
@@ -27,44 +27,32 @@ def _check(result: int | None, function: Any, arguments: tuple[Any, ...]) -> int
     if result not in _FAILED:
         return result or 0  # ctypes returns None for the address 0
     number = ctypes.get_errno()
-    shown = ", ".join(_text(argument) for argument in arguments)
-    raise OSError(number, f"{function.__name__}({shown}): {os.strerror(number)}")
+    shown = (hex(a) if isinstance(a, int) and a > 9 else str(a) for a in arguments)
+    raise OSError(number, f"{function.__name__}({', '.join(shown)}): {os.strerror(number)}")
 
 
-def _text(argument: object) -> str:
-    if isinstance(argument, int):
-        return hex(argument) if argument > 9 else str(argument)
-    return type(argument).__name__
-
-
-def _function(name: str, *argtypes: Any, restype: Any = c_int) -> Any:
+def _function(name: str, *argtypes: Any, restype: Any = c_int) -> Callable[..., int]:
     """Return the C library's function `name`, with a prototype and `_check`."""
     function: Any = _libc[name]
     function.argtypes, function.restype, function.errcheck = argtypes, restype, _check
-    return function
+    return cast(Callable[..., int], function)
 
 
-fallocate: Callable[[int, int, int, int], int]
 fallocate = _function("fallocate", c_int, c_int, c_long, c_long)
 
-mmap: Callable[[int, int, int, int, int, int], int]
 mmap = _function("mmap", c_void_p, c_size_t, c_int, c_int, c_int, c_long, restype=c_void_p)
-munmap: Callable[[int, int], int] = _function("munmap", c_void_p, c_size_t)
-mprotect: Callable[[int, int, int], int] = _function("mprotect", c_void_p, c_size_t, c_int)
-madvise: Callable[[int, int, int], int] = _function("madvise", c_void_p, c_size_t, c_int)
+munmap = _function("munmap", c_void_p, c_size_t)
+mprotect = _function("mprotect", c_void_p, c_size_t, c_int)
+madvise = _function("madvise", c_void_p, c_size_t, c_int)
 
-prctl: Callable[[int, int, int, int, int], int]
 prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
 _VM = (c_int, ctypes.POINTER(Iovec), c_ulong, ctypes.POINTER(Iovec), c_ulong, c_ulong)
-process_vm_readv: Callable[[int, Any, int, Any, int, int], int]
 process_vm_readv = _function("process_vm_readv", *_VM, restype=c_ssize_t)
-process_vm_writev: Callable[[int, Any, int, Any, int, int], int]
 process_vm_writev = _function("process_vm_writev", *_VM, restype=c_ssize_t)
 
-sigtimedwait: Callable[[Any, Any, Any], int]
 sigtimedwait = _function("sigtimedwait", c_void_p, c_void_p, c_void_p)
-tgkill: Callable[[int, int, int], int] = _function("tgkill", c_int, c_int, c_int)
+tgkill = _function("tgkill", c_int, c_int, c_int)
 
 # ptrace(2) for a tracer's loop, without error reports. A call takes half the time without a
 # prototype, without errno, and with None for 0.
@@ -81,5 +69,4 @@ def handle_signal(number: int) -> None:
 
 def syscall(number: int, *arguments: int) -> int:
     """Make the system call `number` of this architecture and return its result."""
-    result: int = _syscall(number, *map(c_long, arguments))
-    return result
+    return _syscall(number, *map(c_long, arguments))
