@@ -26,12 +26,14 @@ def as_nobody(function: Callable[[], str]) -> str:
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-        os.write(writer, function().encode())
-        os._exit(0)
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            os.write(writer, function().encode())
+        finally:
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         text = pipe.read()

@@ -57,8 +57,8 @@ class MapsEntry:
 def find_vma(hva: int, pid: int | str = "self") -> MapsEntry | None:
     """Return the VMA that covers `hva`, or the next one above it, as the kernel's find_vma().
 
-    Returns None if no VMA ends above `hva`. Raises `OSError` if the process does not exist or
-    may not be inspected.
+    Returns None if no VMA ends above `hva`, or if the process does not exist. Raises `OSError`
+    if the process may not be inspected.
     """
     name = _Name()
     query = _Query(

@@ -19,12 +19,10 @@ from pyvmm.uapi.ioctl_number import Ioctl
 from pyvmm.uapi.vfio import vfio_device_info, vfio_iommu_type1_info, vfio_region_info
 
 _HEADER = struct.Struct("=HHI")
-
-
 _Info = TypeVar("_Info", vfio_device_info, vfio_region_info, vfio_iommu_type1_info)
 
 
-class _Room(layout.Struct, size=0):
+class _Buffer(layout.Struct, size=0):
     data: Annotated[Array[c_uint8], c_uint8 * 0] = layout.at(0)
 
 
@@ -87,7 +85,7 @@ def query(fd: Fd, request: Ioctl, info: _Info, caps_flag: int) -> tuple[_Info, l
     while info.argsz > room:
         # The kernel wrote the required size to argsz.
         room = info.argsz
-        larger = _Room.with_room(room)()
+        larger = _Buffer.with_room(room)()
         ctypes.memmove(ctypes.addressof(larger), raw, len(raw))
         type(info).from_buffer(larger).argsz = room
         fd.ioctl(request, larger)

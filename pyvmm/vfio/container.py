@@ -53,11 +53,11 @@ CONTAINER_MODES = {
 }
 
 
-class _Number(Struct, size=4):
+class _ContainerFd(Struct, size=4):
     container: s32 = at(0)
 
 
-class _Name(Struct, size=32):
+class _DeviceName(Struct, size=32):
     text: Annotated[bytes, ctypes.c_char * 32] = at(0)
 
 
@@ -85,13 +85,13 @@ class Container(IoAddressSpace):
         path, type1 = CONTAINER_MODES[mode]
         container = cls(device_nodes.open_node(path), mode)
         try:
-            container._check(path, type1)
+            container._check_support(path, type1)
         except BaseException:
             container.close()
             raise
         return container
 
-    def _check(self, path: Path, type1: int) -> None:
+    def _check_support(self, path: Path, type1: int) -> None:
         if self.ioctl(VFIO_GET_API_VERSION) != VFIO_API_VERSION:
             raise LackingError(f"{path} does not have vfio API version {VFIO_API_VERSION}")
         if not self.ioctl(VFIO_CHECK_EXTENSION, type1):
@@ -107,7 +107,7 @@ class Container(IoAddressSpace):
         group = function.require_group()
         if group not in self._groups:
             self._groups[group] = self._add_group(group)
-        name = _Name(text=str(function).encode())
+        name = _DeviceName(text=str(function).encode())
         return VfioDeviceFd(
             self._groups[group].ioctl(VFIO_GROUP_GET_DEVICE_FD, name), self._groups[group]
         )
@@ -123,7 +123,7 @@ class Container(IoAddressSpace):
                     f"IOMMU group {group.number} is not viable: unbind the host drivers of its "
                     "devices, or bind them to vfio-pci"
                 )
-            fd.ioctl(VFIO_GROUP_SET_CONTAINER, _Number(container=self.fileno()))
+            fd.ioctl(VFIO_GROUP_SET_CONTAINER, _ContainerFd(container=self.fileno()))
             if not self._groups:
                 self.ioctl(VFIO_SET_IOMMU, CONTAINER_MODES[self.mode][1])
         except BaseException:

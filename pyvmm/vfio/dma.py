@@ -96,7 +96,7 @@ class IoAddressSpace(Fd, ABC):
         try:
             self._map(iova, hva, size, readable, writable)
         except IoctlError as error:
-            raise self._explained(error, iova, size, hva) from None
+            raise self._with_reason(error, iova, size, hva) from None
         self.mapped[iova] = size
 
     def map_bar(self, iova: int, bar: Region, memory: Mapping, *, at: int, size: int) -> None:
@@ -107,7 +107,7 @@ class IoAddressSpace(Fd, ABC):
         try:
             self._map_bar(iova, bar, memory.hva + at, at, size)
         except IoctlError as error:
-            raise self._explained(error, iova, size, memory.hva + at) from None
+            raise self._with_reason(error, iova, size, memory.hva + at) from None
         self.mapped[iova] = size
 
     def unmap(self, iova: int) -> None:
@@ -137,13 +137,13 @@ class IoAddressSpace(Fd, ABC):
     @abstractmethod
     def _unmap(self, iova: int, size: int) -> None: ...
 
-    def _explained(self, error: IoctlError, iova: int, size: int, hva: int) -> IoctlError:
-        error.why = self._why(error.errno, iova, size, hva)
+    def _with_reason(self, error: IoctlError, iova: int, size: int, hva: int) -> IoctlError:
+        error.why = self._reason(error.errno, iova, size, hva)
         if error.errno in (errno.ENOMEM, errno.ENOSPC):
             error.status = Status.LACKING
         return error
 
-    def _why(self, number: int | None, iova: int, size: int, hva: int) -> str | None:
+    def _reason(self, number: int | None, iova: int, size: int, hva: int) -> str | None:
         """Return the first condition that is broken, in the kernel's order, or None."""
         page = self.page_size
         last = iova + size - 1

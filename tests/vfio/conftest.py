@@ -14,7 +14,7 @@ from pyvmm.vfio.vfio_device import VfioDevice
 from tests.devices import Find
 from tests.process import open_fds
 from tests.vfio.edu import Edu
-from tests.vfio.events import EventFd
+from tests.vfio.eventfd import EventFd
 
 
 @pytest.fixture(params=DEVICES)

@@ -15,35 +15,25 @@ from pyvmm.vfio import device_nodes
 from pyvmm.vfio.iommu_modes import MODES, check_modes, open_device
 from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.sysfs import PciFunction, list_functions
+from tests.process import as_nobody
 
-NOBODY = 65534
 
-
-def unprivileged(function: PciFunction, mode: str, limit: int, size: int) -> str:
+def map_as_nobody(function: PciFunction, mode: str, limit: int, size: int) -> str:
     """Open a device and map `size` bytes as nobody with RLIMIT_MEMLOCK `limit`.
 
     Returns "mapped", or the error's status and text.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
+
+    def map_memory() -> str:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
         try:
             with open_device(function.bdf, mode) as device, Mapping.anonymous(size) as memory:
                 device.dma.map(0x10000000, memory)
-                result = "mapped"
         except PyvmmError as error:
-            result = f"{error.status} {error}"
-        finally:
-            os.write(writer, result.encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        result = pipe.read()
-    os.waitpid(child, 0)
-    return result
+            return f"{error.status} {error}"
+        return "mapped"
+
+    return as_nobody(map_memory)
 
 
 def test_every_device_opens_in_every_mode(function: PciFunction, iommu_mode: str) -> None:
@@ -173,13 +163,13 @@ def test_busy_device_names_the_process(
 
 
 def test_no_permission(edu_function: PciFunction, iommu_mode: str) -> None:
-    result = unprivileged(edu_function, iommu_mode, resource.RLIM_INFINITY, PAGE_SIZE)
+    result = map_as_nobody(edu_function, iommu_mode, PAGE_SIZE, PAGE_SIZE)
     assert result.startswith(f"{Status.LACKING} permission denied on /dev/")
     assert result.endswith(": check its owner and mode, or run as root")
 
 
 def test_auto_without_permission(edu_function: PciFunction) -> None:
-    result = unprivileged(edu_function, "auto", resource.RLIM_INFINITY, PAGE_SIZE)
+    result = map_as_nobody(edu_function, "auto", PAGE_SIZE, PAGE_SIZE)
     assert result.startswith(f"{Status.LACKING} no IOMMU mode works for {edu_function}: iommufd: ")
     for mode in MODES:
         error = "permission denied on /dev/" if built_in(mode) else "/dev/iommu does not exist"
@@ -204,10 +194,10 @@ def edu_for_all_users(edu_function: PciFunction) -> Iterator[PciFunction]:
 def test_user_with_permission_needs_no_privilege(
     edu_for_all_users: PciFunction, iommu_mode: str
 ) -> None:
-    assert unprivileged(edu_for_all_users, iommu_mode, 1 << 20, 1 << 19) == "mapped"
+    assert map_as_nobody(edu_for_all_users, iommu_mode, 1 << 20, 1 << 19) == "mapped"
 
 
 def test_memlock_limit_is_named(edu_for_all_users: PciFunction, iommu_mode: str) -> None:
-    result = unprivileged(edu_for_all_users, iommu_mode, 1 << 16, 1 << 20)
+    result = map_as_nobody(edu_for_all_users, iommu_mode, 1 << 16, 1 << 20)
     assert result.startswith(f"{Status.LACKING} ")
     assert "0x100000 bytes exceeds RLIMIT_MEMLOCK, 0x10000 bytes: raise ulimit -l" in result

@@ -8,7 +8,7 @@ from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
 from pyvmm.vfio.vfio_device import VfioDevice
 from tests.vfio.edu import Edu
-from tests.vfio.events import EventFd
+from tests.vfio.eventfd import EventFd
 
 SETTLE = 0.3  # seconds to wait before an eventfd counts as not signalled
 

@@ -74,9 +74,7 @@ def test_restored_if_the_driver_rejects_the_device(nvme_with_its_driver: PciFunc
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_given_back_after_a_signal(
-    nvme_with_its_driver: PciFunction, number: signal.Signals
-) -> None:
+def test_restored_after_a_signal(nvme_with_its_driver: PciFunction, number: signal.Signals) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(nvme_with_its_driver)],
         stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from pyvmm.vfio.regions import Region, RegionError
 from pyvmm.vfio.sysfs import PCI, PciFunction
 from pyvmm.vfio.vfio_device import VfioDevice
 from tests.vfio.edu import Edu
-from tests.vfio.events import EventFd
+from tests.vfio.eventfd import EventFd
 
 MIB = 1 << 20
 
