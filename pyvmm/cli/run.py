@@ -82,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="REGION",
-        help="register anonymous memory for this BAR, then map the device over it without KVM "
-        "noticing, to provoke its faults",
+        help="register anonymous memory for this BAR and then map the device over it, which KVM "
+        "does not check until the guest's access",
     )
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
     parser.add_argument(
