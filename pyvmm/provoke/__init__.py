@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Provoke every fault that pyvmm can name, and see what this kernel says and what helps.
+"""Provoke every fault that pyvmm can name, to show what this kernel reports and what fixes it.
 
-testbed         a machine with memory to break, and a guest to touch it
-raw           changing mappings behind everyone's back
-memory        what can happen to ordinary memory
-instructions  what depends on the guest's instruction (arm64)
-devices       what can happen to a device's memory
-run           all of them, one after the other
+testbed             the virtual machine of one provocation
+memory_faults       ordinary memory behind a memslot
+instruction_faults  fetches, page tables, accesses without a valid syndrome (arm64)
+bar_faults          the BARs of vfio devices
+fixed_mmap          mmap(MAP_FIXED) without a record
+runner              run the provocations
 """

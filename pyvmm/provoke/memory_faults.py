@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What can happen to ordinary memory behind a memslot."""
+"""Faults at ordinary memory: unmapped, protected, replaced, truncated, poisoned, guest_memfd."""
 
 import errno
 import os
@@ -11,8 +11,8 @@ from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.peek import poke
-from pyvmm.provoke import raw_mmap
-from pyvmm.provoke.testbed import SIZE, WHERE, Provocation, Testbed
+from pyvmm.provoke import fixed_mmap
+from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_INIT_SHARED,
     GUEST_MEMFD_FLAG_MMAP,
@@ -23,58 +23,58 @@ _MADV_HWPOISON = 100  # asm-generic/mman-common.h
 _MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architecture
 
 
-def _unmapped(testbed: Testbed) -> None:
-    hva = testbed.anonymous()
-    testbed.read(after=lambda: raw_mmap.unmap(hva, PAGE_SIZE))
+def _unmap_anonymous(testbed: Testbed) -> None:
+    hva = testbed.add_anonymous()
+    testbed.read(before_run=lambda: libc.munmap(hva, PAGE_SIZE))
 
 
-def _unmapped_file(testbed: Testbed) -> None:
-    hva, _ = testbed.file()
-    testbed.read(after=lambda: raw_mmap.unmap(hva, PAGE_SIZE))
+def _unmap_file(testbed: Testbed) -> None:
+    hva, _ = testbed.add_file()
+    testbed.read(before_run=lambda: libc.munmap(hva, PAGE_SIZE))
 
 
-def _no_access(testbed: Testbed) -> None:
-    raw_mmap.protect(testbed.anonymous(), SIZE, PROT_NONE)
+def _remove_access(testbed: Testbed) -> None:
+    libc.mprotect(testbed.add_anonymous(), TARGET_SIZE, PROT_NONE)
     testbed.read()
 
 
-def _read_only(testbed: Testbed) -> None:
-    raw_mmap.protect(testbed.anonymous(), SIZE, PROT_READ)
+def _remove_write_access(testbed: Testbed) -> None:
+    libc.mprotect(testbed.add_anonymous(), TARGET_SIZE, PROT_READ)
     testbed.write()
 
 
-def _replaced_by_memory(testbed: Testbed) -> None:
-    hva, _ = testbed.file()
-    raw_mmap.map_anonymous(hva, SIZE)
+def _replace_by_anonymous(testbed: Testbed) -> None:
+    hva, _ = testbed.add_file()
+    fixed_mmap.map_anonymous(hva, TARGET_SIZE)
     testbed.read()
 
 
-def _replaced_by_secret(testbed: Testbed) -> None:
+def _replace_by_secret(testbed: Testbed) -> None:
     try:
         fd = libc.syscall(_MEMFD_SECRET, os.O_CLOEXEC)
     except OSError:
         raise SkippedError(
             "this kernel has no memfd_secret: it needs CONFIG_SECRETMEM, and secretmem.enable=1"
         ) from None
-    testbed.own(fd)
-    os.ftruncate(fd, SIZE)
-    raw_mmap.map_file(testbed.anonymous(), SIZE, fd)
+    testbed.stack.callback(os.close, fd)
+    os.ftruncate(fd, TARGET_SIZE)
+    fixed_mmap.map_file(testbed.add_anonymous(), TARGET_SIZE, fd)
     testbed.read()
 
 
-def _truncated(testbed: Testbed) -> None:
-    _, fd = testbed.file()
+def _truncate(testbed: Testbed) -> None:
+    _, fd = testbed.add_file()
     os.ftruncate(fd, 0)
     testbed.read()
 
 
-def _poisoned(testbed: Testbed) -> None:
-    hva = testbed.anonymous()
+def _poison(testbed: Testbed) -> None:
+    hva = testbed.add_anonymous()
     poke(hva, b"lost")
-    # The kernel forces a SIGBUS on whoever asks for this, and ends a process without a handler.
+    # madvise(MADV_HWPOISON) sends this process a SIGBUS, which kills it without a handler.
     before = signal.signal(signal.SIGBUS, lambda *_: None)
     try:
-        raw_mmap.advise(hva, PAGE_SIZE, _MADV_HWPOISON)
+        libc.madvise(hva, PAGE_SIZE, _MADV_HWPOISON)
     except OSError as error:
         raise SkippedError(
             f"MADV_HWPOISON: {os.strerror(error.errno or 0)}: it needs root, and a kernel with "
@@ -85,13 +85,15 @@ def _poisoned(testbed: Testbed) -> None:
     testbed.read()
 
 
-def _guest_memfd(testbed: Testbed) -> GuestMemfd:
-    """A guest_memfd that may be mapped, which arm64 wants for every memslot."""
+def _create_guest_memfd(testbed: Testbed) -> GuestMemfd:
+    """Create a mappable guest_memfd, the only kind that arm64 accepts in memslots."""
     vm = testbed.machine.vm
     if not vm.check(KVM_CAP_GUEST_MEMFD):
         raise SkippedError("this kernel has no guest_memfd (KVM_CAP_GUEST_MEMFD is 0)")
     try:
-        memfd = vm.create_guest_memfd(SIZE, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED)
+        memfd = vm.create_guest_memfd(
+            TARGET_SIZE, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED
+        )
     except IoctlError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -99,89 +101,99 @@ def _guest_memfd(testbed: Testbed) -> GuestMemfd:
     return memfd
 
 
-def _guest_memfd_closed(testbed: Testbed) -> None:
-    memfd = _guest_memfd(testbed)
-    # Not mapped in this process as well: that would keep the file open.
-    testbed.machine.vm.memslots.add(WHERE, None, guest_memfd=memfd)
-    testbed.open_window()
+def _close_guest_memfd(testbed: Testbed) -> None:
+    memfd = _create_guest_memfd(testbed)
+    # No mapping in this process: it would keep the file open.
+    testbed.machine.vm.memslots.add(TARGET_GPA, None, guest_memfd=memfd)
+    testbed.map_target()
     memfd.close()
     testbed.read()
 
 
-def _guest_memfd_punched(testbed: Testbed) -> None:
-    memfd = _guest_memfd(testbed)
-    memory = testbed.keep(Mapping.of_file(memfd.fileno(), SIZE))
-    testbed.machine.vm.memslots.add(WHERE, memory, guest_memfd=memfd)
-    testbed.open_window()
-    memfd.populate(0, SIZE)
-    memfd.punch(0, SIZE)
+def _punch_guest_memfd(testbed: Testbed) -> None:
+    memfd = _create_guest_memfd(testbed)
+    memory = testbed.stack.enter_context(Mapping.of_file(memfd.fileno(), TARGET_SIZE))
+    testbed.machine.vm.memslots.add(TARGET_GPA, memory, guest_memfd=memfd)
+    testbed.map_target()
+    memfd.populate(0, TARGET_SIZE)
+    memfd.punch(0, TARGET_SIZE)
     testbed.read()
 
 
-def _outside(testbed: Testbed) -> None:
-    testbed.open_window()
+def _read_outside_memslots(testbed: Testbed) -> None:
+    testbed.map_target()
     testbed.read()
 
 
-def _read_only_slot(testbed: Testbed) -> None:
-    memory = testbed.keep(Mapping.anonymous(SIZE))
-    testbed.machine.vm.memslots.add(WHERE, memory, readonly=True)
-    testbed.open_window()
+def _write_read_only_slot(testbed: Testbed) -> None:
+    memory = testbed.stack.enter_context(Mapping.anonymous(TARGET_SIZE))
+    testbed.machine.vm.memslots.add(TARGET_GPA, memory, readonly=True)
+    testbed.map_target()
     testbed.write()
 
 
-class Register:
-    """A device that reads as its offset."""
+class OffsetDevice:
+    """An emulated device: a read returns the offset, a write is ignored."""
 
     def read(self, offset: int, size: int) -> int:
+        """Return `offset`."""
         return offset
 
     def write(self, offset: int, size: int, value: int) -> None:
-        pass
+        """Ignore the write."""
 
 
-def register(testbed: Testbed) -> None:
-    """Put a device of the VMM's at `WHERE`."""
-    testbed.machine.mmio.attach(WHERE, SIZE, Register())
-    testbed.open_window()
+def attach_device(testbed: Testbed) -> None:
+    """Attach an emulated device at `TARGET_GPA`."""
+    testbed.machine.mmio.attach(TARGET_GPA, TARGET_SIZE, OffsetDevice())
+    testbed.map_target()
 
 
 PROVOCATIONS = (
-    Provocation("anonymous-unmapped", "munmap of anonymous memory", "hva-unmapped", _unmapped),
-    Provocation("file-unmapped", "munmap of a file's memory", "hva-unmapped", _unmapped_file),
-    Provocation("no-access", "mprotect(PROT_NONE)", "hva-no-access", _no_access),
-    Provocation("read-only", "mprotect(PROT_READ), then a write", "hva-read-only", _read_only),
+    Provocation(
+        "anonymous-unmapped", "munmap of anonymous memory", "hva-unmapped", _unmap_anonymous
+    ),
+    Provocation("file-unmapped", "munmap of a file's memory", "hva-unmapped", _unmap_file),
+    Provocation("no-access", "mprotect(PROT_NONE)", "hva-no-access", _remove_access),
+    Provocation(
+        "read-only", "mprotect(PROT_READ), then a write", "hva-read-only", _remove_write_access
+    ),
     Provocation(
         "replaced-by-memory",
         "mmap(MAP_FIXED) of anonymous memory over a file's",
-        None,  # the guest goes on with the other memory, and no one is told
-        _replaced_by_memory,
+        None,  # KVM faults in the new memory without a report
+        _replace_by_anonymous,
     ),
     Provocation(
         "replaced-by-secret-memory",
         "mmap(MAP_FIXED) of a memfd_secret over anonymous memory",
         "vma-replaced",
-        _replaced_by_secret,
+        _replace_by_secret,
     ),
-    Provocation("truncated", "ftruncate of the file behind it", "file-truncated", _truncated),
+    Provocation("truncated", "ftruncate of the file behind it", "file-truncated", _truncate),
     Provocation(
         "poisoned",
         "madvise(MADV_HWPOISON)",
         "hardware-poison",
-        _poisoned,
+        _poison,
         harm="takes a page of the host's memory out of use until it is booted again",
     ),
     Provocation(
-        "guest-memfd-closed", "close of the guest_memfd", "guest-memfd-closed", _guest_memfd_closed
+        "guest-memfd-closed", "close of the guest_memfd", "guest-memfd-closed", _close_guest_memfd
     ),
     Provocation(
         "guest-memfd-punched",
         "a hole punched into the guest_memfd",
-        None,  # the kernel allocates the page again
-        _guest_memfd_punched,
+        None,  # the kernel allocates a new page
+        _punch_guest_memfd,
     ),
-    Provocation("outside", "a read where no memslot is", "outside-memslots", _outside),
     Provocation(
-        "read-only-slot", "a write to a read-only memslot", "outside-memslots", _read_only_slot
+        "outside", "a read where no memslot is", "outside-memslots", _read_outside_memslots
+    ),
+    Provocation(
+        "read-only-slot",
+        "a write to a read-only memslot",
+        "outside-memslots",
+        _write_read_only_slot,
     ),
 )

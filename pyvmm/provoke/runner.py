@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Provoke faults one after the other, each on a machine of its own, and tell what came of each."""
+"""Run provocations one after the other, each on its own virtual machine."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -24,13 +24,14 @@ PROVOCATIONS = (
 
 @dataclass(frozen=True)
 class ProvocationResult:
-    """What came of a provocation.
+    """The result of a provocation.
 
     Attributes:
-        record: the fault and its fix; None where there was no fault.
-        rejected: the memslot that was not registered, where it came to no fault for that.
+        provocation: the provocation.
+        record: the fault and its fix, or None if there was no fault.
+        rejected: the memslot that KVM rejected, or None.
         guest: what the guest noticed.
-        skipped: why it could not be done here; then there is nothing else.
+        skipped: why it cannot run on this machine, or None.
     """
 
     provocation: Provocation
@@ -41,13 +42,13 @@ class ProvocationResult:
 
     @property
     def as_expected(self) -> bool:
-        """Is the cause, if there was a fault, the one that this provocation has?"""
+        """Return True if there was no fault, or one of the expected cause."""
         named = self.record.fault if self.record else self.rejected
         return named is None or named.cause == self.provocation.cause
 
     @property
     def kernel(self) -> str:
-        """What the kernel gave, in its own words."""
+        """Return the exit or errno from the kernel, as tables and JSON print it."""
         if self.rejected:
             return f"{self.rejected.errno} at registration"
         if self.record is None:
@@ -65,7 +66,7 @@ class ProvocationResult:
 
 
 def provoke(provocations: Iterable[Provocation]) -> Iterator[ProvocationResult]:
-    """Do each, one after the other."""
+    """Run the provocations and yield their results."""
     with System.open() as system:
         for provocation in provocations:
             yield _provoke(system, provocation)
@@ -75,7 +76,7 @@ def _provoke(system: System, provocation: Provocation) -> ProvocationResult:
     with ExitStack() as stack:
         testbed = Testbed(system, stack)
         try:
-            provocation.act(testbed)
+            provocation.provoke(testbed)
         except SkippedError as error:
             return ProvocationResult(provocation, skipped=str(error))
         records = testbed.machine.faults.records

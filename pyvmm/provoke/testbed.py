@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One provocation's stage: a machine, memory that will be broken, and a guest that touches it."""
+"""The virtual machine of one provocation: target memory or a BAR, and a guest that accesses it."""
 
 import io
 import os
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.errors import SkippedError
@@ -21,39 +20,37 @@ from pyvmm.passthrough import AssignedDevice, SlotOutcome
 from pyvmm.passthrough.assigned import PlacedBar
 from pyvmm.vfio.sysfs import PciFunction, list_functions
 
-WHERE = 1 << 32  # GPA of the memory that is broken
-SIZE = 4 * PAGE_SIZE
-CONTENT = b"content!"  # of memory that is made of a file
-
-_T = TypeVar("_T")
+TARGET_GPA = 1 << 32
+TARGET_SIZE = 4 * PAGE_SIZE
+FILE_CONTENT = b"content!"
 
 
 @dataclass(frozen=True)
 class Provocation:
-    """One way to a fault.
+    """A way to provoke a fault.
 
     Attributes:
-        name: what to call it.
-        how: what is done, in a sentence.
-        cause: what pyvmm should call the fault; None where the kernel is known to resolve it.
-        act: does it.
-        harm: what it does to the host, if anything; then it is done only where asked for.
+        name: the name on the command line and in JSON.
+        how: the action, as tables and JSON print it.
+        cause: the expected cause of the fault, or None if the kernel resolves the access.
+        provoke: the function that provokes it.
+        harm: lasting harm to the host, or None. A harmful provocation runs only on request.
     """
 
     name: str
     how: str
     cause: str | None
-    act: "Callable[[Testbed], None]"
+    provoke: "Callable[[Testbed], None]"
     harm: str | None = None
 
 
-def first_offered(fault: Fault) -> Fix:
-    """The policy here: whatever helps, however much it costs the guest."""
+def first_remedy(fault: Fault) -> Fix:
+    """Choose the first remedy of a fault, whatever the guest loses by it."""
     return fault.remedies[0].fix if fault.remedies else Fix.STOP
 
 
-def function_of(driver: str) -> PciFunction:
-    """The first PCI function that a driver has. Raises `SkippedError` without one."""
+def find_function(driver: str) -> PciFunction:
+    """Return the first PCI function bound to `driver`. Raises `SkippedError` if none is."""
     for function in list_functions():
         if function.driver == driver:
             return function
@@ -61,93 +58,86 @@ def function_of(driver: str) -> PciFunction:
 
 
 class Testbed:
-    """A machine of its own for each provocation.
+    """A virtual machine for one provocation.
 
     Attributes:
-        guest: how it ended for the guest, in a few words.
-        rejected: a memslot that KVM would not take.
+        stack: closes everything that the provocation opened.
+        machine: the machine.
+        guest: what the guest noticed, as tables and JSON print it.
+        rejected: the memslot that KVM rejected, or None.
     """
 
     def __init__(self, system: System, stack: ExitStack) -> None:
-        self._system = system
-        self._stack = stack
-        self.machine = self.keep(Machine(system, console=io.BytesIO()))
-        self.machine.faults.policy = first_offered
+        """Create the machine; `stack` closes it."""
+        self.stack = stack
+        self.machine = stack.enter_context(Machine(system, console=io.BytesIO()))
+        self.machine.faults.policy = first_remedy
         self.guest = "did not run"
         self.rejected: SlotOutcome | None = None
 
-    def keep(self, resource: AbstractContextManager[_T]) -> _T:
-        """Let something end with the testbed."""
-        return self._stack.enter_context(resource)
+    def add_anonymous(self) -> int:
+        """Register anonymous memory at `TARGET_GPA`; return its HVA."""
+        memory = self._reserve(TARGET_SIZE)
+        memory.place_anonymous(at=PAGE_SIZE, size=TARGET_SIZE)
+        return self._register(memory, TARGET_SIZE)
 
-    def own(self, fd: int) -> None:
-        """Let a file descriptor be closed with the testbed."""
-        self.finally_do(lambda: os.close(fd))
-
-    def finally_do(self, undo: Callable[[], object]) -> None:
-        """Do this when the testbed ends, before what was done earlier is undone."""
-        self._stack.callback(undo)
-
-    def anonymous(self) -> int:
-        """Show anonymous memory; returns its HVA."""
-        memory = self._reserved(SIZE)
-        memory.place_anonymous(at=PAGE_SIZE, size=SIZE)
-        return self._shown(memory, SIZE)
-
-    def file(self, size: int = SIZE) -> tuple[int, int]:
-        """Show memory made of a file with `CONTENT` at its start: its HVA, and its descriptor."""
+    def add_file(self, size: int = TARGET_SIZE) -> tuple[int, int]:
+        """Register a memfd that starts with `FILE_CONTENT`; return its HVA and its fd."""
         fd = os.memfd_create("pyvmm-guest-memory")
-        self.own(fd)
+        self.stack.callback(os.close, fd)
         os.ftruncate(fd, size)
-        os.pwrite(fd, CONTENT, 0)
-        memory = self._reserved(size)
+        os.pwrite(fd, FILE_CONTENT, 0)
+        memory = self._reserve(size)
         memory.place(fd, 0, at=PAGE_SIZE, size=size)
-        return self._shown(memory, size), fd
+        return self._register(memory, size), fd
 
-    def _reserved(self, size: int) -> Mapping:
-        """A range with a page on either side that nothing is ever placed in.
+    def _reserve(self, size: int) -> Mapping:
+        """Reserve an HVA range with a guard page on either side.
 
-        A hole in the midst of it is less likely to be given to a malloc of this process.
+        With guard pages, a malloc of this process is less likely to fill a hole in the range.
         """
-        return self.keep(Mapping(size + 2 * PAGE_SIZE))
+        return self.stack.enter_context(Mapping(size + 2 * PAGE_SIZE))
 
-    def _shown(self, memory: Mapping, size: int) -> int:
-        """Register memory at `WHERE`, let the guest's page tables lead there; returns the HVA."""
-        self.machine.vm.memslots.add(WHERE, memory, at=PAGE_SIZE, size=size)
-        self.open_window()
+    def _register(self, memory: Mapping, size: int) -> int:
+        """Register and map `memory` at `TARGET_GPA`; return the HVA of its first page."""
+        self.machine.vm.memslots.add(TARGET_GPA, memory, at=PAGE_SIZE, size=size)
+        self.map_target()
         return memory.hva + PAGE_SIZE
 
-    def open_window(self) -> None:
-        """Let the guest's page tables lead to `WHERE`, whatever is there."""
-        self.machine.windows.append(identity(WHERE, SIZE, executable=True))
+    def map_target(self) -> None:
+        """Map `TARGET_GPA` in the guest's page tables."""
+        self.machine.windows.append(identity(TARGET_GPA, TARGET_SIZE, executable=True))
 
-    def assign(self, driver: str, flip: Collection[str] = ()) -> AssignedDevice:
-        """Take the first device that a vfio driver has. Raises `SkippedError` without one."""
-        function = function_of(driver)
-        return self.keep(AssignedDevice(self.machine, str(function), flip=flip))
-
-    def see(self, bar: PlacedBar) -> PlacedBar:
-        """Let the guest's page tables lead to a BAR."""
+    def map_bar(self, bar: PlacedBar) -> PlacedBar:
+        """Map a BAR in the guest's page tables, as Normal non-cacheable memory; return it."""
         size = round_up(bar.region.size)
         self.machine.windows.append(
             identity(bar.gpa, size, MemoryType.NON_CACHEABLE, executable=True)
         )
         return bar
 
-    def read(self, gpa: int = WHERE, *, after: Callable[[], None] = lambda: None) -> None:
-        """Let the guest read 4 bytes, `after` something that is done just before it runs."""
-        self._probe(probe.Probe(gpa), after)
+    def assign(self, driver: str, flip: Collection[str] = ()) -> AssignedDevice:
+        """Assign the first device bound to `driver`. Raises `SkippedError` if none is."""
+        function = find_function(driver)
+        device = AssignedDevice(self.machine, str(function), flip=flip)
+        return self.stack.enter_context(device)
 
-    def write(self, gpa: int = WHERE, *, after: Callable[[], None] = lambda: None) -> None:
-        """The same for a write."""
-        self._probe(probe.Probe(gpa, op=probe.Op.WRITE, value=0x1234_5678), after)
+    def read(
+        self, gpa: int = TARGET_GPA, *, before_run: Callable[[], object] = lambda: None
+    ) -> None:
+        """Run a guest that reads 4 bytes at `gpa`; call `before_run` before it is entered."""
+        self._access(probe.Probe(gpa), before_run)
 
-    def _probe(self, access: probe.Probe, after: Callable[[], None]) -> None:
+    def write(self, gpa: int = TARGET_GPA) -> None:
+        """Run a guest that writes 4 bytes at `gpa`."""
+        self._access(probe.Probe(gpa, op=probe.Op.WRITE, value=0x1234_5678))
+
+    def _access(self, access: probe.Probe, before_run: Callable[[], object] = lambda: None) -> None:
         machine = self.machine
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         block = probe.pack([access])
         machine.enter(block)
-        after()
+        before_run()
         ended = isinstance(machine.run().last_exit, SystemEvent | Halt)
         [answer] = probe.unpack([access], machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
@@ -157,21 +147,24 @@ class Testbed:
         else:
             self.guest = "wrote" if access.op is probe.Op.WRITE else f"read {answer.value:#x}"
 
-    def carry_out(
+    def execute(
         self,
         words: Sequence[int],
         registers: Sequence[int],
         *,
-        after: Callable[[], None] = lambda: None,
+        before_run: Callable[[], object] = lambda: None,
     ) -> None:
-        """The same for instructions of an arm64 guest, given as words."""
+        """Run an arm64 guest that executes `words` with `registers` in x0, x1, ….
+
+        `before_run` is called before the guest is entered. Raises `SkippedError` on x86.
+        """
         machine = self.machine
         if machine.arch.NAME != "arm64":
             raise SkippedError("needs an arm64 guest: python -m pyvmm lab run -- provoke")
         machine.load(snippet.payload(words))
         block = snippet.pack(registers)
         machine.enter(block)
-        after()
+        before_run()
         ended = isinstance(machine.run().last_exit, SystemEvent)
         answer = snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:

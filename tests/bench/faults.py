@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 
+from pyvmm import libc
 from pyvmm.arch.page_tables import identity
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
@@ -19,7 +20,6 @@ from pyvmm.kvm import System
 from pyvmm.kvm.exits import Mmio
 from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.provoke import raw_mmap
 from pyvmm.uapi.kvm import KVM_EXIT_MMIO, KVM_RUN
 from pyvmm.uapi.native_arch import kvm_run
 from tests.bench._measure import compile_loop, medians
@@ -73,7 +73,7 @@ def _time(system: System, loop: Callable[[Machine, int], None]) -> float:
             machine.load(Payload.builtin("loads", machine.arch.NAME))
             machine.enter(repeat.pack(FAULTS, GPA))
             page = memory.hva + PAGE_SIZE
-            raw_mmap.unmap(page, PAGE_SIZE)
+            libc.munmap(page, PAGE_SIZE)
             start = time.thread_time()
             loop(machine, page)
             return time.thread_time() - start
@@ -85,7 +85,7 @@ def _unmap_again(machine: Machine, page: int) -> None:
 
     def handle_and_unmap(exit: Mmio) -> bool:
         resume = handle(exit)
-        raw_mmap.unmap(page, PAGE_SIZE)
+        libc.munmap(page, PAGE_SIZE)
         return resume
 
     machine.handlers = {**machine.handlers, Mmio: handle_and_unmap}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import libc
 from pyvmm.arch.page_tables import identity
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
@@ -16,7 +17,7 @@ from pyvmm.guest.assemble import assemble
 from pyvmm.kvm import System
 from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
-from pyvmm.provoke import raw_mmap
+from pyvmm.provoke import fixed_mmap
 from tests.faults.tracing import GuestFault, Trace, traced
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -108,8 +109,8 @@ class Bench:
     ) -> tuple[FaultReport, GuestFault] | None:
         """Run a case with the page broken: what was rebuilt, and what the kernel saw."""
         machine = self.machine
-        raw_mmap.map_anonymous(self.memory.hva, self.memory.size)
-        raw_mmap.protect(self.memory.hva + PAGE_SIZE, PAGE_SIZE, prot)
+        fixed_mmap.map_anonymous(self.memory.hva, self.memory.size)
+        libc.mprotect(self.memory.hva + PAGE_SIZE, PAGE_SIZE, prot)
         machine.load(snippet.payload(self.code[case]))
         machine.enter(snippet.pack([0, 0, x2, 0x10, 1, 2, 3, 4]))
         if not mmu:

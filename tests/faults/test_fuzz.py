@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from pyvmm import libc
 from pyvmm.arch.page_tables import identity
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always, auto
@@ -26,7 +27,6 @@ from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.passthrough.document import fault_to_json
-from pyvmm.provoke import raw_mmap
 
 pytestmark = pytest.mark.needs_arch("aarch64")
 
@@ -90,11 +90,11 @@ class Fuzz:
         size = len(self.broken) * PAGE_SIZE
         match self.chance.randrange(3):
             case 0:
-                raw_mmap.protect(hva, size, PROT_NONE)
+                libc.mprotect(hva, size, PROT_NONE)
             case 1:
-                raw_mmap.protect(hva, size, PROT_READ)
+                libc.mprotect(hva, size, PROT_READ)
             case _:
-                raw_mmap.unmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
+                libc.munmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
 
     def guest(self) -> None:
         """Make one up, run it for a while, and see that all there is to tell can be told."""

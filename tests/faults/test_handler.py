@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import libc
 from pyvmm.arch.page_tables import MemoryType, identity
 from pyvmm.faults import FaultRecord, Fix
 from pyvmm.faults.fault import Fault
@@ -20,7 +21,6 @@ from pyvmm.kvm import System
 from pyvmm.kvm.exits import RunFailure
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, Mapping
-from pyvmm.provoke import raw_mmap
 
 GPA = 1 << 32
 SIZE = 4 * PAGE_SIZE
@@ -43,7 +43,7 @@ def memory(machine: Machine) -> Iterator[Mapping]:
     """Memory at `GPA`, of a page that may not be touched and others that may."""
     with Mapping.anonymous(SIZE) as memory:
         memory.write(0, b"kept")
-        raw_mmap.protect(memory.hva, PAGE_SIZE, PROT_NONE)
+        libc.mprotect(memory.hva, PAGE_SIZE, PROT_NONE)
         machine.vm.memslots.add(GPA, memory)
         machine.windows.append(identity(GPA, SIZE))
         yield memory
@@ -137,7 +137,7 @@ def test_a_fault_that_does_not_go_away_is_stopped(machine: Machine, memory: Mapp
     def answer(exit: RunFailure) -> bool:
         """Whatever was mended is flipped again before the guest runs."""
         goes_on = machine.faults.handle(exit)
-        raw_mmap.protect(memory.hva, PAGE_SIZE, PROT_NONE)
+        libc.mprotect(memory.hva, PAGE_SIZE, PROT_NONE)
         return goes_on
 
     machine.handlers = {**machine.handlers, RunFailure: answer}
@@ -156,7 +156,7 @@ class Flipper:
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
-        raw_mmap.protect(self._memory.hva, PAGE_SIZE, PROT_NONE)
+        libc.mprotect(self._memory.hva, PAGE_SIZE, PROT_NONE)
 
 
 def footprint() -> tuple[int, int, int]:
