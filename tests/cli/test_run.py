@@ -21,7 +21,7 @@ ABSENT = "ffff:ff:1f.7"
     [
         (["--vfio", "01:00"], "01:00"),
         (["--vfio", "0000:01:00.9"], "0000:01:00.9"),
-        (["--vfio", ABSENT], "no PCI device"),
+        (["--vfio", ABSENT], "does not exist: lspci -D"),
         (["--vfio", ABSENT, "--write", "BAR0=1"], "REGION+OFFSET=VALUE"),
         (["--vfio", ABSENT, "--write", "BAR0+0x=1"], "REGION+OFFSET=VALUE"),
         (["--vfio", ABSENT, "--write", f"BAR0+0={1 << 32}"], "32 bits"),
