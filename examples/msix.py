@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from pyvmm.arch.arm64.vgic import Layout, create_gic
+from pyvmm.arch.arm64.vgic import GicLayout, create_gic
 from pyvmm.arch.native import native
 from pyvmm.errors import LackingError, PyvmmError, UsageError, as_command
 from pyvmm.kvm import System
@@ -52,7 +52,7 @@ def main(bdf: str = "0000:01:00.0") -> None:
         system.create_vm() as vm,
     ):
         arch.prepare(system, vm, vm.create_vcpu())
-        gic = create_gic(vm, Layout.at(0x800_0000, vcpus=1))
+        gic = create_gic(vm, GicLayout.at(0x800_0000, vcpus=1))
         edge = 0b10 << INTERRUPT % 16 * 2  # irqfd pulses the line, which a level would lose
         gic.set_attr(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_ICFGR + INTERRUPT // 16 * 4, edge)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From assembly source to a flat binary, with GNU binutils, cached by content."""
+"""Assemble a payload to a flat binary with GNU binutils; cache it by the source's content."""
 
 import functools
 import hashlib
@@ -14,26 +14,24 @@ from pathlib import Path
 from pyvmm.cache_dir import root
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 
-# Architecture → GNU triplet; Debian's package is the triplet behind "binutils-".
+# Architecture → GNU triplet. Debian's package is "binutils-" and the triplet.
 _TRIPLETS = {"arm64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _SCRIPT = Path(__file__).with_name("payload.ld")
 
-# What lies outside the source is not in the key of the cache.
+# The cache key does not cover included files, so a source that includes any is not cached.
 _INCLUDES = re.compile(rb"^\s*\.inc(lude|bin)\b", re.MULTILINE)
-# Entered with its segments' base at its first byte, so that addresses from 0 are right.
-_SEGMENTED = re.compile(rb"^\s*\.code(16|16gcc|32)\b", re.MULTILINE)
 _OFFSET = re.compile(r":\(\S+\+0x[0-9a-f]+\): ")
 _OBJECT = "payload.o"
 _MESSAGE = re.compile(r"^(?P<where>.+?:\d+): (Error|Warning): (?P<what>.+)$", re.MULTILINE)
 
 
 def assemble(source: Path, arch: str) -> bytes:
-    """The flat binary of an assembly source for `arch` ("arm64" or "x86_64").
+    """Assemble a source for `arch` ("arm64" or "x86_64") to a flat binary.
 
-    The source goes to ``as`` as it is: there is no C preprocessor.
-    Raises `UsageError` where the source can't be read, `PyvmmError` with file and line where
-    it is wrong or not position independent, and `LackingError` where binutils are missing.
+    There is no C preprocessor. Raises `UsageError` if the source is unreadable, `PyvmmError` with
+    file and line if it has an error or is not position independent, and `LackingError` if
+    binutils are not installed.
     """
     try:
         text = source.read_bytes()
@@ -44,14 +42,14 @@ def assemble(source: Path, arch: str) -> bytes:
     cacheable = not _INCLUDES.search(text)
     if cacheable and cached.exists():
         return cached.read_bytes()
-    code = tools.build(source, segmented=bool(_SEGMENTED.search(text)))
+    code = tools.build(source)
     if cacheable:
         _store(cached, code)
     return code
 
 
 class _Tools:
-    """The assembler, linker and objcopy for one architecture."""
+    """The assembler, linker and objcopy of one architecture."""
 
     def __init__(self, arch: str) -> None:
         self.arch = arch
@@ -72,11 +70,11 @@ class _Tools:
         return path
 
     def digest(self, text: bytes) -> str:
-        """A name for what these tools make of `text`."""
+        """Return the cache key of `text` assembled with these tools."""
         parts = (self.arch.encode(), _version(self.assembler), _SCRIPT.read_bytes(), text)
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
-    def build(self, source: Path, *, segmented: bool) -> bytes:
+    def build(self, source: Path) -> bytes:
         with tempfile.TemporaryDirectory(prefix="pyvmm-") as directory:
             unlinked = f"{directory}/{_OBJECT}"
             include = f"-I{source.parent}"
@@ -85,10 +83,10 @@ class _Tools:
                 source,
             )
             code = self._link(unlinked, 0, source)
-            # An absolute address shows as a difference between two places to lie at.
-            if not segmented and code != self._link(unlinked, 0x10000, source):
+            # An absolute address makes the binaries for two base addresses differ.
+            if code != self._link(unlinked, 0x10000, source):
                 raise PyvmmError(
-                    f"{source} holds the absolute address of a label: a payload has to be "
+                    f"{source} has the absolute address of a label: make the payload "
                     "position independent (arm64: adr; x86_64: %rip-relative)"
                 )
             return code
@@ -110,22 +108,22 @@ def _version(assembler: str) -> bytes:
 def _run(command: list[str], source: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
     if done.returncode:
-        raise PyvmmError(_first_complaint(done.stderr, source))
+        raise PyvmmError(_first_error(done.stderr, source))
 
 
-def _first_complaint(stderr: str, source: Path) -> str:
-    """One line out of what as or ld said: file, line, and what is wrong there."""
+def _first_error(stderr: str, source: Path) -> str:
+    """Return the first error of as or ld in one line, with file and line number."""
     if message := _MESSAGE.search(stderr):
         return f"{message['where']}: {message['what']}"
-    # "…/ld: /tmp/…/payload.o:FILE:LINE:(.text+0x4): undefined reference to `NAME'", behind a line
-    # of context; newer versions name the offset as well.
+    # ld prints a line of context, then "…/ld: /tmp/…/payload.o:FILE:LINE:(.text+0x4): undefined
+    # reference to `NAME'". Only newer versions print both line and offset.
     last = stderr.strip().rpartition("\n")[2].rpartition(f"{_OBJECT}:")[2]
     last = _OFFSET.sub(": ", last)
     return last if source.name in last else f"{source}: {last}"
 
 
 def _store(cached: Path, code: bytes) -> None:
-    """Put `code` in the cache, whole or not at all; a cache that can't be written is no loss."""
+    """Store `code` in the cache atomically. Ignore a cache that is not writable."""
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:

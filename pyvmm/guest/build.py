@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Assemble the built-in payloads: ``python -m pyvmm.guest.build [--check]``.
 
-Their binaries are kept beside their sources, so that a user needs no assembler; ``--check``
-says which of them no longer are what their source assembles to.
+The repository has their binaries, so that a user needs no assembler. ``--check`` lists the binaries
+that differ from their assembled source.
 """
 
 import argparse
@@ -16,20 +16,22 @@ PAYLOADS = Path(__file__).with_name("payloads")
 
 
 def sources() -> list[Path]:
-    """Every built-in payload's source; the folder it is in is its architecture."""
+    """Return the sources of all built-in payloads; the parent folder is the architecture."""
     return sorted(PAYLOADS.glob("*/*.s"))
 
 
 def is_fresh(source: Path) -> bool:
-    """Whether the binary beside `source` is what it assembles to."""
+    """Return True if the binary next to `source` is up to date."""
     binary = source.with_suffix(".bin")
     return binary.exists() and binary.read_bytes() == assemble(source, source.parent.name)
 
 
 def main(argv: list[str]) -> int:
-    """Write the binaries, or compare them; returns the exit status."""
+    """Write stale binaries, or with ``--check`` only list them; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pyvmm.guest.build", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="only list stale binaries"
+    )
     check = parser.parse_args(argv).check
     stale = [source for source in sources() if not is_fresh(source)]
     for source in stale:

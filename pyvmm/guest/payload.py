@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A payload as the VMM handles it: a name, the architecture it is for, and its bytes."""
+"""A payload: its name, architecture and code."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -15,7 +15,7 @@ class Payload:
     """A flat binary that is entered at its first byte, at any page-aligned GPA.
 
     Attributes:
-        name: what to call it: a built-in payload's name, or a file's.
+        name: the name of a built-in payload or of a file.
         arch: "arm64" or "x86_64".
         code: the binary.
     """
@@ -26,18 +26,19 @@ class Payload:
 
     @classmethod
     def builtin(cls, name: str, arch: str) -> "Payload":
-        """One that comes ready-made with pyvmm. Raises `UsageError` where there is none."""
-        binary = folder(arch) / f"{name}.bin"
+        """Load a payload that pyvmm ships; raise `UsageError` for an unknown name."""
+        binary = _folder(arch) / f"{name}.bin"
         if not binary.is_file():
-            known = ", ".join(names(arch))
-            raise UsageError(f"there is no payload {name!r} for {arch}; there are: {known}")
+            available = ", ".join(names(arch))
+            raise UsageError(f"no payload {name!r} for {arch}; choose one of: {available}")
         return cls(name, arch, binary.read_bytes())
 
     @classmethod
     def of_file(cls, path: Path, arch: str) -> "Payload":
-        """A file: assembly source where it ends in ``.s`` or ``.S``, else a flat binary.
+        """Load a file: assembly source if it ends in ``.s`` or ``.S``, else a flat binary.
 
-        Raises what `pyvmm.guest.assemble.assemble` raises.
+        Raises `UsageError` if the file is unreadable or empty, and the errors of
+        `pyvmm.guest.assemble.assemble`.
         """
         if path.suffix in (".s", ".S"):
             return cls(path.name, arch, assemble(path, arch))
@@ -50,12 +51,12 @@ class Payload:
         return cls(path.name, arch, code)
 
 
-def folder(arch: str) -> Traversable:
-    """Where the built-in payloads of `arch` are, sources and binaries."""
+def _folder(arch: str) -> Traversable:
+    """Return the folder with the built-in payloads of `arch`: sources and binaries."""
     return resources.files("pyvmm.guest") / "payloads" / arch
 
 
 def names(arch: str) -> list[str]:
-    """The names of the built-in payloads of `arch`."""
-    files = (entry.name for entry in folder(arch).iterdir())
+    """Return the names of the built-in payloads of `arch`, sorted."""
+    files = (entry.name for entry in _folder(arch).iterdir())
     return sorted(name.removesuffix(".s") for name in files if name.endswith(".s"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The argument block of the payloads that do one thing many times: ``exits`` and ``loads``."""
+"""The argument block of the payloads that repeat one access: ``exits`` and ``loads``."""
 
 import struct
 
@@ -7,11 +7,11 @@ _BLOCK = struct.Struct("<QQQ")
 
 
 def pack(count: int, where: int) -> bytes:
-    """`count` accesses to `where`: a GVA, or for ``exits`` on x86_64 an I/O port."""
+    """Return the block for `count` accesses to `where`: a GVA, or an I/O port (exits, x86_64)."""
     return _BLOCK.pack(count, where, 0)
 
 
 def last_word(block: bytes) -> int:
-    """The 32-bit word that ``loads`` read last."""
+    """Return the last 32-bit word that ``loads`` read."""
     value: int = _BLOCK.unpack_from(block)[2]
     return value

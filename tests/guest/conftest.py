@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A machine that a payload runs on, and what it prints."""
+"""A machine to run payloads on, and its console."""
 
 import io
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from pyvmm.machine import Machine
 
 @pytest.fixture
 def console() -> io.BytesIO:
-    """What the guest prints goes here."""
+    """Return the buffer for the guest's console output."""
     return io.BytesIO()
 
 
 @pytest.fixture
 def machine(kvm: System, console: io.BytesIO) -> Iterator[Machine]:
-    """A machine with the least RAM there is."""
+    """Create a machine with the minimum RAM."""
     with Machine(kvm, console=console) as machine:
         yield machine

@@ -12,21 +12,21 @@ from pyvmm.guest.assemble import assemble
 @pytest.mark.parametrize(
     "source", build.sources(), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
-def test_each_binary_is_what_its_source_assembles_to(source: Path) -> None:
+def test_each_binary_is_up_to_date(source: Path) -> None:
     try:
         assert build.is_fresh(source)
     except LackingError as error:
         pytest.skip(str(error))
 
 
-def test_no_binary_is_left_of_a_source_that_is_gone() -> None:
+def test_every_binary_has_a_source() -> None:
     binaries = set(build.PAYLOADS.glob("*/*.bin"))
     assert binaries == {source.with_suffix(".bin") for source in build.sources()}
 
 
 @pytest.fixture
 def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The source of the one built-in payload there shall be, with no binary yet."""
+    """Make a payload source without a binary the only built-in one."""
     source = tmp_path / native().NAME / "one.s"
     source.parent.mkdir()
     source.write_text("\t.byte 1, 2, 3, 4\n")
@@ -38,7 +38,7 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return source
 
 
-def test_check_names_what_is_stale_and_build_mends_it(
+def test_check_lists_stale_binaries_and_build_assembles_them(
     payload: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build.main(["--check"]) == Status.FAILED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Payloads by name and by file, and each built-in one on this machine's KVM."""
+"""Payloads by name and by file, and each built-in payload on KVM."""
 
 import io
 import threading
@@ -19,24 +19,24 @@ POST_PORT = 0x80
 
 
 @pytest.mark.parametrize("arch", ["arm64", "x86_64"])
-def test_both_architectures_have_the_payloads_that_callers_ask_for(arch: str) -> None:
+def test_both_architectures_have_the_common_payloads(arch: str) -> None:
     assert {"exits", "hello", "loads", "probe", "spin"} <= set(payload.names(arch))
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="no payload 'nope' for arm64; there are: exits, hello"):
+def test_an_unknown_name_lists_the_payloads() -> None:
+    with pytest.raises(UsageError, match="no payload 'nope' for arm64; choose one of: exits, hello"):
         Payload.builtin("nope", "arm64")
 
 
-def test_a_flat_binary_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_flat_binary_is_loaded_unchanged(tmp_path: Path) -> None:
     (tmp_path / "guest.bin").write_bytes(b"\xf4")
     assert Payload.of_file(tmp_path / "guest.bin", "x86_64").code == b"\xf4"
 
 
-@pytest.mark.parametrize(("name", "complaint"), [("empty", "is empty"), ("gone", "No such file")])
-def test_a_file_that_holds_no_payload(tmp_path: Path, name: str, complaint: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("empty", "is empty"), ("missing", "No such file")])
+def test_an_empty_or_missing_file_is_a_usage_error(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").touch()
-    with pytest.raises(UsageError, match=complaint):
+    with pytest.raises(UsageError, match=message):
         Payload.of_file(tmp_path / name, "arm64")
 
 
@@ -51,7 +51,7 @@ def test_hello_prints_a_line(machine: Machine, console: io.BytesIO) -> None:
     assert console.getvalue() == f"Hello from {machine.arch.NAME}\n".encode()
 
 
-def test_spin_ends_only_from_outside(machine: Machine) -> None:
+def test_spin_runs_until_the_host_stops_it(machine: Machine) -> None:
     start(machine, "spin")
     threading.Timer(0.05, machine.vcpu.stop).start()
     outcome = machine.run()
@@ -59,7 +59,7 @@ def test_spin_ends_only_from_outside(machine: Machine) -> None:
 
 
 class Sink:
-    """A device that counts what is written to it."""
+    """A device that counts writes."""
 
     def __init__(self) -> None:
         self.writes = 0
@@ -72,7 +72,7 @@ class Sink:
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_exits_makes_as_many_as_it_is_told(machine: Machine, count: int) -> None:
+def test_exits_makes_the_requested_number_of_exits(machine: Machine, count: int) -> None:
     sink = Sink()
     machine.ports.attach(POST_PORT, 1, sink)
     machine.mmio.attach(NO_RAM, 0x1000, sink)
@@ -81,12 +81,12 @@ def test_exits_makes_as_many_as_it_is_told(machine: Machine, count: int) -> None
     start(machine, "exits", repeat.pack(count, where))
     outcome = machine.run()
     assert sink.writes == count
-    assert sum(outcome.exits.values()) == count + 1  # and its end
+    assert sum(outcome.exits.values()) == count + 1  # the last one ends the payload
 
 
 def test_loads_read_memory_without_an_exit(machine: Machine) -> None:
     start(machine, "loads", repeat.pack(100_000, ENTRY))
     outcome = machine.run()
-    assert sum(outcome.exits.values()) == 1  # its end
+    assert sum(outcome.exits.values()) == 1  # the end of the payload
     word = machine.read(ENTRY, 4)
     assert repeat.last_word(machine.read(ARGUMENT_BLOCK, 24)) == int.from_bytes(word, "little")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The probe's table, and the probe itself on this machine's KVM."""
+"""The argument block of ``probe``, and the payload on KVM."""
 
 import pytest
 from hypothesis import given
@@ -27,20 +27,20 @@ probes = st.builds(
 
 
 @given(st.lists(probes, max_size=5))
-def test_a_block_that_no_guest_has_seen(table: list[Probe]) -> None:
+def test_an_unused_block_unpacks_to_not_run(table: list[Probe]) -> None:
     found = probe.unpack(table, probe.pack(table))
     assert found == [ProbeResult(p, ProbeOutcome.NOT_RUN, p.value, 0, 0) for p in table]
 
 
 @given(st.lists(probes, max_size=5), st.data())
-def test_a_guest_may_write_anything(table: list[Probe], data: st.DataObject) -> None:
+def test_any_block_unpacks(table: list[Probe], data: st.DataObject) -> None:
     size = len(probe.pack(table))
     found = probe.unpack(table, data.draw(st.binary(min_size=size, max_size=size)))
-    assert [answer.probe for answer in found] == table
+    assert [result.probe for result in found] == table
 
 
 @pytest.mark.parametrize(("width", "value"), [(3, 0), (0, 0), (16, 0), (1, 256), (4, 1 << 32)])
-def test_what_is_no_probe(width: int, value: int) -> None:
+def test_an_invalid_probe_is_a_value_error(width: int, value: int) -> None:
     with pytest.raises(ValueError, match=r"wide|fit"):
         Probe(0, width, Op.WRITE, value)
 
@@ -62,18 +62,18 @@ def run(machine: Machine, *table: Probe) -> list[ProbeResult]:
         (8, PATTERN, 0xFFFF_FFFF_FFFF_FFFF),
     ],
 )
-def test_each_width_reads_and_writes_that_much(
+def test_each_width_accesses_that_many_bytes(
     machine: Machine, width: int, read: int, after: int
 ) -> None:
     machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
     ones = (1 << 8 * width) - 1
-    answers = run(machine, Probe(SCRATCH, width), Probe(SCRATCH, width, Op.WRITE, ones))
-    assert [answer.outcome for answer in answers] == [ProbeOutcome.OK, ProbeOutcome.OK]
-    assert answers[0].value == read
+    results = run(machine, Probe(SCRATCH, width), Probe(SCRATCH, width, Op.WRITE, ones))
+    assert [result.outcome for result in results] == [ProbeOutcome.OK, ProbeOutcome.OK]
+    assert results[0].value == read
     assert int.from_bytes(machine.read(SCRATCH, 8), "little") == after
 
 
-def test_an_abort_is_an_answer_and_the_next_probe_follows(machine: Machine) -> None:
+def test_the_payload_continues_after_an_abort(machine: Machine) -> None:
     machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
     first, second, third = run(
         machine, Probe(UNMAPPED), Probe(UNMAPPED + 8, 8, Op.WRITE, 1), Probe(SCRATCH, 8)
@@ -91,45 +91,45 @@ def test_every_kind_of_access_can_abort(machine: Machine, width: int, op: Op) ->
 
 
 @pytest.mark.parametrize("memory_type", MemoryType)
-def test_every_memory_type_reaches_the_memory(machine: Machine, memory_type: MemoryType) -> None:
+def test_every_memory_type_accesses_the_memory(machine: Machine, memory_type: MemoryType) -> None:
     machine.write(SCRATCH, PATTERN.to_bytes(8, "little"))
     machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, memory_type))
-    [answer] = run(machine, Probe(ALIASES, 8))
-    assert (answer.outcome, answer.value) == (ProbeOutcome.OK, PATTERN)
+    [result] = run(machine, Probe(ALIASES, 8))
+    assert (result.outcome, result.value) == (ProbeOutcome.OK, PATTERN)
 
 
-def test_a_window_that_is_not_writable(machine: Machine) -> None:
+def test_a_write_to_a_read_only_window_aborts(machine: Machine) -> None:
     machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
     read, written = run(machine, Probe(ALIASES), Probe(ALIASES, 4, Op.WRITE, 1))
     assert (read.outcome, written.outcome) == (ProbeOutcome.OK, ProbeOutcome.ABORT)
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_permission_fault_s_syndrome_on_arm64(machine: Machine) -> None:
+def test_the_syndrome_of_a_permission_fault_on_arm64(machine: Machine) -> None:
     machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
-    [answer] = run(machine, Probe(ALIASES, 4, Op.WRITE, 1))
+    [result] = run(machine, Probe(ALIASES, 4, Op.WRITE, 1))
     # EC: data abort without a change of EL; WnR; DFSC: permission fault, level 3.
-    assert answer.syndrome >> 26 == 0x25
-    assert answer.syndrome & 0x7F == 0x4F
+    assert result.syndrome >> 26 == 0x25
+    assert result.syndrome & 0x7F == 0x4F
 
 
 @pytest.mark.needs_arch("x86_64")
 def test_exceptions_on_x86_64(machine: Machine) -> None:
     machine.windows.append(Window(ALIASES, SCRATCH, 0x1000, writable=False))
     table = Probe(ALIASES, 4, Op.WRITE, 1), Probe(UNMAPPED), Probe(1 << 63)
-    syndromes = [answer.syndrome for answer in run(machine, *table)]
+    syndromes = [result.syndrome for result in run(machine, *table)]
     # #PF: write to a present page; read of an absent one. #GP: not a canonical address.
     assert syndromes == [14 << 16 | 0b11, 14 << 16, 13 << 16]
 
 
-def test_a_probe_outside_every_memslot_is_an_exit(machine: Machine) -> None:
-    class Answering:
+def test_a_probe_outside_all_memslots_is_an_mmio_exit(machine: Machine) -> None:
+    class Register:
         def read(self, offset: int, size: int) -> int:
             return 0xCAFE
 
         def write(self, offset: int, size: int, value: int) -> None: ...
 
     machine.windows.append(Window(NO_RAM, NO_RAM, 0x1000, MemoryType.DEVICE))
-    machine.mmio.attach(NO_RAM, 0x1000, Answering())
-    [answer] = run(machine, Probe(NO_RAM))
-    assert (answer.outcome, answer.value) == (ProbeOutcome.OK, 0xCAFE)
+    machine.mmio.attach(NO_RAM, 0x1000, Register())
+    [result] = run(machine, Probe(NO_RAM))
+    assert (result.outcome, result.value) == (ProbeOutcome.OK, 0xCAFE)

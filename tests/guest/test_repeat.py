@@ -7,5 +7,5 @@ def test_the_block_is_three_little_endian_words() -> None:
     assert block == bytes([3, *7 * [0], 0x10, *7 * [0], *8 * [0]])
 
 
-def test_the_answer_is_the_third() -> None:
+def test_the_result_is_the_third_word() -> None:
     assert repeat.last_word(bytes(16) + b"\x78\x56\x34\x12\0\0\0\0") == 0x1234_5678

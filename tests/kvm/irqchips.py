@@ -4,7 +4,7 @@
 import platform
 from collections.abc import Callable
 
-from pyvmm.arch.arm64.vgic import Layout, create_gic
+from pyvmm.arch.arm64.vgic import GicLayout, create_gic
 from pyvmm.arch.native import native
 from pyvmm.kvm import System, Vm
 from pyvmm.kvm.device import Device
@@ -26,7 +26,7 @@ def create(system: System, vm: Vm) -> Asserted:
         vm.ioctl(KVM_CREATE_IRQCHIP)
         return lambda pin: _ioapic(vm) >> pin & 1 == 1
     native().prepare(system, vm, vm.create_vcpu())
-    gic = create_gic(vm, Layout.at(0x0800_0000, vcpus=1))
+    gic = create_gic(vm, GicLayout.at(0x0800_0000, vcpus=1))
     assert isinstance(gic, Device)
     return lambda pin: _pending(gic, _FIRST_SPI + pin)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pyvmm.arch.arm64.a64.access import Access, Kind
 from pyvmm.arch.arm64.a64.execute import ByteOrder, execute
 from pyvmm.arch.arm64.registers import write
-from pyvmm.arch.arm64.vcpu_state import InstructionError, Registers, StoppedVcpu, operation_of
+from pyvmm.arch.arm64.vcpu_state import CachedRegisters, InstructionError, StoppedVcpu, operation_of
 from pyvmm.arch.arm64.walk import WalkFailure
 from pyvmm.arch.guest_access import PhysicalMemory
 from pyvmm.kvm.vcpu import Vcpu
@@ -22,7 +22,7 @@ def emulate(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
     or 8 bytes, aligned if the guest's access is aligned.
     """
     try:
-        write(vcpu, changed_registers(StoppedVcpu(Registers(vcpu), memory.peek), memory))
+        write(vcpu, changed_registers(StoppedVcpu(CachedRegisters(vcpu), memory.peek), memory))
     except InstructionError as error:
         return str(error)
     return None

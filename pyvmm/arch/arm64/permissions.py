@@ -38,30 +38,13 @@ _INDIRECT = (
 
 @dataclass(frozen=True)
 class Permissions:
-    """The permissions of EL1 and EL0 for a page, before PSTATE.PAN."""
+    """The permissions of EL1 and EL0 for a page, without the effect of PSTATE.PAN."""
 
     el1: Permission
     el0: Permission
 
-    def allowed(self, *, el0: bool, pan: Permission) -> Permission:
-        """Return the permissions of EL0, or those of EL1 after PAN.
-
-        `pan` is the result of `pan_mask`: if EL0 has any of these permissions, EL1 loses its
-        *data* accesses (D8.4.3, "Privileged Access Never").
-        """
-        if el0:
-            return self.el0
-        return self.el1 & _X if self.el0 & pan else self.el1
-
 
 ALL = Permissions(el1=_ALL, el0=_ALL)
-
-
-def pan_mask(regime: Regime, *, pan: bool) -> Permission:
-    """Return the EL0 permissions that deny EL1 data accesses while PSTATE.PAN is `pan`."""
-    if not pan:
-        return _NONE
-    return _ALL if regime.execute_counts_for_pan else _R | _W
 
 
 def permissions(regime: Regime, leaf: Descriptor, limits: TableLimits) -> Permissions:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
 from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE
 from pyvmm.arch.arm64.vcpu_state import (
+    CachedRegisters,
     Instruction,
     InstructionError,
-    Registers,
     StoppedVcpu,
     operation_of,
 )
@@ -35,7 +35,7 @@ _ACCESS: dict[Kind, AccessKind] = {
 
 def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
     """Rebuild the access at a vCPU's PC, with `peek` to read guest physical memory."""
-    return rebuild(StoppedVcpu(Registers(vcpu), peek))
+    return rebuild(StoppedVcpu(CachedRegisters(vcpu), peek))
 
 
 def rebuild(vcpu: StoppedVcpu) -> RebuiltAccess:

@@ -78,11 +78,6 @@ class Regime:
         return bool(bit(self.sctlr_el1, 19))
 
     @property
-    def execute_counts_for_pan(self) -> bool:
-        """Return True if PSTATE.PAN also covers EL0 execute-only memory (SCTLR_EL1.EPAN)."""
-        return bool(bit(self.sctlr_el1, 57))
-
-    @property
     def hardware_access_flag(self) -> bool:
         """Return True if hardware sets the access flag instead of faulting (TCR_EL1.HA)."""
         return bool(bit(self.tcr_el1, 39))

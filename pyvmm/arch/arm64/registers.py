@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Registers by name, and the one-reg ids that KVM knows them by.
+"""Registers by name, and their one-reg ids.
 
-Core registers have lower-case names (``x0``, ``pc``, ``spsr_el1``), system registers the Arm
-ARM's (``TTBR0_EL1``). The stack pointer of EL1h is ``sp_el1``. A system register without a name
-here is ``sys(op0,op1,crn,crm,op2)``, and other ids that ``KVM_GET_REG_LIST`` returns have names
-such as ``CCSIDR_EL1[0]``, ``fw[0]`` or ``sve[5]``, so that every id has one.
+Core registers have lower-case names (``x0``, ``pc``, ``spsr_el1``); system registers have the Arm
+ARM's names (``TTBR0_EL1``). The stack pointer of EL1h is ``sp_el1``. A system register that is not
+in `SYSREGS` is ``sys(op0,op1,crn,crm,op2)``. Other ids of ``KVM_GET_REG_LIST`` have names such as
+``CCSIDR_EL1[0]``, ``fw[0]`` or ``sve[5]``, so that every id has a name.
 
-The ids' format: Documentation/virt/kvm/api.rst, KVM_SET_ONE_REG, "ARM registers are mapped
-using the lower 32 bits".
+For the format of ids see KVM_SET_ONE_REG in Documentation/virt/kvm/api.rst, "ARM registers are
+mapped using the lower 32 bits".
 """
 
 import re
@@ -37,9 +37,9 @@ _SYSREG_SHIFTS = (
 _SYSREG_WIDTHS = (2, 3, 4, 4, 3)
 _UNNAMED_SYSREG = re.compile(r"sys\((\d+),(\d+),(\d+),(\d+),(\d+)\)")
 
-# The groups whose registers have numbers only.
+# Register groups whose members have only a number.
 _GROUPS = {
-    uapi.KVM_REG_ARM_DEMUX: "CCSIDR_EL1",  # by the value of CSSELR_EL1
+    uapi.KVM_REG_ARM_DEMUX: "CCSIDR_EL1",  # indexed by CSSELR_EL1
     uapi.KVM_REG_ARM_FW: "fw",
     uapi.KVM_REG_ARM64_SVE: "sve",
     uapi.KVM_REG_ARM_FW_FEAT_BMAP: "fw_features",
@@ -47,19 +47,19 @@ _GROUPS = {
 
 
 def sysreg_id(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
-    """The one-reg id of a system register: C's ``ARM64_SYS_REG(op0, op1, crn, crm, op2)``."""
+    """Return a system register's one-reg id: ``ARM64_SYS_REG(op0, op1, crn, crm, op2)`` in C."""
     fields = zip((op0, op1, crn, crm, op2), _SYSREG_SHIFTS, strict=True)
     return _SYSREG | sum(value << shift for value, shift in fields)
 
 
 def sysreg_encoding(register: int) -> tuple[int, ...]:
-    """The (op0, op1, crn, crm, op2) of a system register's one-reg id."""
+    """Return the (op0, op1, crn, crm, op2) of a system register's one-reg id."""
     fields = zip(_SYSREG_SHIFTS, _SYSREG_WIDTHS, strict=True)
     return tuple(register >> shift & ((1 << width) - 1) for shift, width in fields)
 
 
 def _core_registers() -> Iterator[tuple[str, int]]:
-    """Name and id of what ``struct kvm_regs`` holds: an id is the member's offset in words."""
+    """Yield name and id of the members of ``struct kvm_regs``; ids have their offset in words."""
 
     def at(offset: int, size: int = KVM_REG_SIZE_U64) -> int:
         return _CORE | size | offset // 4
@@ -94,7 +94,7 @@ _NAMES = {register: name for name, register in IDS.items()}
 
 
 def id_of(name: str) -> int:
-    """The one-reg id of a register. Raises `KeyError` where there is none of that name."""
+    """Return the one-reg id of a register; raise `KeyError` for an unknown name."""
     if name in IDS:
         return IDS[name]
     if match := _UNNAMED_SYSREG.fullmatch(name):
@@ -103,7 +103,7 @@ def id_of(name: str) -> int:
 
 
 def name_of(register: int) -> str:
-    """The name of a one-reg id; never fails: an id of no known kind is its own hex number."""
+    """Return the name of a one-reg id; for an unknown kind, the id in hex."""
     if register in _NAMES:
         return _NAMES[register]
     group = register & uapi.KVM_REG_ARM_COPROC_MASK
@@ -115,17 +115,12 @@ def name_of(register: int) -> str:
     return f"{register:#x}"
 
 
-def names(vcpu: Vcpu) -> dict[str, int]:
-    """Name and id of every register that this vCPU has (``KVM_GET_REG_LIST``)."""
-    return {name_of(register): register for register in vcpu.reg_list()}
-
-
 def read(vcpu: Vcpu, name: str) -> int:
-    """The register's value, unsigned. Raises `KeyError` where there is none of that name."""
+    """Return a register's unsigned value; raise `KeyError` for an unknown name."""
     return vcpu.get_one_reg(id_of(name))
 
 
 def write(vcpu: Vcpu, values: Mapping[str, int]) -> None:
-    """Set registers. Raises `KeyError` for a name that there is not, before any is set."""
+    """Set registers by name; raise `KeyError` for an unknown name before any is set."""
     for register, value in [(id_of(name), value) for name, value in values.items()]:
         vcpu.set_one_reg(register, value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Stage-1 page tables for EL1, built on the host, so that a payload needs no MMU code.
 
-4 KiB granule, one range (TTBR0_EL1) of 25 to 48 bits, 48-bit output addresses. VMSAv8-64: Arm ARM
-(DDI 0487), chapter D8.
+4 KiB granule, one range (TTBR0_EL1) of 48 bits, 48-bit output addresses. VMSAv8-64: Arm ARM (DDI
+0487), chapter D8.
 """
 
 from collections.abc import Iterable
@@ -30,39 +30,34 @@ _PXN = 1 << 53
 _UXN = 1 << 54
 
 # TCR_EL1: table walks are write-back and inner shareable, 4 KiB granule, no walks of TTBR1_EL1.
+_GVA_BITS = 48
+_TCR_T0SZ = 64 - _GVA_BITS
 _TCR_WALKS = 0b01 << 8 | 0b01 << 10 | 0b11 << 12
 _TCR_EPD1 = 1 << 23
 _TCR_T1SZ = 16 << 16
 _TCR_TG1_4K = 0b10 << 30
 _TCR_IPS_48 = 0b101 << 32  # a CPU with fewer physical address bits treats it as its maximum
+_TCR = _TCR_T0SZ | _TCR_WALKS | _TCR_T1SZ | _TCR_EPD1 | _TCR_TG1_4K | _TCR_IPS_48
 
 # SCTLR_EL1: MMU and caches on, and the bits that are RES1 without their features: LSMAOE, nTLSMD,
 # SPAN, EIS, TSCXT, EOS.
 _SCTLR = 1 << 0 | 1 << 2 | 1 << 12 | 1 << 29 | 1 << 28 | 1 << 23 | 1 << 22 | 1 << 20 | 1 << 11
 
 
-def build_page_tables(
-    gpa: int, windows: Iterable[Window], *, gva_bits: int = 48, largest_shift: int = 30
-) -> PageTables:
+def build_page_tables(gpa: int, windows: Iterable[Window]) -> PageTables:
     """Build tables for GPA `gpa` that map `windows`, with the EL1 registers that enable them.
 
-    `largest_shift` limits the blocks to 4 KiB (12), 2 MiB (21) or 1 GiB (30).
-    Raises `ValueError` for a window that cannot be mapped.
+    Blocks are up to 1 GiB. Raises `ValueError` for a window that cannot be mapped.
     """
-    if not 25 <= gva_bits <= 48:
-        raise ValueError(f"{gva_bits} bits of virtual address: TCR_EL1.T0SZ allows 25 to 48")
-    tables = RadixTables(
-        gpa, leaf=_leaf, branch=_branch, gva_bits=gva_bits, largest_shift=largest_shift
-    )
+    tables = RadixTables(gpa, leaf=_leaf, branch=_branch, gva_bits=_GVA_BITS, largest_shift=30)
     for window in windows:
         tables.map(window)
-    size = 64 - gva_bits
     return PageTables(
         gpa,
         tables.image,
         {
             "TTBR0_EL1": gpa,
-            "TCR_EL1": size | _TCR_WALKS | _TCR_T1SZ | _TCR_EPD1 | _TCR_TG1_4K | _TCR_IPS_48,
+            "TCR_EL1": _TCR,
             "MAIR_EL1": _MAIR,
             "SCTLR_EL1": _SCTLR,
         },

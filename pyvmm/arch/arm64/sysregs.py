@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The encodings of system registers: name → (op0, op1, CRn, CRm, op2).
 
-From the Arm ARM (DDI 0487), chapter D24; a test holds them against the assembler's. They are
-the ones a VMM has to do with: the memory system, exceptions, identification, the timer.
+They are from the Arm ARM (DDI 0487), chapter D24; a test compares them with the assembler's. The
+table has the registers that matter to a VMM: memory, exceptions, identification and timers.
 """
 
 SYSREGS: dict[str, tuple[int, int, int, int, int]] = {
@@ -70,8 +70,8 @@ SYSREGS: dict[str, tuple[int, int, int, int, int]] = {
     "CNTP_CTL_EL0": (3, 3, 14, 2, 1),
     "CNTP_CVAL_EL0": (3, 3, 14, 2, 2),
     "CNTV_CTL_EL0": (3, 3, 14, 3, 1),
-    # KVM's ids of these two are each other's: an old slip that became ABI (the note under
-    # KVM_REG_ARM_TIMER_CVAL in Documentation/virt/kvm/api.rst). The names say what one gets.
+    # KVM swapped the ids of these two by mistake, and that became ABI: see the note on
+    # KVM_REG_ARM_TIMER_CVAL in Documentation/virt/kvm/api.rst. The names are the values' own.
     "CNTV_CVAL_EL0": (3, 3, 14, 0, 2),
     "CNTVCT_EL0": (3, 3, 14, 3, 2),
 }

@@ -28,7 +28,7 @@ class InstructionError(Exception):
     """The instruction at the PC cannot be decoded or emulated; the text says why."""
 
 
-class Registers(dict[str, int]):
+class CachedRegisters(dict[str, int]):
     """A vCPU's registers by name. Each is read from KVM on first use and then cached."""
 
     def __init__(self, vcpu: Vcpu) -> None:

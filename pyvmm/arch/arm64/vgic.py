@@ -24,13 +24,13 @@ from pyvmm.uapi.kvm_arm64 import (
 
 
 @dataclass(frozen=True)
-class Layout:
-    """GPAs of the controller's register frames, each a multiple of 64 KiB.
+class GicLayout:
+    """The GPAs of the controller's register frames, multiples of 64 KiB.
 
     Attributes:
-        distributor: 64 KiB.
-        redistributors: 128 KiB for each vCPU, one behind the other.
-        its: 128 KiB.
+        distributor: the distributor, 64 KiB.
+        redistributors: consecutive redistributors, 128 KiB per vCPU.
+        its: the ITS, 128 KiB.
     """
 
     distributor: int
@@ -38,23 +38,23 @@ class Layout:
     its: int
 
     @classmethod
-    def at(cls, gpa: int, vcpus: int) -> "Layout":
-        """The frames one behind the other from `gpa`, with room for `vcpus` redistributors."""
+    def at(cls, gpa: int, vcpus: int) -> "GicLayout":
+        """Lay the frames out consecutively from `gpa`, with a redistributor per vCPU."""
         redistributors = gpa + KVM_VGIC_V3_DIST_SIZE
         its = redistributors + vcpus * KVM_VGIC_V3_REDIST_SIZE
         return cls(gpa, redistributors, its)
 
     @property
     def end(self) -> int:
-        """The first GPA behind the ITS, the last frame of `at`."""
+        """Return the first GPA after the ITS, the last frame of a layout by `at`."""
         return self.its + KVM_VGIC_V3_ITS_SIZE
 
 
-def create_gic(vm: Vm, layout: Layout, *, irqs: int = 128) -> Device:
-    """A GICv3 with `irqs` interrupts (a multiple of 32, the 32 private ones included).
+def create_gic(vm: Vm, layout: GicLayout, *, irqs: int = 128) -> Device:
+    """Create a GICv3 with `irqs` interrupts: a multiple of 32, including the 32 private ones.
 
-    Call it when all vCPUs exist and before the first of them runs. The device belongs to `vm`,
-    which closes it. Raises `IoctlError`.
+    Create all vCPUs before it, and run none of them before. `vm` owns and closes the device.
+    Raises `IoctlError`.
     """
     gic = vm.create_device(KVM_DEV_TYPE_ARM_VGIC_V3)
     gic.set_attr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, layout.distributor)
@@ -64,10 +64,10 @@ def create_gic(vm: Vm, layout: Layout, *, irqs: int = 128) -> Device:
     return gic
 
 
-def create_its(vm: Vm, layout: Layout) -> Device:
-    """The GIC's interrupt translation service; a guest programs it before MSIs reach it.
+def create_its(vm: Vm, layout: GicLayout) -> Device:
+    """Create the GIC's interrupt translation service, which the guest programs to receive MSIs.
 
-    It belongs to `vm`, which closes it. Raises `IoctlError`.
+    `vm` owns and closes the device. Raises `IoctlError`.
     """
     its = vm.create_device(KVM_DEV_TYPE_ARM_VGIC_ITS)
     its.set_attr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE, layout.its)

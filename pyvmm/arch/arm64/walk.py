@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from pyvmm.arch.arm64.bits import DOUBLEWORD, bit, bits
 from pyvmm.arch.arm64.descriptor import Descriptor, DescriptorKind, TableLimits
-from pyvmm.arch.arm64.permissions import ALL, Permission, Permissions, pan_mask, permissions
+from pyvmm.arch.arm64.permissions import ALL, Permission, Permissions, permissions
 from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE, LAST_LEVEL, Half, Regime
 from pyvmm.memory_types import DEVICE_NGNRNE, NORMAL_NC, NORMAL_WT, stage1_type
 
@@ -91,12 +91,11 @@ def walk(
     *,
     need: Permission = Permission.NONE,
     el0: bool = False,
-    pan: bool = False,
 ) -> WalkOutput | WalkFailure:
     """Translate the GVA `va` as the CPU does for an access that needs the permissions `need`.
 
-    `need` of `NONE` checks no permission. `el0` applies EL0's permissions (for code at EL0, or
-    LDTR and STTR at EL1). `pan` is PSTATE.PAN. `read` is called for descriptors only, eight bytes
+    `need` of `NONE` checks no permission. `el0` applies EL0's permissions. PSTATE.PAN, which only
+    restricts EL1's data accesses, is ignored. `read` is called for descriptors only, eight bytes
     each.
     """
     va &= DOUBLEWORD
@@ -114,7 +113,7 @@ def walk(
     found = _walk_tables(regime, half, va, read)
     if isinstance(found, WalkFailure):
         return found
-    allowed = found.permissions.allowed(el0=el0, pan=pan_mask(regime, pan=pan))
+    allowed = found.permissions.el0 if el0 else found.permissions.el1
     if need in allowed:
         return found
     return WalkFailure(

@@ -32,15 +32,13 @@ GDT = struct.pack("<3Q", 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
 CODE_SELECTOR, DATA_SELECTOR = 0x08, 0x10
 
 
-def build_page_tables(
-    gpa: int, windows: Iterable[Window], *, largest_shift: int = 21
-) -> PageTables:
+def build_page_tables(gpa: int, windows: Iterable[Window]) -> PageTables:
     """Build tables for GPA `gpa` that map `windows`, with a GDT on the page behind them.
 
-    `largest_shift` limits the page size to 4 KiB (12), 2 MiB (21) or 1 GiB (30); 1 GiB needs a
-    CPU with ``pdpe1gb``. Raises `ValueError` for a window that cannot be mapped.
+    Pages are 4 KiB or 2 MiB; 1 GiB would need a CPU with ``pdpe1gb``. Raises `ValueError` for a
+    window that cannot be mapped.
     """
-    tables = RadixTables(gpa, leaf=_leaf, branch=_branch, gva_bits=47, largest_shift=largest_shift)
+    tables = RadixTables(gpa, leaf=_leaf, branch=_branch, gva_bits=47, largest_shift=21)
     for window in windows:
         tables.map(window)
     image = tables.image

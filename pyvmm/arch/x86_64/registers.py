@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Registers by name: ``rax``, ``cr3``, ``cs.base``, ``gdt.limit``, ``pat``.
 
-They are the members of ``struct kvm_regs`` and ``struct kvm_sregs`` by their C names, and a few
-MSRs by the names of the SDM in lower case, without ``IA32_``.
+The names are those of the members of ``struct kvm_regs`` and ``struct kvm_sregs``, and for a few
+MSRs the SDM's in lower case without ``IA32_``.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ NAMES = (*kvm_regs.members, *sorted(_SYSTEM), *MSRS)
 
 
 def read(vcpu: Vcpu, name: str) -> int:
-    """The register's value. Raises `KeyError` where there is none of that name."""
+    """Return a register's value; raise `KeyError` for an unknown name."""
     if name in MSRS:
         return _get_msr(vcpu, MSRS[name])
     if name in _SYSTEM:
@@ -62,10 +62,11 @@ def read(vcpu: Vcpu, name: str) -> int:
 
 
 def write(vcpu: Vcpu, values: Mapping[str, int]) -> None:
-    """Set registers, the system ones first and all of them at once.
+    """Set registers by name: first all of ``struct kvm_sregs``, then MSRs and ``struct kvm_regs``.
 
-    KVM judges them together: ``efer.lme`` and ``cr0.pg`` make sense only with each other.
-    Raises `KeyError` for a name that there is not, before anything is set.
+    ``KVM_SET_SREGS`` checks its members together: ``efer.lme``, for one, depends on ``cr0.pg``.
+    Raises `KeyError` for an unknown name before any is set, and `ValueError` if KVM rejects the
+    value of an MSR.
     """
     if unknown := values.keys() - set(NAMES):
         raise KeyError(*unknown)
@@ -87,21 +88,21 @@ def write(vcpu: Vcpu, values: Mapping[str, int]) -> None:
 
 
 def get_regs(vcpu: Vcpu) -> kvm_regs:
-    """``KVM_GET_REGS``: the general-purpose registers, ``rip`` and ``rflags``."""
+    """Return the general-purpose registers, ``rip`` and ``rflags`` (``KVM_GET_REGS``)."""
     regs = kvm_regs()
     vcpu.ioctl(KVM_GET_REGS, regs)
     return regs
 
 
 def get_sregs(vcpu: Vcpu) -> kvm_sregs:
-    """``KVM_GET_SREGS``: segments, descriptor tables, control registers."""
+    """Return segments, descriptor tables and control registers (``KVM_GET_SREGS``)."""
     sregs = kvm_sregs()
     vcpu.ioctl(KVM_GET_SREGS, sregs)
     return sregs
 
 
 def _place(sregs: kvm_sregs, name: str) -> tuple[object, str]:
-    """The struct and the member in it that a name stands for."""
+    """Return the struct and its member for a name."""
     part, dot, member = name.partition(".")
     return (getattr(sregs, part), member) if dot else (sregs, name)
 
@@ -114,9 +115,9 @@ def _get_msr(vcpu: Vcpu, index: int) -> int:
 
 
 def _set_msr(vcpu: Vcpu, index: int, value: int) -> None:
-    # The result is the number of MSRs that were set; a refused one is no error to KVM.
+    # KVM_SET_MSRS returns the number of MSRs it set; a rejected MSR is not an error.
     if vcpu.ioctl(KVM_SET_MSRS, _one_msr(index, value)) != 1:
-        raise ValueError(f"KVM refuses {value:#x} for MSR {index:#x}")
+        raise ValueError(f"KVM rejects {value:#x} for MSR {index:#x}")
 
 
 def _one_msr(index: int, value: int) -> kvm_msrs:

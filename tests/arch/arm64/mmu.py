@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An MMU to compare the walk with: Unicorn (QEMU 5.0) answers AT with PAR_EL1.
+"""An MMU to compare the walk with: AT instructions in Unicorn (QEMU 5.0) and their PAR_EL1.
 
-The instruction itself is fetched through the *other* half of the address space, which maps memory
-flat, so that the half under test may hold anything.
+The AT instruction is fetched from the *other* half of the address space, which maps memory flat,
+so that the half under test can have any tables.
 """
 
 import struct
@@ -16,7 +16,7 @@ CODE = 0x1000
 FLAT_TABLE = 0x2000
 TABLES = range(0x10_0000, MEMORY_SIZE)  # for the test to fill
 
-# 4 KiB granule, 39 bits: one block of 1 GiB, EL1 only, so that EL0 and PAN do not matter.
+# 4 KiB granule, 39 bits: one block of 1 GiB, EL1 only.
 FLAT_SIZE = 25
 FLAT_BLOCK = 1 << 10 | 0b01
 HIGH_HALF = (1 << 64) - (1 << (64 - FLAT_SIZE))
@@ -32,91 +32,82 @@ _REGISTERS = {
     "scr_el3": (3, 6, 1, 1, 0),
 }
 _HCR_RW = 1 << 31  # EL1 is AArch64
-_SCR_NS_RW = 1 << 10 | 1 << 0  # QEMU 5.0 has no TTBR1 for secure EL1, which is where it starts
-_SCTLR_RES1 = 0x30D0_0800  # SPAN among them: taking an exception leaves PAN alone
+_SCR_NS_RW = 1 << 10 | 1 << 0  # not secure: QEMU 5.0 has no TTBR1 for secure EL1
+_SCTLR_RES1 = 0x30D0_0800
 
-# By exception level, access and PSTATE.PAN: MSR PAN, then AT of x0, each at a place of its own.
-_MSR_PAN = {False: 0xD500409F, True: 0xD500419F}
+# AT of x0 by exception level and access; each instruction has its own address.
 _AT = {
-    (1, "r", False): 0xD5087800,  # s1e1r
-    (1, "w", False): 0xD5087820,  # s1e1w
-    (1, "r", True): 0xD5087900,  # s1e1rp
-    (1, "w", True): 0xD5087920,  # s1e1wp
-    (0, "r", False): 0xD5087840,  # s1e0r
-    (0, "r", True): 0xD5087840,
-    (0, "w", False): 0xD5087860,  # s1e0w
-    (0, "w", True): 0xD5087860,
+    (1, "r"): 0xD5087800,  # s1e1r
+    (1, "w"): 0xD5087820,  # s1e1w
+    (0, "r"): 0xD5087840,  # s1e0r
+    (0, "w"): 0xD5087860,  # s1e0w
 }
-_PROGRAM_SIZE = 8
-_PROGRAMS = {key: CODE + n * _PROGRAM_SIZE for n, key in enumerate(_AT)}
+_PROGRAMS = {key: CODE + n * 4 for n, key in enumerate(_AT)}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """PAR_EL1 read as DDI 0487 describes it."""
+class AtResult:
+    """PAR_EL1 after an AT instruction (DDI 0487)."""
 
     par: int
 
     @property
     def failed(self) -> bool:
-        """F."""
+        """Return True if the translation failed (F)."""
         return bool(self.par & 1)
 
     @property
     def fault(self) -> tuple[int, int]:
-        """FST, the fault status: its class (1 translation, 2 access flag, 3 permission), level."""
+        """Return FST: the class (1 translation, 2 access flag, 3 permission) and the level."""
         status = self.par >> 1 & 0x3F
         return status >> 2, status & 3
 
     @property
     def page(self) -> int:
-        """PA, bits 47:12."""
+        """Return PA, bits 47:12."""
         return self.par & 0xFFFF_FFFF_F000
 
     @property
     def attribute(self) -> int:
-        """ATTR, as in MAIR_EL1."""
+        """Return ATTR, encoded as in MAIR_EL1."""
         return self.par >> 56
 
 
 class Mmu:
-    """An emulated CPU that translates and does nothing else."""
+    """An emulated CPU that executes AT instructions."""
 
     def __init__(self) -> None:
         self._cpu = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
         self._cpu.ctl_set_cpu_model(uc.UC_CPU_ARM64_MAX)
         self._cpu.mem_map(0, MEMORY_SIZE)
         self._cpu.mem_write(FLAT_TABLE, struct.pack("<Q", FLAT_BLOCK))
-        for (el, access, pan), place in _PROGRAMS.items():
-            program = struct.pack("<II", _MSR_PAN[pan], _AT[el, access, pan])
-            self._cpu.mem_write(place, program)
+        for key, address in _PROGRAMS.items():
+            self._cpu.mem_write(address, struct.pack("<I", _AT[key]))
         self._cpu.hook_add(UC_HOOK_INTR, self._interrupted)
         self._write("hcr_el2", _HCR_RW)
         self._write("scr_el3", _SCR_NS_RW)
 
     def fill(self, tables: bytes) -> None:
-        """Put guest page tables at `TABLES`."""
+        """Write guest page tables to `TABLES`."""
         self._cpu.mem_write(TABLES.start, tables)
 
     def read(self, ipa: int, size: int) -> bytes | None:
-        """Guest memory, for the walk."""
+        """Read guest memory for the walk."""
         if not 0 <= ipa <= MEMORY_SIZE - size:
             return None
         return bytes(self._cpu.mem_read(ipa, size))
 
-    def translate(
-        self, registers: dict[str, int], va: int, el: int, access: str, *, pan: bool
-    ) -> Answer:
-        """AT for an access ("r" or "w") from EL0 or EL1, with PSTATE.PAN at EL1."""
+    def translate(self, registers: dict[str, int], va: int, el: int, access: str) -> AtResult:
+        """Execute AT for an access ("r" or "w") from EL0 or EL1."""
         for name, value in registers.items():
             self._write(name, value)
-        # Off and on again: this is what makes Unicorn forget earlier translations.
+        # Disabling and enabling the MMU makes Unicorn flush its TLB.
         self._write("sctlr_el1", _SCTLR_RES1)
         self._write("sctlr_el1", _SCTLR_RES1 | registers["sctlr_el1"])
         self._cpu.reg_write(uc.UC_ARM64_REG_X0, va)
-        start = _PROGRAMS[el, access, pan] + (0 if va >> 55 & 1 else HIGH_HALF)
-        self._cpu.emu_start(start, 0, count=2)
-        return Answer(self._cpu.reg_read(uc.UC_ARM64_REG_CP_REG, self._key("par_el1")))
+        start = _PROGRAMS[el, access] + (0 if va >> 55 & 1 else HIGH_HALF)
+        self._cpu.emu_start(start, 0, count=1)
+        return AtResult(self._cpu.reg_read(uc.UC_ARM64_REG_CP_REG, self._key("par_el1")))
 
     def _write(self, name: str, value: int) -> None:
         self._cpu.reg_write(uc.UC_ARM64_REG_CP_REG, (*self._key(name), value))

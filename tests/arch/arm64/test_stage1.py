@@ -18,9 +18,9 @@ AF, INNER_SHAREABLE, READ_ONLY = 1 << 10, 0b11 << 8, 1 << 7
 PXN, UXN = 1 << 53, 1 << 54
 
 
-def first_leaf(window: Window, largest_shift: int = 12) -> int:
-    """The descriptor of a window at GVA 0, below one branch a level."""
-    image = build_page_tables(GPA, [window], largest_shift=largest_shift).image
+def first_leaf(window: Window) -> int:
+    """Return the first descriptor of the last table, for a window at GVA 0."""
+    image = build_page_tables(GPA, [window]).image
     [entry] = struct.unpack_from("<Q", image, len(image) - 0x1000)
     return int(entry)
 
@@ -33,7 +33,7 @@ def first_leaf(window: Window, largest_shift: int = 12) -> int:
         (MemoryType.WRITE_BACK, 0xFF),
     ],
 )
-def test_a_descriptor_leads_to_its_attribute(memory_type: MemoryType, attribute: int) -> None:
+def test_a_descriptor_selects_its_mair_attribute(memory_type: MemoryType, attribute: int) -> None:
     index = first_leaf(Window(0, 0, 0x1000, memory_type)) >> 2 & 0b111
     mair = build_page_tables(GPA, []).registers["MAIR_EL1"]
     assert mair >> 8 * index & 0xFF == attribute
@@ -48,42 +48,37 @@ def test_a_descriptor_leads_to_its_attribute(memory_type: MemoryType, attribute:
         (False, False, READ_ONLY | PXN),
     ],
 )
-def test_a_descriptor_says_what_el1_may_do(writable: bool, executable: bool, bits: int) -> None:
+def test_a_descriptor_has_the_permissions_of_its_window(
+    writable: bool, executable: bool, bits: int
+) -> None:
     window = Window(0, 0x1234_5000, 0x1000, MemoryType.DEVICE, writable, executable)
     assert first_leaf(window) == 0x1234_5000 | PAGE | AF | INNER_SHAREABLE | UXN | bits
 
 
 @pytest.mark.parametrize("shift", [21, 30])
-def test_blocks_are_blocks(shift: int) -> None:
-    assert first_leaf(Window(0, 0, 1 << shift), largest_shift=shift) & 0b11 == BLOCK
+def test_a_large_window_is_one_block(shift: int) -> None:
+    assert first_leaf(Window(0, 0, 1 << shift)) & 0b11 == BLOCK
 
 
-def test_the_registers_switch_the_mmu_and_the_caches_on() -> None:
-    registers = build_page_tables(GPA, [], gva_bits=39).registers
+def test_the_registers_enable_the_mmu_and_the_caches() -> None:
+    registers = build_page_tables(GPA, []).registers
     assert registers["TTBR0_EL1"] == GPA
-    assert registers["TCR_EL1"] & 0x3F == 64 - 39
+    assert registers["TCR_EL1"] & 0x3F == 64 - 48
     assert registers["SCTLR_EL1"] & (1 << 0 | 1 << 2 | 1 << 12) == 1 << 0 | 1 << 2 | 1 << 12
 
 
-@pytest.mark.parametrize("gva_bits", [24, 49])
-def test_t0sz_has_limits(gva_bits: int) -> None:
-    with pytest.raises(ValueError, match="25 to 48"):
-        build_page_tables(GPA, [], gva_bits=gva_bits)
-
-
-def walked(window: Window, gva: int, gva_bits: int) -> walk.WalkOutput | walk.WalkFailure:
-    """What the walker, which knows the Arm ARM and not this builder, makes of the tables."""
-    made = build_page_tables(GPA, [window], gva_bits=gva_bits)
+def walked(window: Window, gva: int) -> walk.WalkOutput | walk.WalkFailure:
+    """Walk the tables for `window` with the walker, which shares no code with the builder."""
+    tables = build_page_tables(GPA, [window])
     regime = Regime(
         ttbr1_el1=0,
         id_aa64mmfr0_el1=5,
-        **{name.lower(): value for name, value in made.registers.items()},
+        **{name.lower(): value for name, value in tables.registers.items()},
     )
-    return walk.walk(regime, gva, lambda ipa, size: made.image[ipa - GPA : ipa - GPA + size])
+    return walk.walk(regime, gva, lambda ipa, size: tables.image[ipa - GPA : ipa - GPA + size])
 
 
 @given(
-    gva_bits=st.integers(25, 48),
     page=st.integers(0, (1 << 36) - 1),
     gpa=st.integers(0, (1 << 35) - 1).map(lambda n: n * 0x1000),
     pages=st.integers(1, 1500),
@@ -92,8 +87,7 @@ def walked(window: Window, gva: int, gva_bits: int) -> walk.WalkOutput | walk.Wa
     executable=st.booleans(),
     data=st.data(),
 )
-def test_the_walker_finds_what_was_mapped(
-    gva_bits: int,
+def test_the_walker_finds_every_mapped_byte(
     page: int,
     gpa: int,
     pages: int,
@@ -103,10 +97,10 @@ def test_the_walker_finds_what_was_mapped(
     data: st.DataObject,
 ) -> None:
     size = pages * 0x1000
-    gva = page * 0x1000 % ((1 << gva_bits) - size)
+    gva = page * 0x1000 % ((1 << 48) - size)
     window = Window(gva, gpa, size, memory_type, writable, executable)
     offset = data.draw(st.integers(0, size - 1))
-    found = walked(window, gva + offset, gva_bits)
+    found = walked(window, gva + offset)
     assert isinstance(found, walk.WalkOutput)
     assert found.ipa == gpa + offset
     assert found.memory_type.lower() == MEMORY_TYPES[memory_type].lower()
@@ -115,10 +109,10 @@ def test_the_walker_finds_what_was_mapped(
     assert (Permission.EXECUTE in found.permissions.el1) == executable
 
 
-@given(gva_bits=st.integers(25, 48), pages=st.integers(1, 1500), data=st.data())
-def test_the_walker_finds_nothing_beyond(gva_bits: int, pages: int, data: st.DataObject) -> None:
+@given(pages=st.integers(1, 1500), data=st.data())
+def test_the_walker_faults_beyond_the_window(pages: int, data: st.DataObject) -> None:
     size = pages * 0x1000
-    gva = data.draw(st.integers(size, (1 << gva_bits) - 1))
-    found = walked(Window(0, 0, size), gva, gva_bits)
+    gva = data.draw(st.integers(size, (1 << 48) - 1))
+    found = walked(Window(0, 0, size), gva)
     assert isinstance(found, walk.WalkFailure)
     assert found.fault is walk.Stage1Fault.TRANSLATION

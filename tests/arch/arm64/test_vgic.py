@@ -4,7 +4,7 @@ import errno
 import pytest
 
 from pyvmm.arch.arm64 import setup
-from pyvmm.arch.arm64.vgic import Layout, create_gic, create_its
+from pyvmm.arch.arm64.vgic import GicLayout, create_gic, create_its
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import System, Vm
 from pyvmm.uapi.kvm_arm64 import (
@@ -15,8 +15,8 @@ from pyvmm.uapi.kvm_arm64 import (
 
 
 def test_frames_lie_one_behind_the_other() -> None:
-    layout = Layout.at(0x800_0000, vcpus=2)
-    assert layout == Layout(0x800_0000, 0x801_0000, 0x805_0000)
+    layout = GicLayout.at(0x800_0000, vcpus=2)
+    assert layout == GicLayout(0x800_0000, 0x801_0000, 0x805_0000)
     assert layout.end == 0x807_0000
 
 
@@ -29,7 +29,7 @@ def two_vcpus(kvm: System, vm: Vm) -> Vm:
 
 @pytest.mark.needs_arch("aarch64")
 def test_a_gic_and_its_its(two_vcpus: Vm) -> None:
-    layout = Layout.at(0x800_0000, vcpus=2)
+    layout = GicLayout.at(0x800_0000, vcpus=2)
     gic = create_gic(two_vcpus, layout, irqs=96)
     create_its(two_vcpus, layout)
     assert gic.get_attr(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0) == 96
@@ -41,11 +41,11 @@ def test_a_gic_and_its_its(two_vcpus: Vm) -> None:
 @pytest.mark.parametrize(
     ("layout", "irqs", "expect"),
     [
-        (Layout(0x800_1000, 0x801_0000, 0), 96, errno.EINVAL),  # not on 64 KiB
-        (Layout(0x800_0000, 0x801_0000, 0), 33, errno.EINVAL),  # not a multiple of 32
+        (GicLayout(0x800_1000, 0x801_0000, 0), 96, errno.EINVAL),  # not on 64 KiB
+        (GicLayout(0x800_0000, 0x801_0000, 0), 33, errno.EINVAL),  # not a multiple of 32
     ],
 )
-def test_what_kvm_refuses(two_vcpus: Vm, layout: Layout, irqs: int, expect: int) -> None:
+def test_what_kvm_refuses(two_vcpus: Vm, layout: GicLayout, irqs: int, expect: int) -> None:
     with pytest.raises(IoctlError) as refusal:
         create_gic(two_vcpus, layout, irqs=irqs)
     assert refusal.value.errno == expect

@@ -228,10 +228,9 @@ sane_tcr = st.builds(
     seed=st.integers(0, 1 << 32),
     need=st.integers(0, 7).map(Permission),
     el0=st.booleans(),
-    pan=st.booleans(),
 )
 def test_garbage_ends_in_a_typed_result(
-    regime: Regime, va: int, seed: int, need: Permission, el0: bool, pan: bool
+    regime: Regime, va: int, seed: int, need: Permission, el0: bool
 ) -> None:
     reads = []
 
@@ -241,7 +240,7 @@ def test_garbage_ends_in_a_typed_result(
         word = chance.getrandbits(64) | chance.choice((0, 1, 3, 3 | AF))
         return None if chance.random() < 0.1 else word.to_bytes(size, "little")
 
-    found = walk(regime, va, read, need=need, el0=el0, pan=pan)
+    found = walk(regime, va, read, need=need, el0=el0)
     assert isinstance(found, WalkOutput | WalkFailure)
     assert str(found)
     assert len(reads) <= 5
@@ -257,7 +256,7 @@ def look(
     attributes: int = AF, limits: int = 0, *, level: int = 3, tcr: int = 0, **keywords: Any
 ) -> WalkOutput | WalkFailure:
     """Walk to one page of `PLAIN`, with bits changed in the registers."""
-    arguments = {name: keywords.pop(name) for name in ("need", "el0", "pan") if name in keywords}
+    arguments = {name: keywords.pop(name) for name in ("need", "el0") if name in keywords}
     va = keywords.pop("va", VA)
     memory = lay(PLAIN, va, level, IPA, TABLES, attributes=attributes, limits=limits)
     regime = PLAIN.regime(False, TABLE)
@@ -297,7 +296,7 @@ def test_direct_permissions(attributes: int, limits: int, el1: str, el0: str) ->
     assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
 
 
-HD, HPD0, WXN, EPAN = 0b11 << 39, 1 << 41, 1 << 19 | 1, 1 << 57 | 1
+HD, HPD0, WXN = 0b11 << 39, 1 << 41, 1 << 19 | 1
 
 
 @pytest.mark.parametrize(
@@ -352,11 +351,6 @@ R, W, X = Permission.READ, Permission.WRITE, Permission.EXECUTE
         (AP_RO, {"need": R | W}, False),
         (0, {"need": R, "el0": True}, False),
         (AP_EL0, {"need": W, "el0": True}, True),
-        (AP_EL0, {"need": R, "pan": True}, False),
-        (0, {"need": R | W, "pan": True}, True),
-        (AP_RO | AP_EL0, {"need": X, "pan": True}, True),
-        (0, {"need": R, "pan": True, "sctlr_el1": EPAN}, False),
-        (UXN, {"need": R, "pan": True, "sctlr_el1": EPAN}, True),
         (PXN, {"need": X}, False),
         (UXN, {"need": X, "el0": True}, False),
     ],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The A64 instruction set, as far as it touches memory: decode an access, and complete it.
+"""The memory instructions of the A64 instruction set: decode, list accesses, execute.
 
-The way through it: `decode` makes an operation of an instruction word, the operation and the
-registers make `Access`es, and `complete` does what the CPU would have done had they succeeded.
+`decode` turns an instruction word into an operation. The operation lists its `Access`es for given
+register values, and `execute` performs it as the CPU would have done without the fault.
 """

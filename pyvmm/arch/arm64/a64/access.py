@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One access to guest memory: where, how much, and what for."""
+"""One access to guest memory by virtual address."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ INSTRUCTION_SIZE = 4  # bytes
 
 
 class Kind(StrEnum):
-    """What an access does to memory."""
+    """The kind of an access."""
 
     READ = "read"
     WRITE = "write"
@@ -21,30 +21,35 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Access:
-    """`size` bytes at guest virtual address `va`."""
+    """An access to `size` bytes at the GVA `va`.
+
+    Attributes:
+        va: GVA of the first byte.
+        size: bytes.
+        kind: the kind of access.
+        unit: the alignment of `va` that Device memory requires, in bytes; None if Device memory
+            rejects the access at any address.
+    """
 
     va: int
     size: int
     kind: Kind
-    unprivileged: bool = False
-    """Checked with EL0's permissions even at EL1 (LDTR, STTR)."""
     unit: int | None = 1
-    """What Device memory wants `va` to be a multiple of; None where it takes no such access."""
 
     @property
     def unaligned_for_device(self) -> str | None:
-        """Why the access is an alignment fault on Device memory, whatever it is on Normal; or None.
+        """Return why the access is an alignment fault on Device memory, or None.
 
-        DDI 0487: "Alignment of data accesses", and "DC ZVA" in its list of instructions.
+        DDI 0487: "Alignment of data accesses", and "DC ZVA" in the list of instructions.
         """
         if self.unit is None:
             return "zeroes a block, which Device memory never takes"
         return f"is not aligned to {self.unit} bytes" if self.va % self.unit else None
 
     def pages(self, page_size: int) -> Iterator["Access"]:
-        """The parts of this access that lie within one page each, lowest address first.
+        """Split the access at page boundaries, lowest address first.
 
-        Addresses wrap around at 2**64, as the CPU's do.
+        Addresses wrap around at 2**64, as on the CPU.
         """
         va, left = self.va, self.size
         while left:
@@ -54,5 +59,5 @@ class Access:
 
 
 def fetch(pc: int) -> Access:
-    """The access that reads the instruction at `pc` itself."""
+    """Return the access that fetches the instruction at `pc`."""
     return Access(pc, INSTRUCTION_SIZE, Kind.FETCH)

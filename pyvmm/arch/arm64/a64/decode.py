@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From an instruction word to what it does with memory.
+"""Decode the memory accesses of an A64 instruction word.
 
-The encodings are those of DDI 0487, C4.1 "A64 instruction set encoding". We read their fields
-ourselves: capstone (5.0) prints instructions well, but gives no access sizes or extensions, and
-marks loads as stores or as neither among structures, atomics and cache maintenance.
+The encodings are those of DDI 0487, C4.1 "A64 instruction set encoding". Capstone (5.0) is only
+used to print instructions: it gives no access sizes or extensions, and it marks loads as stores,
+or as neither, among structures, atomics and cache maintenance.
 
-Any 32-bit word has an answer. The words that the architecture leaves UNDEFINED or CONSTRAINED
-UNPREDICTABLE, and the extensions that are not read, are `Undecodable` and say which it is.
+Every 32-bit word has a result. Words that the architecture leaves UNDEFINED or CONSTRAINED
+UNPREDICTABLE, and unsupported extensions, are `Undecodable` with the reason.
 """
 
 from pyvmm.arch.arm64.a64 import atomics, loads, structures, system_instructions
@@ -17,9 +17,9 @@ _UNALLOCATED = "not an instruction (unallocated encoding)"
 
 
 def decode(word: int) -> Decoded:
-    """What the instruction does with memory. Takes the word as a number, whatever its source.
+    """Decode an instruction word, given as a number.
 
-    Instructions are little-endian in memory even where data is big-endian.
+    In memory, instructions are little-endian even if data is big-endian.
     """
     word &= WORD
     found = _main_group(word)
@@ -27,7 +27,7 @@ def decode(word: int) -> Decoded:
 
 
 def _main_group(word: int) -> Operation | NoAccess | str:
-    """C4.1, table "Main encoding table for the A64 instruction set", by bits 28:25 (op1)."""
+    """Decode by bits 28:25 (C4.1, "Main encoding table for the A64 instruction set")."""
     match bits(word, 28, 25):
         case 0b0000:
             return "SME is not decoded" if bit(word, 31) else _UNALLOCATED
@@ -47,7 +47,7 @@ def _main_group(word: int) -> Operation | NoAccess | str:
 
 
 def _loads_and_stores(word: int) -> Operation | NoAccess | str | None:
-    """C4.1.94 "Loads and Stores", by op0 (bits 29:28), V (bit 26) and bits 24:21."""
+    """Decode by bits 29:28, V (bit 26) and bits 24:21 (C4.1.94 "Loads and Stores")."""
     vector, extra = bit(word, 26), bit(word, 24)
     match bits(word, 29, 28):
         case 0b00 if vector:
@@ -73,7 +73,7 @@ def _loads_and_stores(word: int) -> Operation | NoAccess | str | None:
 
 
 def _authenticated(word: int) -> str | None:
-    """LDRAA and LDRAB: 11 111 0 00 M S 1 imm9 W 1."""
+    """Reject LDRAA and LDRAB: 11 111 0 00 M S 1 imm9 W 1."""
     if bits(word, 31, 30) == 0b11 and not bit(word, 26):
-        return "the base of LDRAA and LDRAB carries an authentication code, its key is the guest's"
+        return "the base of LDRAA and LDRAB carries an authentication code with the guest's key"
     return None

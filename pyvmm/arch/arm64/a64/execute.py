@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Finish an access on the guest's behalf: what the CPU would have done had it succeeded.
+"""Execute one decoded operation against memory, as the CPU would have done without the fault.
 
-KVM does this itself for an MMIO exit. Where it gives none (pairs, exclusives, atomics, vectors,
-writeback: ``ISV`` clear in ESR_EL2, or a bare ``EFAULT``), the VMM has the word, the registers
-and this.
+For an MMIO exit KVM does this itself. Without one (pairs, exclusives, atomics, vectors and
+writeback clear ``ESR_EL2.ISV``, or ``KVM_RUN`` fails with ``EFAULT``), the VMM has to.
 """
 
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from typing import Literal, Protocol, TypeAlias
 from pyvmm.arch.arm64.a64.access import INSTRUCTION_SIZE
 from pyvmm.arch.arm64.a64.operation import (
     Atomic,
+    AtomicFunction,
     CompareAndSwap,
     Element,
-    Function,
     Maintenance,
     Operation,
-    Registers,
+    RegisterValues,
     Transfer,
     ZeroBlock,
     proper_name,
@@ -29,36 +28,36 @@ ByteOrder: TypeAlias = Literal["little", "big"]
 
 
 class Memory(Protocol):
-    """Guest memory by virtual address, a device's registers perhaps.
+    """Guest memory by GVA, including device registers.
 
-    Each call is one element of the access: a register's worth, at most 16 bytes (DC ZVA: a
-    block). It may lie across two pages, which need not be neighbours in IPA.
+    Each call transfers one element: at most 16 bytes, or for DC ZVA a block. It can cross into a
+    page that is not adjacent in IPA space.
     """
 
     def read(self, va: int, size: int) -> bytes:
-        """`size` bytes from `va`."""
+        """Read `size` bytes at `va`."""
 
     def write(self, va: int, data: bytes) -> None:
-        """Store `data` at `va`."""
+        """Write `data` at `va`."""
 
 
 def execute(
     operation: Operation,
-    registers: Registers,
+    registers: RegisterValues,
     memory: Memory,
     *,
     order: ByteOrder = "little",
 ) -> dict[str, int]:
-    """Carry out `operation`, and return the registers that change with it, ``pc`` among them.
+    """Execute `operation` and return the new values of the registers it changes, with ``pc``.
 
-    Names are those of `pyvmm.arch.arm64.registers`, values unsigned. `order` is the guest's data
-    endianness (SCTLR_EL1.EE or E0E). What `memory` raises passes through, and then nothing that
-    was returned has to be undone, though stores before it stay done.
+    Names are those of `pyvmm.arch.arm64.registers`; values are unsigned. `order` is the guest's
+    data endianness (SCTLR_EL1.EE or E0E). Exceptions from `memory` propagate; stores made before
+    them stay done, and no register has changed.
 
-    A store-exclusive succeeds: with the VMM in between there is no monitor to ask. Atomics are
-    a read and a write, indivisible only if `memory` sees to it.
+    A store-exclusive always succeeds, because user space cannot see the exclusive monitor. An
+    atomic is a read and a write; only `memory` can make it atomic.
     """
-    changes = _perform(operation, registers, _Values(memory, order))
+    changes = _execute(operation, registers, _Values(memory, order))
     changes["pc"] = (registers["pc"] + INSTRUCTION_SIZE) & DOUBLEWORD
     return {
         proper_name(name, registers): changed for name, changed in changes.items() if name != "xzr"
@@ -80,7 +79,7 @@ class _Values:
         self.memory.write(va & DOUBLEWORD, low.to_bytes(size, self.order))
 
 
-def _perform(operation: Operation, registers: Registers, values: _Values) -> dict[str, int]:
+def _execute(operation: Operation, registers: RegisterValues, values: _Values) -> dict[str, int]:
     match operation:
         case Transfer(load=True):
             return _load(operation, registers, values)
@@ -98,7 +97,7 @@ def _perform(operation: Operation, registers: Registers, values: _Values) -> dic
             return {}
 
 
-def _load(transfer: Transfer, registers: Registers, values: _Values) -> dict[str, int]:
+def _load(transfer: Transfer, registers: RegisterValues, values: _Values) -> dict[str, int]:
     va = transfer.address.va(registers)
     changes = transfer.address.writeback(registers)
     for element in transfer.elements:
@@ -123,7 +122,7 @@ def _into_lanes(vector: int, element: Element, loaded: int) -> int:
     return vector
 
 
-def _store(transfer: Transfer, registers: Registers, values: _Values) -> dict[str, int]:
+def _store(transfer: Transfer, registers: RegisterValues, values: _Values) -> dict[str, int]:
     va = transfer.address.va(registers)
     changes = transfer.address.writeback(registers)
     for element in transfer.elements:
@@ -137,7 +136,7 @@ def _store(transfer: Transfer, registers: Registers, values: _Values) -> dict[st
     return changes
 
 
-def _atomic(atomic: Atomic, registers: Registers, values: _Values) -> dict[str, int]:
+def _atomic(atomic: Atomic, registers: RegisterValues, values: _Values) -> dict[str, int]:
     va = atomic.address.va(registers)
     old = values.load(va, atomic.size)
     operand = value_of(atomic.operand, registers)
@@ -145,26 +144,26 @@ def _atomic(atomic: Atomic, registers: Registers, values: _Values) -> dict[str, 
     return {atomic.result: old}
 
 
-# Each is given memory's old value, the operand, and their width in bits; the store cuts the rest.
-_FUNCTIONS: dict[Function, Callable[[int, int, int], int]] = {
-    Function.ADD: lambda old, operand, _: old + operand,
-    Function.CLEAR: lambda old, operand, _: old & ~operand,
-    Function.XOR: lambda old, operand, _: old ^ operand,
-    Function.SET: lambda old, operand, _: old | operand,
-    Function.SIGNED_MAX: lambda old, operand, width: max(
+# Parameters: the old memory value, the operand, and their width in bits. The store truncates.
+_FUNCTIONS: dict[AtomicFunction, Callable[[int, int, int], int]] = {
+    AtomicFunction.ADD: lambda old, operand, _: old + operand,
+    AtomicFunction.CLEAR: lambda old, operand, _: old & ~operand,
+    AtomicFunction.XOR: lambda old, operand, _: old ^ operand,
+    AtomicFunction.SET: lambda old, operand, _: old | operand,
+    AtomicFunction.SIGNED_MAX: lambda old, operand, width: max(
         signed(old, width), signed(operand, width)
     ),
-    Function.SIGNED_MIN: lambda old, operand, width: min(
+    AtomicFunction.SIGNED_MIN: lambda old, operand, width: min(
         signed(old, width), signed(operand, width)
     ),
-    Function.UNSIGNED_MAX: lambda old, operand, width: max(old, operand & ((1 << width) - 1)),
-    Function.UNSIGNED_MIN: lambda old, operand, width: min(old, operand & ((1 << width) - 1)),
-    Function.SWAP: lambda old, operand, _: operand,
+    AtomicFunction.UNSIGNED_MAX: lambda old, operand, width: max(old, operand & ((1 << width) - 1)),
+    AtomicFunction.UNSIGNED_MIN: lambda old, operand, width: min(old, operand & ((1 << width) - 1)),
+    AtomicFunction.SWAP: lambda old, operand, _: operand,
 }
 
 
 def _compare_and_swap(
-    operation: CompareAndSwap, registers: Registers, values: _Values
+    operation: CompareAndSwap, registers: RegisterValues, values: _Values
 ) -> dict[str, int]:
     va, size = operation.address.va(registers), operation.size
     places = [va + n * size for n in range(len(operation.compare))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fields that most loads and stores share, and the tables behind size and opc."""
+"""The instruction fields that most loads and stores share."""
 
 from pyvmm.arch.arm64.a64.operation import Element, Indexing, Transfer
 from pyvmm.arch.arm64.bits import bit, bits
@@ -8,31 +8,31 @@ PREFETCH = "a prefetch, which never faults"
 
 
 def general(number: int) -> str:
-    """A general-purpose register of an operand: 31 is the zero register."""
+    """Return the name of a general-purpose operand; 31 is the zero register."""
     return "xzr" if number == 31 else f"x{number}"
 
 
 def base(word: int) -> str:
-    """Rn, bits 9:5, as an address: 31 is the stack pointer."""
+    """Return the base register Rn (bits 9:5); 31 is the stack pointer."""
     number = bits(word, 9, 5)
     return "sp" if number == 31 else f"x{number}"
 
 
 def target(word: int) -> str:
-    """Rt, bits 4:0, general-purpose."""
+    """Return the general-purpose register Rt (bits 4:0)."""
     return general(bits(word, 4, 0))
 
 
 def whole(number: int, size: int) -> Element:
-    """A SIMD&FP register as a scalar of `size` bytes: B, H, S, D or Q."""
+    """Return a SIMD&FP register as a scalar of `size` bytes: B, H, S, D or Q."""
     return Element(f"v{number}", size, lanes=(0,))
 
 
 def sized(word: int) -> tuple[Element, bool] | str | None:
-    """The element of a load or store of one register, and whether it is a load.
+    """Decode the element of a single-register load or store; the flag is True for a load.
 
-    From size (bits 31:30), V (bit 26) and opc (bits 23:22). A string for a prefetch, None where
-    the encoding is unallocated.
+    It uses size (bits 31:30), V (bit 26) and opc (bits 23:22). Return a string for a prefetch,
+    and None for an unallocated encoding.
     """
     size, opc = bits(word, 31, 30), bits(word, 23, 22)
     if bit(word, 26):
@@ -49,9 +49,9 @@ def sized(word: int) -> tuple[Element, bool] | str | None:
 
 
 def checked(transfer: Transfer) -> Transfer | str:
-    """The transfer, or why the architecture does not say what it does (its instruction's page).
+    """Return the transfer, or why it is CONSTRAINED UNPREDICTABLE (see the instruction's page).
 
-    Guests hold such instructions only by accident, and CPUs differ in them.
+    Guests have such instructions only by accident, and CPUs differ in executing them.
     """
     registers = [element.register for element in transfer.elements if not element.lanes]
     vectors = [element.register for element in transfer.elements if element.lanes == (0,)]

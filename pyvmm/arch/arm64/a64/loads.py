@@ -1,39 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Loads and stores of one register or a pair: LDR, STR, LDP, STP and their variants (C4.1.94)."""
+"""Decode loads and stores of one register or a pair: LDR, STR, LDP, STP… (C4.1.94)."""
 
 from collections.abc import Callable
 
 from pyvmm.arch.arm64.a64.fields import PREFETCH, base, checked, general, sized, target, whole
 from pyvmm.arch.arm64.a64.operation import (
-    Address,
+    AddressingMode,
     Element,
     Index,
     Indexing,
     NoAccess,
     Operation,
-    Order,
     Transfer,
 )
 from pyvmm.arch.arm64.bits import bit, bits, signed
 
 
 def _one_register(
-    word: int, address: Callable[[int], Address], *, unprivileged: bool = False
+    word: int, address: Callable[[int], AddressingMode]
 ) -> Operation | NoAccess | str | None:
-    """A transfer of the register in Rt; `address` is given its size in bytes."""
+    """Decode a transfer of Rt; `address` returns its addressing mode for a size in bytes."""
     match sized(word):
         case None:
             return None
         case str(prefetch):
             return NoAccess(prefetch)
         case element, load:
-            where = address(element.size)
-            return checked(Transfer(where, (element,), load, unprivileged=unprivileged))
+            return checked(Transfer(address(element.size), (element,), load))
 
 
 def literal(word: int) -> Operation | NoAccess | str | None:
-    """LDR, LDRSW and PRFM of what lies near the instruction: opc 011 V 00 imm19 Rt."""
-    address = Address("pc", signed(bits(word, 23, 5), 19) * 4)
+    """Decode PC-relative LDR, LDRSW and PRFM: opc 011 V 00 imm19 Rt."""
+    address = AddressingMode("pc", signed(bits(word, 23, 5), 19) * 4)
     opc = bits(word, 31, 30)
     if bit(word, 26):
         if opc == 0b11:
@@ -50,22 +48,21 @@ def literal(word: int) -> Operation | NoAccess | str | None:
 
 
 def unsigned_offset(word: int) -> Operation | NoAccess | str | None:
-    """size 111 V 01 opc imm12 Rn Rt: the offset counts in units of the access."""
-    return _one_register(word, lambda size: Address(base(word), bits(word, 21, 10) * size))
+    """Decode size 111 V 01 opc imm12 Rn Rt, with the offset in units of the access size."""
+    return _one_register(word, lambda size: AddressingMode(base(word), bits(word, 21, 10) * size))
 
 
 _NINE_BIT = (Indexing.OFFSET, Indexing.POST, Indexing.OFFSET, Indexing.PRE)
 
 
 def nine_bit_offset(word: int) -> Operation | NoAccess | str | None:
-    """size 111 V 00 opc 0 imm9 xx Rn Rt: LDUR, post-indexed, LDTR, pre-indexed."""
+    """Decode size 111 V 00 opc 0 imm9 xx Rn Rt: LDUR, post-indexed, LDTR, pre-indexed."""
     variant = bits(word, 11, 10)
-    unprivileged = variant == 0b10
-    if unprivileged and bit(word, 26):
+    if variant == 0b10 and bit(word, 26):
         return None
-    address = Address(base(word), signed(bits(word, 20, 12), 9), _NINE_BIT[variant])
-    found = _one_register(word, lambda size: address, unprivileged=unprivileged)
-    # Only LDUR has a prefetch (PRFUM).
+    address = AddressingMode(base(word), signed(bits(word, 20, 12), 9), _NINE_BIT[variant])
+    found = _one_register(word, lambda size: address)
+    # Only the LDUR variant has a prefetch (PRFUM).
     return None if isinstance(found, NoAccess) and variant else found
 
 
@@ -78,30 +75,29 @@ _EXTENSIONS = {
 
 
 def register_offset(word: int) -> Operation | NoAccess | str | None:
-    """size 111 V 00 opc 1 Rm option S 10 Rn Rt."""
+    """Decode size 111 V 00 opc 1 Rm option S 10 Rn Rt."""
     extension = _EXTENSIONS.get(bits(word, 15, 13))
     if extension is None:
         return None
     register = general(bits(word, 20, 16))
 
-    def address(size: int) -> Address:
+    def address(size: int) -> AddressingMode:
         shift = size.bit_length() - 1 if bit(word, 12) else 0
-        return Address(base(word), Index(register, *extension, shift))
+        return AddressingMode(base(word), Index(register, *extension, shift))
 
     return _one_register(word, address)
 
 
 def unscaled_ordered(word: int) -> Operation | NoAccess | str | None:
-    """What shares bits 29:28 = 01 and bit 24 = 1: LDAPUR and STLUR, and extensions not read."""
+    """Decode LDAPUR and STLUR; reject the extensions with the same bits 29:28 = 01, 24 = 1."""
     if bit(word, 26) or bit(word, 21) or bits(word, 11, 10) != 0b00:
         return _extension(word)
     match sized(word):
         case None | str():
             return None
         case element, load:
-            address = Address(base(word), signed(bits(word, 20, 12), 9))
-            order = Order.ACQUIRE if load else Order.RELEASE
-            return Transfer(address, (element,), load, order)
+            address = AddressingMode(base(word), signed(bits(word, 20, 12), 9))
+            return Transfer(address, (element,), load)
 
 
 def _extension(word: int) -> str | None:
@@ -125,7 +121,7 @@ _PAIR = (Indexing.OFFSET, Indexing.POST, Indexing.OFFSET, Indexing.PRE)
 
 
 def pair(word: int) -> Operation | NoAccess | str | None:
-    """LDP, STP, LDPSW, LDNP, STNP: opc 101 V 0 xx L imm7 Rt2 Rn Rt."""
+    """Decode LDP, STP, LDPSW, LDNP and STNP: opc 101 V 0 xx L imm7 Rt2 Rn Rt."""
     opc, load, variant = bits(word, 31, 30), bool(bit(word, 22)), bits(word, 24, 23)
     numbers = bits(word, 4, 0), bits(word, 14, 10)
     if opc == 0b11:
@@ -141,5 +137,5 @@ def pair(word: int) -> Operation | NoAccess | str | None:
     else:
         elements = [Element(general(number), 8 if opc else 4) for number in numbers]
     offset = signed(bits(word, 21, 15), 7) * elements[0].size
-    address = Address(base(word), offset, _PAIR[variant])
+    address = AddressingMode(base(word), offset, _PAIR[variant])
     return checked(Transfer(address, tuple(elements), load))

@@ -1,45 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an instruction does with memory, apart from the values that the registers hold.
+"""The operations of memory instructions, independent of register values.
 
-Every operation can tell its accesses once it is given the registers. Their names are those of
-`pyvmm.arch.arm64.registers`, with two that exist only here: ``sp`` is whichever stack pointer
-PSTATE selects, and ``xzr`` the zero register.
+Register names are those of `pyvmm.arch.arm64.registers`, plus two that exist only here: ``sp`` is
+the stack pointer that PSTATE selects, and ``xzr`` is the zero register.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, Flag, auto
+from enum import Enum, auto
 from typing import TypeAlias
 
 from pyvmm.arch.arm64.a64.access import Access, Kind
 from pyvmm.arch.arm64.bits import DOUBLEWORD, align_down, bit, bits, sign_extend
 
-Registers: TypeAlias = Mapping[str, int]
-"""Unsigned values by name. Only what the instruction uses is looked up, so a lazy mapping does."""
+RegisterValues: TypeAlias = Mapping[str, int]
+"""Unsigned register values by name. Only the registers that an instruction uses are looked up."""
 
 
-def proper_name(name: str, registers: Registers) -> str:
-    """`name`, or for ``sp`` the stack pointer in use: PSTATE.SP (bit 0) chooses at EL1."""
+def proper_name(name: str, registers: RegisterValues) -> str:
+    """Return `name`, or for ``sp`` the stack pointer that PSTATE.SP (bit 0) selects."""
     if name != "sp":
         return name
     return "sp_el1" if bit(registers["pstate"], 0) else "sp_el0"
 
 
-def value_of(name: str, registers: Registers) -> int:
-    """What a register holds."""
+def value_of(name: str, registers: RegisterValues) -> int:
+    """Return the value of a register; 0 for ``xzr``."""
     return 0 if name == "xzr" else registers[proper_name(name, registers)]
 
 
-class Order(Flag):
-    """How the access is ordered against others: load-acquire and store-release."""
-
-    NONE = 0
-    ACQUIRE = auto()
-    RELEASE = auto()
-
-
 class Indexing(Enum):
-    """When the offset is added to the base, and whether the base keeps the sum."""
+    """The time when the offset is added to the base, and whether the base is written back."""
 
     OFFSET = auto()  # [x1, #8]
     PRE = auto()  # [x1, #8]!
@@ -48,43 +39,51 @@ class Indexing(Enum):
 
 @dataclass(frozen=True)
 class Index:
-    """An offset in a register: ``x2``, ``x2, lsl #3`` or ``w2, sxtw #2``."""
+    """An offset in a register: ``x2``, ``x2, lsl #3`` or ``w2, sxtw #2``.
+
+    Attributes:
+        register: its name.
+        width: the number of low bits that are used.
+        signed: True to sign-extend them.
+        shift: the left shift, in bits.
+    """
 
     register: str
     width: int = 64
-    """How many bits of the register count."""
     signed: bool = False
     shift: int = 0
 
-    def offset(self, registers: Registers) -> int:
-        """In bytes, modulo 2**64."""
+    def offset(self, registers: RegisterValues) -> int:
+        """Return the offset in bytes, modulo 2**64."""
         low = bits(value_of(self.register, registers), self.width - 1, 0)
         extended = sign_extend(low, self.width, 64) if self.signed else low
         return extended << self.shift & DOUBLEWORD
 
 
 @dataclass(frozen=True)
-class Address:
-    """An addressing mode."""
+class AddressingMode:
+    """An addressing mode: base register, offset in bytes or in a register, and writeback.
+
+    `base` is ``x0`` to ``x30``, ``sp``, or ``pc`` for a literal.
+    """
 
     base: str
-    """``x0`` to ``x30``, ``sp``, or ``pc`` for a literal."""
     offset: int | Index = 0
     indexing: Indexing = Indexing.OFFSET
 
-    def va(self, registers: Registers) -> int:
-        """The first byte accessed."""
+    def va(self, registers: RegisterValues) -> int:
+        """Return the GVA of the first byte."""
         if self.indexing is Indexing.POST:
             return value_of(self.base, registers)
         return self._sum(registers)
 
-    def writeback(self, registers: Registers) -> dict[str, int]:
-        """What the base register becomes, where it changes."""
+    def writeback(self, registers: RegisterValues) -> dict[str, int]:
+        """Return the new value of the base register by name; empty without writeback."""
         if self.indexing is Indexing.OFFSET:
             return {}
         return {proper_name(self.base, registers): self._sum(registers)}
 
-    def _sum(self, registers: Registers) -> int:
+    def _sum(self, registers: RegisterValues) -> int:
         offset = self.offset
         added = offset.offset(registers) if isinstance(offset, Index) else offset
         return (value_of(self.base, registers) + added) & DOUBLEWORD
@@ -92,49 +91,60 @@ class Address:
 
 @dataclass(frozen=True)
 class Element:
-    """What moves in one piece between memory and a register."""
+    """One value that moves between memory and a register.
+
+    Attributes:
+        register: the register's name.
+        size: bytes in memory.
+        sign_extend_to: for a sign-extending load, the width of the result: 32 or 64 bits. The
+            bits above it become 0. With 0, a load zero-extends.
+        lanes: for a vector register, the lanes of `size` bytes that a load writes, or the single
+            lane that a store reads.
+    """
 
     register: str
     size: int
-    """Bytes in memory."""
     sign_extend_to: int = 0
-    """Bits, 32 or 64, that a load sign-extends to; 0 is zero-extension. The rest is zeroed."""
     lanes: tuple[int, ...] = ()
-    """For a vector register: the lanes of `size` bytes that a load writes, or the one stored."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Loads or stores of elements, one after the other from a single address upwards."""
+    """A load or store of elements at consecutive addresses.
 
-    address: Address
+    Attributes:
+        address: the address of the first element.
+        elements: the elements, lowest address first.
+        load: True for a load.
+        exclusive: True for a load- or store-exclusive.
+        status: the register in which a store-exclusive reports success.
+        merge: True if a load keeps the other lanes of a vector; otherwise it zeroes them.
+    """
+
+    address: AddressingMode
     elements: tuple[Element, ...]
     load: bool
-    order: Order = Order.NONE
     exclusive: bool = False
     status: str | None = None
-    """Where a store-exclusive reports that it succeeded."""
-    unprivileged: bool = False
     merge: bool = False
-    """A load leaves the other lanes as they are, where otherwise it zeroes them."""
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Return the size of all elements in bytes."""
         return sum(element.size for element in self.elements)
 
-    def accesses(self, registers: Registers) -> list[Access]:
-        """One access, pairs and structures included; each element is to be aligned.
+    def accesses(self, registers: RegisterValues) -> list[Access]:
+        """Return a single access for all elements.
 
-        Of an exclusive pair it is both together.
+        Device memory requires each element to be aligned; for an exclusive pair, the pair.
         """
         kind = Kind.READ if self.load else Kind.WRITE
         unit = self.size if self.exclusive else self.elements[0].size
-        return [Access(self.address.va(registers), self.size, kind, self.unprivileged, unit)]
+        return [Access(self.address.va(registers), self.size, kind, unit)]
 
 
-class Function(Enum):
-    """What an atomic instruction makes of memory's old value and its operand."""
+class AtomicFunction(Enum):
+    """The function of the old memory value and the operand that an atomic stores."""
 
     ADD = auto()
     CLEAR = auto()
@@ -149,36 +159,45 @@ class Function(Enum):
 
 @dataclass(frozen=True)
 class Atomic:
-    """Read, modify, write: LDADD and its kin, and SWP. `result` receives the old value."""
+    """An atomic read-modify-write, such as LDADD or SWP.
 
-    address: Address
-    function: Function
+    Attributes:
+        address: the address.
+        function: the new value of memory.
+        size: bytes.
+        operand: the register with the operand.
+        result: the register that receives the old value.
+    """
+
+    address: AddressingMode
+    function: AtomicFunction
     size: int
     operand: str
     result: str
-    order: Order = Order.NONE
 
-    def accesses(self, registers: Registers) -> list[Access]:
-        """The read, then the write."""
+    def accesses(self, registers: RegisterValues) -> list[Access]:
+        """Return the read, then the write."""
         return _read_then_write(self.address.va(registers), self.size)
 
 
 @dataclass(frozen=True)
 class CompareAndSwap:
-    """CAS and CASP: where memory equals `compare`, it becomes `swap`; `compare` gets the old.
+    """A CAS or CASP: if memory equals `compare`, store `swap`; load the old value to `compare`.
 
-    One register each, or two for CASP.
+    Attributes:
+        address: the address.
+        size: bytes per register.
+        compare: one register, or two for CASP.
+        swap: as many registers.
     """
 
-    address: Address
+    address: AddressingMode
     size: int
-    """Bytes of one register's part."""
     compare: tuple[str, ...]
     swap: tuple[str, ...]
-    order: Order = Order.NONE
 
-    def accesses(self, registers: Registers) -> list[Access]:
-        """The read, then the write; the write may fault even where they differ."""
+    def accesses(self, registers: RegisterValues) -> list[Access]:
+        """Return the read, then the write, which can fault even if the comparison fails."""
         return _read_then_write(self.address.va(registers), self.size * len(self.compare))
 
 
@@ -188,12 +207,12 @@ def _read_then_write(va: int, size: int) -> list[Access]:
 
 @dataclass(frozen=True)
 class ZeroBlock:
-    """DC ZVA: zeroes the aligned block, of the size in DCZID_EL0.BS, around the address."""
+    """A DC ZVA: zero the aligned block around the address, of the size in DCZID_EL0.BS."""
 
     register: str
 
-    def accesses(self, registers: Registers) -> list[Access]:
-        """One write of the whole block."""
+    def accesses(self, registers: RegisterValues) -> list[Access]:
+        """Return one write of the whole block."""
         size = 4 << bits(registers["DCZID_EL0"], 3, 0)
         va = align_down(value_of(self.register, registers), size)
         return [Access(va, size, Kind.WRITE, unit=None)]
@@ -206,10 +225,10 @@ class Maintenance:
     name: str
     register: str
 
-    def accesses(self, registers: Registers) -> list[Access]:
-        """The smallest line, of CTR_EL0.DminLine or IminLine, around the address.
+    def accesses(self, registers: RegisterValues) -> list[Access]:
+        """Return an access to the smallest cache line (CTR_EL0.DminLine or IminLine).
 
-        The syndrome of a fault on it calls it a write (ESR_EL1.WnR), whatever it is.
+        A fault on it is reported as a write (ESR_ELx.WnR is 1).
         """
         ctr = registers["CTR_EL0"]
         line = 4 << (bits(ctr, 3, 0) if self.name.startswith("ic") else bits(ctr, 19, 16))
@@ -224,21 +243,22 @@ Operation: TypeAlias = Transfer | Atomic | CompareAndSwap | ZeroBlock | Maintena
 
 @dataclass(frozen=True)
 class NoAccess:
-    """An instruction that cannot fault on data: if there was a fault, it was on the fetch."""
+    """An instruction that accesses no data: a fault on it can only be on the fetch."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Undecodable:
-    """An instruction whose accesses are not told, and why."""
+    """An instruction that `decode` does not support, or that is not allocated."""
 
     word: int
     why: str
 
     def __str__(self) -> str:
+        """Return the word and the reason."""
         return f"instruction {self.word:#010x}: {self.why}"
 
 
 Decoded: TypeAlias = Operation | NoAccess | Undecodable
-"""What becomes of any word at all."""
+"""The result of `decode` for any 32-bit word."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""LD1 to LD4 and ST1 to ST4: elements of structures to and from lanes of vectors (C4.1.94)."""
+"""Decode LD1 to LD4 and ST1 to ST4: vector lanes from and to structures (C4.1.94)."""
 
 from pyvmm.arch.arm64.a64.fields import base
 from pyvmm.arch.arm64.a64.operation import (
-    Address,
+    AddressingMode,
     Element,
     Index,
     Indexing,
@@ -13,7 +13,7 @@ from pyvmm.arch.arm64.bits import bit, bits
 
 _LRCPC3 = "LDAP1 and STL1 (FEAT_LRCPC3) are not decoded"
 
-# opcode → (registers that hold one structure, how often that repeats)
+# opcode → (registers per structure, repetitions)
 _MULTIPLE = {
     0b0000: (4, 1),
     0b0010: (1, 4),
@@ -25,13 +25,13 @@ _MULTIPLE = {
 }
 
 
-def _address(word: int, size: int) -> Address | None:
-    """Rn, and with bit 23 a post-index: Rm, or where that is 31 the bytes transferred."""
+def _address(word: int, size: int) -> AddressingMode | None:
+    """Decode Rn and, with bit 23, the post-index: Rm, or `size` bytes if Rm is 31."""
     register = bits(word, 20, 16)
     if not bit(word, 23):
-        return None if register else Address(base(word))
+        return None if register else AddressingMode(base(word))
     offset = size if register == 31 else Index(f"x{register}")
-    return Address(base(word), offset, Indexing.POST)
+    return AddressingMode(base(word), offset, Indexing.POST)
 
 
 def _transfer(word: int, elements: list[Element], *, merge: bool = False) -> Transfer | None:
@@ -43,7 +43,7 @@ def _transfer(word: int, elements: list[Element], *, merge: bool = False) -> Tra
 
 
 def multiple(word: int) -> Transfer | str | None:
-    """0 Q 001100 P L 0 Rm opcode size Rn Rt: whole vectors, interleaved by structure."""
+    """Decode 0 Q 001100 P L 0 Rm opcode size Rn Rt: whole vectors, interleaved."""
     whole_vector, size = bit(word, 30), bits(word, 11, 10)
     if bit(word, 21) or (shape := _MULTIPLE.get(bits(word, 15, 12))) is None:
         return None
@@ -64,12 +64,12 @@ def multiple(word: int) -> Transfer | str | None:
 
 
 def single(word: int) -> Transfer | str | None:
-    """0 Q 001101 P L R Rm opcode S size Rn Rt: one lane of each vector, or with LD1R all."""
+    """Decode 0 Q 001101 P L R Rm opcode S size Rn Rt: one lane, or with LD1R all lanes."""
     whole_vector, selects, size = bit(word, 30), bit(word, 12), bits(word, 11, 10)
     registers = (bit(word, 13) << 1 | bit(word, 21)) + 1
     if not bit(word, 23) and bits(word, 20, 16) == 0b00001:
         return _LRCPC3
-    # Q:S:size is the number of the byte where the lane starts; what is below the size is opcode.
+    # Q:S:size is the byte offset of the lane; its bits below the lane size belong to the opcode.
     lane = whole_vector << 3 | selects << 2 | size
     match bits(word, 15, 14):
         case 0b00:
@@ -81,8 +81,8 @@ def single(word: int) -> Transfer | str | None:
         case 0b10 if size == 0b01 and not selects:
             scale, lane = 3, whole_vector << 3
         case 0b11 if bit(word, 22) and not selects:
-            every = tuple(range((16 if whole_vector else 8) >> size))
-            return _transfer(word, _lanes(word, registers, size, every))
+            lanes = tuple(range((16 if whole_vector else 8) >> size))
+            return _transfer(word, _lanes(word, registers, size, lanes))
         case _:
             return None
     return _transfer(word, _lanes(word, registers, scale, (lane >> scale,)), merge=True)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Branches, exceptions and system instructions: of these, DC and IC touch memory (C5.3)."""
+"""Decode system instructions; of these, DC and IC access memory (C5.3)."""
 
 from pyvmm.arch.arm64.a64.fields import target
 from pyvmm.arch.arm64.a64.operation import Maintenance, NoAccess, Operation, ZeroBlock
 from pyvmm.arch.arm64.bits import bits
 
-_SYS = 0b1101_0101_0000_1  # bits 31:19 of SYS, which DC and IC are names of
+_SYS = 0b1101_0101_0000_1  # bits 31:19 of SYS; DC and IC are its aliases
 _GCS = 3, 7, 7, 0  # GCSPUSHM
 _ZVA = 3, 7, 4, 1
 
-# (op1, CRn, CRm, op2) → the operation, for those by virtual address.
+# (op1, CRn, CRm, op2) → maintenance by virtual address.
 _BY_ADDRESS = {
     (0, 7, 6, 1): "dc ivac",
     (3, 7, 10, 1): "dc cvac",
@@ -20,7 +20,7 @@ _BY_ADDRESS = {
     (3, 7, 5, 1): "ic ivau",
 }
 
-# CRm, op2 of the DC operations on allocation tags; with op1 0 for those that invalidate only.
+# (op1, CRn, CRm, op2) of DC operations on allocation tags; op1 is 0 for invalidate only.
 _TAGS = {
     *((0, 7, 6, op2) for op2 in (3, 5)),
     *((3, 7, crm, op2) for crm in (10, 12, 13, 14) for op2 in (3, 5)),
@@ -29,7 +29,7 @@ _TAGS = {
 
 
 def decode(word: int) -> Operation | NoAccess | str:
-    """C4.1.93 "Branches, Exception Generating and System instructions"."""
+    """Decode C4.1.93 "Branches, Exception Generating and System instructions"."""
     if bits(word, 31, 19) != _SYS:
         return NoAccess("a branch, an exception or a system instruction")
     operation = bits(word, 18, 16), bits(word, 15, 12), bits(word, 11, 8), bits(word, 7, 5)
@@ -41,4 +41,4 @@ def decode(word: int) -> Operation | NoAccess | str:
         return "cache maintenance of memory tags (FEAT_MTE) is not decoded"
     if operation == _GCS:
         return "guarded control stacks (FEAT_GCS) are not decoded"
-    return NoAccess("a system instruction that takes no virtual address to access")
+    return NoAccess("a system instruction without a virtual address")

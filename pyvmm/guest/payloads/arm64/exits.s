@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// exits: store to an address that no memslot backs, so that each store is one MMIO exit.
+// exits: store to an address outside all memslots; each store is one MMIO exit.
 //
 // Argument block: u64 count, u64 address.
 

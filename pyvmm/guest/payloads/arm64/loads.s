@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// loads: read a 32-bit word over and over; through a memslot this takes no exit at all.
+// loads: read a 32-bit word `count` times. From a memslot this causes no exit.
 //
-// Argument block: u64 count, u64 address, u64 the word that was read last (answer).
+// Argument block: u64 count, u64 address, u64 the last word (result).
 
 	ldp	x2, x3, [x1]
 	cbz	x2, 2f

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// probe: carry out a table of accesses, note how each went, and power off.
+// probe: make the accesses in a table, record the result of each, and power off.
 //
 // Argument block: u64 count, then records (pyvmm/guest/probe.py):
 //	 0  u64 va
 //	 8  u32 width: 1, 2, 4 or 8 bytes
 //	12  u32 op: 0 read, 1 write
-//	16  u64 value: what to write, or what was read
+//	16  u64 value: to write, or the one read
 //	24  u32 outcome: 1 ok, 2 abort
 //	28  u32 syndrome: ESR_EL1, low word
 //	32  u64 far: FAR_EL1
 //
-// The payload is its own vector table: it lies on a page, so VBAR_EL1 can point at its first
-// byte. Only the vector at 0x200 (synchronous, from EL1 with SP_EL1) can ever be taken, which
-// leaves the ones before it for the code.
+// The payload is its own vector table: it is page-aligned, so VBAR_EL1 can point to its first
+// byte. Only the vector at 0x200 (synchronous, from EL1 with SP_EL1) can be taken, so the code
+// occupies the vectors before it.
 
 	adr	x2, .			// the payload's first byte
 	msr	vbar_el1, x2
 	isb
-	ldr	x3, [x1], #8		// records left; x1: the record at hand
+	ldr	x3, [x1], #8		// remaining records; x1: current record
 next:	cbz	x3, off
 	ldr	x4, [x1]		// va
 	ldp	w5, w6, [x1, #8]	// width, op
 	ldr	x7, [x1, #16]		// value
-	mov	w8, #1			// outcome, unless the vector says otherwise
+	mov	w8, #1			// outcome, unless the vector changes it
 	mov	x9, xzr			// syndrome
 	mov	x10, xzr		// far
 	cbnz	w6, write
@@ -54,7 +54,7 @@ write16:	strh	w7, [x4]
 	b	done
 write32:	str	w7, [x4]
 
-done:	dsb	sy			// the access is complete before it is noted
+done:	dsb	sy			// complete the access before recording it
 	str	x7, [x1, #16]
 	stp	w8, w9, [x1, #24]
 	str	x10, [x1, #32]
@@ -70,7 +70,7 @@ off:	movz	w0, #0x8400, lsl #16	// PSCI SYSTEM_OFF
 	mov	w8, #2
 	mrs	x9, esr_el1
 	mrs	x10, far_el1
-	mrs	x11, elr_el1		// go on behind the instruction that aborted
+	mrs	x11, elr_el1		// skip the instruction that aborted
 	add	x11, x11, #4
 	msr	elr_el1, x11
 	eret

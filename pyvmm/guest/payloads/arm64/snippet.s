@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// snippet: carry out a few instructions of the VMM's, on registers of its choosing, and power off.
+// snippet: run up to eight instructions and registers of the VMM's choice, and power off.
 //
-// The VMM puts the instructions over the UDFs below. Argument block (pyvmm/guest/snippet.py):
-//	 0  u64 x0 to x7: what the registers hold before, and then after
-//	64  u32 outcome: 1 they all ran, 2 synchronous exception, 3 SError
+// The VMM overwrites the UDFs below with the instructions. Argument block (pyvmm/guest/snippet.py):
+//	 0  u64 x0 to x7: before the run, and after it
+//	64  u32 outcome: 1 all instructions ran, 2 synchronous exception, 3 SError
 //	68  u32 syndrome: ESR_EL1, low word
 //	72  u64 far: FAR_EL1
 //	80  u64 elr: ELR_EL1
 //
-// The payload is its own vector table; of the vectors only those at 0x200 and 0x380 can be taken.
+// The payload is its own vector table. Only the vectors at 0x200 and 0x380 can be taken.
 
 	adr	x2, .			// the payload's first byte
 	msr	vbar_el1, x2
 	mov	x2, #3 << 20		// CPACR_EL1.FPEN: no traps of FP and SIMD
 	msr	cpacr_el1, x2
-	adr	x2, own			// fetches shall see what the VMM wrote there
+	adr	x2, own			// make the VMM's instructions visible to fetches
 	dc	cvau, x2
 	dsb	ish
 	ic	ivau, x2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# exits: write to an I/O port, so that each write is one exit.
+# exits: write to an I/O port; each write is one exit.
 #
 # Argument block: u64 count, u64 port.
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# probe: carry out a table of accesses, note how each went, and halt.
+# probe: make the accesses in a table, record the result of each, and halt.
 #
 # Argument block: u64 count, then records (pyvmm/guest/probe.py):
 #	 0  u64 va
 #	 8  u32 width: 1, 2, 4 or 8 bytes
 #	12  u32 op: 0 read, 1 write
-#	16  u64 value: what to write, or what was read
+#	16  u64 value: to write, or the one read
 #	24  u32 outcome: 1 ok, 2 abort
 #	28  u32 syndrome: vector << 16 | error code
 #	32  u64 far: CR2
 #
-# Each access is one instruction at the head of a three-byte slot, so that the handler can go
-# on behind it without decoding it.
+# Each access is one instruction at the start of a three-byte slot, so that the handler can skip
+# it without decoding it.
 
 	lea	stack(%rip), %rsp
 	lea	general_protection(%rip), %rax
@@ -24,14 +24,14 @@
 	mov	%rax, idtr+2(%rip)
 	lidt	idtr(%rip)
 
-	mov	(%rsi), %rcx		# records left
-	add	$8, %rsi		# the record at hand
+	mov	(%rsi), %rcx		# remaining records
+	add	$8, %rsi		# current record
 next:	test	%rcx, %rcx
 	jz	off
 	mov	(%rsi), %rdx		# va
 	mov	8(%rsi), %ebx		# width
 	mov	16(%rsi), %rax		# value
-	mov	$1, %r8d		# outcome, unless the handler says otherwise
+	mov	$1, %r8d		# outcome, unless the handler changes it
 	xor	%r9d, %r9d		# syndrome
 	xor	%r10d, %r10d		# far
 	cmpl	$0, 12(%rsi)
@@ -77,7 +77,7 @@ done:	mov	%rax, 16(%rsi)
 
 off:	hlt
 
-# The gate of vector %ecx leads to %rax.
+# Set the gate of vector %ecx to the handler %rax.
 gate:	shl	$4, %ecx
 	lea	idt(%rip), %rbx
 	add	%rcx, %rbx
@@ -97,9 +97,9 @@ page_fault:
 	mov	$14 << 16, %r9d
 	mov	%cr2, %r10
 abort:	mov	$2, %r8d
-	or	(%rsp), %r9d		# the error code, which iretq wants gone
+	or	(%rsp), %r9d		# pop the error code before iretq
 	add	$8, %rsp
-	addq	$3, (%rsp)		# behind the access
+	addq	$3, (%rsp)		# skip the access
 	iretq
 
 idtr:	.word	15 * 16 - 1

@@ -24,8 +24,8 @@ PAGE_SIZES = (4096, 16384, 65536)
     ],
 )
 def test_pages(va: int, size: int, parts: list[tuple[int, int]]) -> None:
-    found = Access(va, size, Kind.WRITE, unprivileged=True).pages(4096)
-    assert list(found) == [Access(*part, Kind.WRITE, unprivileged=True) for part in parts]
+    found = Access(va, size, Kind.WRITE).pages(4096)
+    assert list(found) == [Access(*part, Kind.WRITE) for part in parts]
 
 
 @given(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Instructions as an assembler writes them, and what each does with memory and registers."""
+"""Decoding: assembled instructions against their accesses and register changes."""
 
 from pathlib import Path
 from struct import iter_unpack
@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.execute import execute
 from pyvmm.arch.arm64.a64.operation import (
-    Atomic,
-    CompareAndSwap,
     NoAccess,
-    Order,
     Transfer,
     Undecodable,
 )
@@ -45,7 +42,7 @@ def rows(table: str) -> list[list[str]]:
 
 
 class Pattern:
-    """Memory whose bytes tell where they are."""
+    """Memory in which each byte depends on its address."""
 
     def read(self, va: int, size: int) -> bytes:
         return bytes(0x80 | at & 0x7F for at in range(va, va + size))
@@ -58,7 +55,7 @@ SIZES = {"B": 1, "H": 2, "W": 4, "D": 8, "Q": 16}
 
 
 def expression(text: str) -> int:
-    """``0x10`` or ``W4|D8<<64``."""
+    """Return the value of an expression such as ``0x10`` or ``W4|D8<<64``."""
     total = 0
     for term in text.split("|"):
         part, _, shift = term.partition("<<")
@@ -73,8 +70,8 @@ def expression(text: str) -> int:
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Every line of assembly in the tables, assembled."""
-    lines = [form for table in (FORMS, ORDERS, OTHERS, UNDECODED) for form, *_ in rows(table)]
+    """Assemble every form in the tables; return the words by form."""
+    lines = [form for table in (FORMS, EXCLUSIVES, OTHERS, UNDECODED) for form, *_ in rows(table)]
     source = tmp_path_factory.mktemp("forms") / "forms.s"
     source.write_text(ARCH + "".join(f"{line}\n" for line in lines))
     found = iter_unpack("<I", assemble(source, "arm64"))
@@ -86,8 +83,7 @@ def test_forms(form: str, accesses: str, changes: str, words: dict[str, int]) ->
     operation = decode(words[form])
     assert not isinstance(operation, NoAccess | Undecodable), operation
     found = [
-        f"{'user-' if access.unprivileged else ''}{access.kind} {access.size} {access.va:x}"
-        for access in operation.accesses(REGISTERS)
+        f"{access.kind} {access.size} {access.va:x}" for access in operation.accesses(REGISTERS)
     ]
     assert ", ".join(found) == accesses
     changed = execute(operation, REGISTERS, Pattern())
@@ -96,40 +92,26 @@ def test_forms(form: str, accesses: str, changes: str, words: dict[str, int]) ->
     assert changed == {name: expression(text) for name, text in expected.items()}
 
 
-def test_there_are_enough_forms() -> None:
+def test_the_table_of_forms_is_complete() -> None:
     assert len(rows(FORMS)) >= 120
 
 
-ORDERS = """
-ldar x0, [x1]            | ACQUIRE         | plain
-ldapr x0, [x1]           | ACQUIRE         | plain
-ldapur x0, [x1]          | ACQUIRE         | plain
-stlr x0, [x1]            | RELEASE         | plain
-stlur x0, [x1]           | RELEASE         | plain
-ldxr x0, [x1]            | NONE            | exclusive
-ldaxp x0, x2, [x1]       | ACQUIRE         | exclusive
-stxr w2, x0, [x1]        | NONE            | exclusive
-stlxp w2, x0, x3, [x1]   | RELEASE         | exclusive
-ldr x0, [x1]             | NONE            | plain
-swp x0, x2, [x1]         | NONE            | plain
-swpa x0, x2, [x1]        | ACQUIRE         | plain
-ldaddl x0, x2, [x1]      | RELEASE         | plain
-ldaddal x0, x2, [x1]     | ACQUIRE RELEASE | plain
-casa x0, x2, [x1]        | ACQUIRE         | plain
-casl x0, x2, [x1]        | RELEASE         | plain
-caspal x0, x1, x2, x3, [x4] | ACQUIRE RELEASE | plain
+EXCLUSIVES = """
+ldar x0, [x1]            | plain
+stlr x0, [x1]            | plain
+ldxr x0, [x1]            | exclusive
+ldaxp x0, x2, [x1]       | exclusive
+stxr w2, x0, [x1]        | exclusive
+stlxp w2, x0, x3, [x1]   | exclusive
+ldr x0, [x1]             | plain
 """
 
 
-@pytest.mark.parametrize(("form", "order", "exclusive"), rows(ORDERS))
-def test_orders(form: str, order: str, exclusive: str, words: dict[str, int]) -> None:
+@pytest.mark.parametrize(("form", "exclusive"), rows(EXCLUSIVES))
+def test_exclusives(form: str, exclusive: str, words: dict[str, int]) -> None:
     operation = decode(words[form])
-    assert isinstance(operation, Transfer | Atomic | CompareAndSwap)
-    expected = Order.NONE
-    for name in order.split():
-        expected |= Order[name]
-    assert operation.order == expected
-    assert getattr(operation, "exclusive", False) == (exclusive == "exclusive")
+    assert isinstance(operation, Transfer)
+    assert operation.exclusive == (exclusive == "exclusive")
 
 
 OTHERS = """
@@ -144,16 +126,16 @@ b . + 8                     | a branch
 ret                         | a branch
 svc #0                      | a branch
 mrs x0, ctr_el0             | system instruction
-at s1e1r, x0                | no virtual address
-dc csw, x0                  | no virtual address
-ic iallu                    | no virtual address
-tlbi vae1, x0               | no virtual address
+at s1e1r, x0                | without a virtual address
+dc csw, x0                  | without a virtual address
+ic iallu                    | without a virtual address
+tlbi vae1, x0               | without a virtual address
 add z0.d, z1.d, z2.d        | SVE
 """
 
 
 @pytest.mark.parametrize(("form", "why"), rows(OTHERS))
-def test_what_accesses_no_data(form: str, why: str, words: dict[str, int]) -> None:
+def test_instructions_without_a_data_access(form: str, why: str, words: dict[str, int]) -> None:
     operation = decode(words[form])
     assert isinstance(operation, NoAccess)
     assert why in operation.why
@@ -181,14 +163,14 @@ ldr z0, [x1]                | SVE
 
 
 @pytest.mark.parametrize(("form", "why"), rows(UNDECODED))
-def test_what_is_not_decoded_says_why(form: str, why: str, words: dict[str, int]) -> None:
+def test_undecodable_instructions_have_a_reason(form: str, why: str, words: dict[str, int]) -> None:
     operation = decode(words[form])
     assert isinstance(operation, Undecodable)
     assert why in str(operation)
 
 
-def answer(word: int) -> None:
-    """Whatever the word, there is one; where it accesses memory, it can be completed."""
+def check(word: int) -> None:
+    """Check that a word decodes, and that an operation executes."""
     operation = decode(word)
     if isinstance(operation, NoAccess | Undecodable):
         assert operation.why
@@ -204,11 +186,11 @@ def answer(word: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_any_word_has_an_answer(word: int) -> None:
-    answer(word)
+def test_any_word_has_an_check(word: int) -> None:
+    check(word)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_any_load_or_store_has_an_answer(word: int) -> None:
-    """Bits 28:25 of the loads and stores are x1x0: a word in four, made one in one."""
-    answer(word & ~(1 << 25) | 1 << 27)
+def test_any_load_or_store_has_an_check(word: int) -> None:
+    """Loads and stores have x1x0 in bits 28:25; set them so that every word is one."""
+    check(word & ~(1 << 25) | 1 << 27)

@@ -12,10 +12,10 @@ from pyvmm.arch.arm64.a64.access import Access, Kind
 from pyvmm.arch.arm64.a64.decode import decode
 from pyvmm.arch.arm64.a64.execute import execute
 from pyvmm.arch.arm64.a64.operation import (
-    Address,
+    AddressingMode,
     Atomic,
+    AtomicFunction,
     CompareAndSwap,
-    Function,
     Index,
     Maintenance,
     NoAccess,
@@ -66,7 +66,9 @@ def arrange(operation: Operation, chance: random.Random, oracle: Oracle) -> dict
     return registers
 
 
-def _aim(address: Address, place: int, chance: random.Random, registers: dict[str, int]) -> None:
+def _aim(
+    address: AddressingMode, place: int, chance: random.Random, registers: dict[str, int]
+) -> None:
     base = "sp_el1" if address.base == "sp" else address.base
     index = address.offset
     if isinstance(index, Index) and index.register == base:
@@ -128,7 +130,7 @@ def _is_narrow_extreme(operation: Operation) -> bool:
     So did QEMU until its commit "target/arm: Mark LDS{MIN,MAX} as signed operations" (2021).
     `test_extremes` checks these by themselves.
     """
-    extremes = (Function.SIGNED_MAX, Function.SIGNED_MIN)
+    extremes = (AtomicFunction.SIGNED_MAX, AtomicFunction.SIGNED_MIN)
     return isinstance(operation, Atomic) and operation.function in extremes and operation.size < 8
 
 
