@@ -29,9 +29,7 @@ def is_fresh(source: Path) -> bool:
 def main(argv: list[str]) -> int:
     """Write stale binaries, or with ``--check`` only list them; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pyvmm.guest.build", description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="only list stale binaries"
-    )
+    parser.add_argument("--check", action="store_true", help="only list stale binaries")
     check = parser.parse_args(argv).check
     stale = [source for source in sources() if not is_fresh(source)]
     for source in stale:

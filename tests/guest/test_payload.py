@@ -24,7 +24,9 @@ def test_both_architectures_have_the_common_payloads(arch: str) -> None:
 
 
 def test_an_unknown_name_lists_the_payloads() -> None:
-    with pytest.raises(UsageError, match="no payload 'nope' for arm64; choose one of: exits, hello"):
+    with pytest.raises(
+        UsageError, match="no payload 'nope' for arm64; choose one of: exits, hello"
+    ):
         Payload.builtin("nope", "arm64")
 
 
