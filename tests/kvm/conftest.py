@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest that makes whatever accesses a test asks for."""
+"""A guest that makes the accesses of a test."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Touch = Callable[..., tuple[RunOutcome, list[ProbeResult]]]
 
 @pytest.fixture
 def machine(kvm: System) -> Iterator[Machine]:
-    """A machine whose guest can reach two windows in which nothing is yet."""
+    """Yield a machine whose guest maps `MEMORY_GPA` and `DEVICE_GPA`; nothing is there yet."""
     with Machine(kvm, console=io.BytesIO()) as machine:
         machine.windows.append(identity(MEMORY_GPA, WINDOW))
         machine.windows.append(identity(DEVICE_GPA, WINDOW, MemoryType.DEVICE))
@@ -28,7 +28,7 @@ def machine(kvm: System) -> Iterator[Machine]:
 
 @pytest.fixture
 def touch(machine: Machine) -> Touch:
-    """Let the guest make accesses, one after the other; how the run ended, and each answer."""
+    """Return a function that runs a guest with these accesses, in order."""
 
     def touch(*probes: Probe) -> tuple[RunOutcome, list[ProbeResult]]:
         machine.load(Payload.builtin("probe", machine.arch.NAME))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An in-kernel interrupt controller on either architecture, and what waits in it."""
+"""The in-kernel irqchip of either architecture, and the state of its pins."""
 
 import platform
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from pyvmm.uapi.kvm import KVM_CREATE_IRQCHIP
 from pyvmm.uapi.kvm_arm64 import KVM_DEV_ARM_VGIC_GRP_DIST_REGS
 from pyvmm.uapi.kvm_x86_64 import KVM_GET_IRQCHIP, KVM_IRQCHIP_IOAPIC, kvm_irqchip
 
-CHIP = KVM_IRQCHIP_IOAPIC if platform.machine() == "x86_64" else 0  # as routing numbers them
+CHIP = KVM_IRQCHIP_IOAPIC if platform.machine() == "x86_64" else 0  # number in KVM_SET_GSI_ROUTING
 _GICD_ISPENDR = 0x200
 _FIRST_SPI = 32
 
-# Is this pin of the interrupt controller asserted?
+# Returns True if a pin of the irqchip is asserted.
 Asserted = Callable[[int], bool]
 
 
 def create(system: System, vm: Vm) -> Asserted:
-    """Make the architecture's interrupt controller, with the vCPU that it may need."""
+    """Create the irqchip, and on arm64 the vCPU that it needs."""
     if platform.machine() == "x86_64":
         vm.ioctl(KVM_CREATE_IRQCHIP)
         return lambda pin: _ioapic(vm) >> pin & 1 == 1

@@ -17,7 +17,7 @@ def writes(*values: int) -> list[Probe]:
     return [Probe(DEVICE_GPA + 4 * n, 4, Op.WRITE, value) for n, value in enumerate(values)]
 
 
-def test_writes_wait_in_the_ring(machine: Machine, touch: Touch) -> None:
+def test_writes_are_stored_in_the_ring(machine: Machine, touch: Touch) -> None:
     ring = CoalescedRing(machine.vm, machine.vcpu)
     with coalesced_mmio(machine.vm, DEVICE_GPA, 0x100):
         outcome, _ = touch(*writes(7, 8), Probe(DEVICE_GPA + 8, 1, Op.WRITE, 9))
@@ -30,24 +30,24 @@ def test_writes_wait_in_the_ring(machine: Machine, touch: Touch) -> None:
         assert list(ring.drain()) == []
 
 
-def test_a_full_ring_lets_the_next_write_exit(machine: Machine, touch: Touch) -> None:
+def test_write_to_a_full_ring_exits(machine: Machine, touch: Touch) -> None:
     ring = CoalescedRing(machine.vm, machine.vcpu)
-    count = 400  # a 64 KiB page holds more: the guest then never exits
+    count = 400  # a ring of 4 KiB is full before; with 64 KiB pages no write exits
     with coalesced_mmio(machine.vm, DEVICE_GPA, 4 * count):
         outcome, _ = touch(*writes(*range(count)))
-        collected = list(ring.drain())
-    assert [write.value for write in collected] == list(range(len(collected)))
-    if len(collected) < count:
-        assert outcome.last_exit == Mmio(DEVICE_GPA + 4 * len(collected), 4, True, len(collected))
+        drained = list(ring.drain())
+    assert [write.value for write in drained] == list(range(len(drained)))
+    if len(drained) < count:
+        assert outcome.last_exit == Mmio(DEVICE_GPA + 4 * len(drained), 4, True, len(drained))
 
 
-def test_reads_exit_all_the_same(machine: Machine, touch: Touch) -> None:
+def test_reads_exit(machine: Machine, touch: Touch) -> None:
     with coalesced_mmio(machine.vm, DEVICE_GPA, 0x100):
         outcome, _ = touch(Probe(DEVICE_GPA))
     assert outcome.last_exit == Mmio(DEVICE_GPA, 4, False, 0)
 
 
-def test_it_ends(machine: Machine, touch: Touch) -> None:
+def test_zone_is_unregistered(machine: Machine, touch: Touch) -> None:
     with coalesced_mmio(machine.vm, DEVICE_GPA, 0x100):
         pass
     outcome, _ = touch(*writes(7))
@@ -55,7 +55,7 @@ def test_it_ends(machine: Machine, touch: Touch) -> None:
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_ports_coalesce_too(machine: Machine) -> None:
+def test_port_writes_are_coalesced(machine: Machine) -> None:
     ring = CoalescedRing(machine.vm, machine.vcpu)
     machine.load(Payload.builtin("exits", machine.arch.NAME))
     machine.enter(repeat.pack(3, PORT))

@@ -25,12 +25,12 @@ def test_has_attr(vm: Vm) -> None:
     assert not device.has_attr(NO_SUCH_GROUP, 0)
 
 
-def test_vms_and_vcpus_have_attributes_or_say_that_they_have_none(vm: Vm) -> None:
+def test_has_attr_on_vm_and_vcpu(vm: Vm) -> None:
     assert not vm.has_attr(NO_SUCH_GROUP, 0)
     assert not vm.create_vcpu().has_attr(NO_SUCH_GROUP, 0)
 
 
-def test_an_attribute_that_there_is_not(vm: Vm) -> None:
+def test_set_unknown_attr(vm: Vm) -> None:
     device = vm.create_device(KVM_DEV_TYPE_VFIO)
     with pytest.raises(IoctlError, match="KVM_SET_DEVICE_ATTR on the device fd: ENXIO") as failure:
         device.set_attr(NO_SUCH_GROUP, 0)
@@ -38,16 +38,16 @@ def test_an_attribute_that_there_is_not(vm: Vm) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_devices_attribute_keeps_its_value(vm: Vm) -> None:
+def test_device_attr_round_trip(vm: Vm) -> None:
     gic = vm.create_device(KVM_DEV_TYPE_ARM_VGIC_V3)
     gic.set_attr(arm64.KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, 96)
     assert gic.get_attr(arm64.KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0) == 96
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_vcpus_attribute_keeps_its_value(kvm: System, machine: Machine) -> None:
+def test_vcpu_attr_round_trip(kvm: System, machine: Machine) -> None:
     machine.arch.prepare(kvm, machine.vm, machine.vcpu)
-    machine.vm.create_device(KVM_DEV_TYPE_ARM_VGIC_V3)  # else the timer has no interrupt
+    machine.vm.create_device(KVM_DEV_TYPE_ARM_VGIC_V3)  # the timer interrupt needs an irqchip
     timer = arm64.KVM_ARM_VCPU_TIMER_CTRL, arm64.KVM_ARM_VCPU_TIMER_IRQ_VTIMER
     assert machine.vcpu.has_attr(*timer)
     machine.vcpu.set_attr(*timer, 21)
@@ -55,7 +55,7 @@ def test_a_vcpus_attribute_keeps_its_value(kvm: System, machine: Machine) -> Non
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_a_vcpus_attribute(vm: Vm) -> None:
+def test_vcpu_attr(vm: Vm) -> None:
     vcpu = vm.create_vcpu()
     offset = x86_64.KVM_VCPU_TSC_CTRL, x86_64.KVM_VCPU_TSC_OFFSET
     assert vcpu.has_attr(*offset)

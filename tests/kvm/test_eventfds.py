@@ -29,7 +29,7 @@ def write(value: int, width: int = 4) -> Probe:
     return Probe(DEVICE_GPA, width, Op.WRITE, value)
 
 
-def test_a_write_counts_and_does_not_exit(machine: Machine, touch: Touch) -> None:
+def test_write_signals_without_an_exit(machine: Machine, touch: Touch) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 4) as eventfd:
         outcome, _ = touch(write(1), write(2), write(3))
         assert "mmio" not in outcome.exits
@@ -39,9 +39,9 @@ def test_a_write_counts_and_does_not_exit(machine: Machine, touch: Touch) -> Non
 @pytest.mark.parametrize(
     "probe",
     [write(1, 2), Probe(DEVICE_GPA, 4), Probe(DEVICE_GPA + 4, 4)],
-    ids=["narrower", "read", "beside it"],
+    ids=["narrower", "read", "next register"],
 )
-def test_another_access_exits(machine: Machine, touch: Touch, probe: Probe) -> None:
+def test_other_accesses_exit(machine: Machine, touch: Touch, probe: Probe) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 4) as eventfd:
         outcome, _ = touch(probe)
         assert isinstance(outcome.last_exit, Mmio)
@@ -50,13 +50,13 @@ def test_another_access_exits(machine: Machine, touch: Touch, probe: Probe) -> N
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
-def test_size_0_is_any_width(machine: Machine, touch: Touch, width: int) -> None:
+def test_size_0_matches_any_width(machine: Machine, touch: Touch, width: int) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 0) as eventfd:
         touch(write(1, width))
         assert os.eventfd_read(eventfd) == 1
 
 
-def test_only_the_value_that_matches_counts(machine: Machine, touch: Touch) -> None:
+def test_datamatch(machine: Machine, touch: Touch) -> None:
     with ioeventfd(machine.vm, DEVICE_GPA, 4, match=7) as eventfd:
         outcome, _ = touch(write(7), write(8))
         assert outcome.last_exit == Mmio(DEVICE_GPA, 4, True, 8)
@@ -64,7 +64,7 @@ def test_only_the_value_that_matches_counts(machine: Machine, touch: Touch) -> N
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_a_port(machine: Machine) -> None:
+def test_port(machine: Machine) -> None:
     machine.load(Payload.builtin("exits", machine.arch.NAME))
     machine.enter(repeat.pack(5, PORT))
     with ioeventfd(machine.vm, PORT, 1, port=True) as eventfd:
@@ -72,7 +72,7 @@ def test_a_port(machine: Machine) -> None:
         assert os.eventfd_read(eventfd) == 5
 
 
-def test_it_ends_with_its_context(machine: Machine, touch: Touch) -> None:
+def test_ioeventfd_is_detached_at_the_end(machine: Machine, touch: Touch) -> None:
     before = open_fds()
     with pytest.raises(ZeroDivisionError), ioeventfd(machine.vm, DEVICE_GPA, 4):
         _ = 1 / 0
@@ -81,7 +81,7 @@ def test_it_ends_with_its_context(machine: Machine, touch: Touch) -> None:
     assert outcome.last_exit == Mmio(DEVICE_GPA, 4, True, 1)
 
 
-def test_an_address_that_is_taken(vm: Vm) -> None:
+def test_address_in_use(vm: Vm) -> None:
     with ioeventfd(vm, DEVICE_GPA, 4):
         before = open_fds()
         with pytest.raises(IoctlError, match="KVM_IOEVENTFD") as failure:
@@ -92,7 +92,7 @@ def test_an_address_that_is_taken(vm: Vm) -> None:
 
 
 @contextlib.contextmanager
-def an_eventfd() -> Iterator[int]:
+def new_eventfd() -> Iterator[int]:
     number = os.eventfd(0)
     try:
         yield number
@@ -100,8 +100,8 @@ def an_eventfd() -> Iterator[int]:
         os.close(number)
 
 
-def becomes(asserted: irqchips.Asserted, pin: int) -> bool:
-    """KVM raises the interrupt from a worker of its own, a little later."""
+def wait_for(asserted: irqchips.Asserted, pin: int) -> bool:
+    """Wait until `pin` is asserted: KVM injects the interrupt from a workqueue."""
     for _ in range(2000):
         if asserted(pin):
             return True
@@ -109,41 +109,41 @@ def becomes(asserted: irqchips.Asserted, pin: int) -> bool:
     return False
 
 
-def test_an_eventfd_raises_an_interrupt(kvm: System, vm: Vm) -> None:
+def test_irqfd_injects_an_interrupt(kvm: System, vm: Vm) -> None:
     asserted = irqchips.create(kvm, vm)
-    with an_eventfd() as trigger, an_eventfd() as resample:
-        # Level-triggered: the line stays up until the guest acknowledges it.
+    with new_eventfd() as trigger, new_eventfd() as resample:
+        # Level-triggered: the line stays asserted until the guest acknowledges it.
         with irqfd(vm, trigger, PIN, resample):
             assert not asserted(PIN)
             os.eventfd_write(trigger, 1)
-            assert becomes(asserted, PIN)
+            assert wait_for(asserted, PIN)
 
 
-def test_routing_says_what_a_gsi_is(kvm: System, vm: Vm) -> None:
+def test_gsi_routing(kvm: System, vm: Vm) -> None:
     asserted = irqchips.create(kvm, vm)
     entry = kvm_irq_routing_entry(gsi=GSI, type=KVM_IRQ_ROUTING_IRQCHIP)
     entry.u.irqchip.irqchip, entry.u.irqchip.pin = irqchips.CHIP, PIN
     set_gsi_routing(vm, [entry])
-    with an_eventfd() as trigger, an_eventfd() as resample:
+    with new_eventfd() as trigger, new_eventfd() as resample:
         with irqfd(vm, trigger, GSI, resample):
             os.eventfd_write(trigger, 1)
-            assert becomes(asserted, PIN)
+            assert wait_for(asserted, PIN)
             assert not asserted(GSI)
 
 
-def test_an_irqfd_ends_with_its_context(kvm: System, vm: Vm) -> None:
+def test_irqfd_is_detached_at_the_end(kvm: System, vm: Vm) -> None:
     asserted = irqchips.create(kvm, vm)
-    with an_eventfd() as trigger, an_eventfd() as resample:
+    with new_eventfd() as trigger, new_eventfd() as resample:
         with irqfd(vm, trigger, PIN, resample):
             pass
         os.eventfd_write(trigger, 1)
-        with irqfd(vm, trigger, PIN + 1, resample):  # sees what waits in the eventfd
-            assert becomes(asserted, PIN + 1)
+        with irqfd(vm, trigger, PIN + 1, resample):  # finds the eventfd signalled
+            assert wait_for(asserted, PIN + 1)
         assert not asserted(PIN)
 
 
-def test_no_interrupt_controller(vm: Vm) -> None:
-    with an_eventfd() as trigger, pytest.raises(IoctlError, match="KVM_IRQFD") as failure:
+def test_irqfd_without_an_irqchip(vm: Vm) -> None:
+    with new_eventfd() as trigger, pytest.raises(IoctlError, match="KVM_IRQFD") as failure:
         with irqfd(vm, trigger, PIN):
             pass
     assert failure.value.errno in (errno.EINVAL, errno.EAGAIN, errno.ENODEV)

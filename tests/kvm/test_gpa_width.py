@@ -9,7 +9,7 @@ from pyvmm.memory import PAGE_SIZE, Mapping
 pytestmark = pytest.mark.needs_arch("x86_64")
 
 
-def test_the_kernel_draws_the_same_line(vm: Vm) -> None:
+def test_kernel_has_the_same_limit(vm: Vm) -> None:
     end = 1 << gpa_bits()
     with Mapping.anonymous(PAGE_SIZE) as memory:
         assert vm.memslots.add(end - PAGE_SIZE, memory).end == end

@@ -32,17 +32,17 @@ def create(vm: Vm, flags: int = SHARED, size: int = SIZE) -> GuestMemfd:
     return vm.create_guest_memfd(size, flags)
 
 
-def test_its_size(vm: Vm) -> None:
+def test_size(vm: Vm) -> None:
     memfd = create(vm)
     assert memfd.size == os.fstat(memfd.fileno()).st_size == SIZE
 
 
-def test_it_is_not_inherited(vm: Vm) -> None:
+def test_fd_is_not_inheritable(vm: Vm) -> None:
     assert not os.get_inheritable(create(vm).fileno())
 
 
 @pytest.mark.parametrize("size", [0, PAGE_SIZE + 1])
-def test_sizes_that_it_cannot_have(vm: Vm, size: int) -> None:
+def test_invalid_sizes(vm: Vm, size: int) -> None:
     create(vm)
     before = open_fds()
     with pytest.raises(IoctlError) as failure:
@@ -51,31 +51,31 @@ def test_sizes_that_it_cannot_have(vm: Vm, size: int) -> None:
     assert open_fds() == before
 
 
-def test_a_hole_reads_as_zero(vm: Vm) -> None:
+def test_punched_hole_reads_as_zero(vm: Vm) -> None:
     memfd = create(vm)
     with Mapping.of_file(memfd.fileno(), SIZE) as memory:
-        memory.write(PAGE_SIZE, b"kept and gone")
+        memory.write(PAGE_SIZE, b"dropped")
         memory.write(2 * PAGE_SIZE, b"kept")
         memfd.punch(PAGE_SIZE, PAGE_SIZE)
         assert memory.read(PAGE_SIZE, 4) == bytes(4)
         assert memory.read(2 * PAGE_SIZE, 4) == b"kept"
 
 
-def test_populate_takes_any_whole_pages(vm: Vm) -> None:
+def test_populate_ranges(vm: Vm) -> None:
     memfd = create(vm)
     memfd.populate(PAGE_SIZE, SIZE - PAGE_SIZE)
     memfd.populate(0, SIZE)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(1, PAGE_SIZE), (0, SIZE + PAGE_SIZE)])
-def test_what_cannot_be_populated(vm: Vm, offset: int, size: int) -> None:
+def test_populate_invalid_ranges(vm: Vm, offset: int, size: int) -> None:
     memfd = create(vm)
     with pytest.raises(OSError, match=r"fallocate\(") as failure:
         memfd.populate(offset, size)
     assert failure.value.errno == errno.EINVAL
 
 
-def test_a_guest_uses_it(machine: Machine, touch: Touch) -> None:
+def test_guest_accesses_it(machine: Machine, touch: Touch) -> None:
     memfd = create(machine.vm)
     with Mapping.of_file(memfd.fileno(), SIZE) as memory:
         memory.write(0, b"\x2a")
@@ -86,8 +86,8 @@ def test_a_guest_uses_it(machine: Machine, touch: Touch) -> None:
         assert memory.read(PAGE_SIZE, 2) == b"\xcd\xab"
 
 
-@pytest.mark.needs_arch("aarch64")  # x86's KVM reads through the HVA where it does paging itself
-def test_the_guest_faults_once_it_is_closed(machine: Machine, touch: Touch) -> None:
+@pytest.mark.needs_arch("aarch64")  # x86 KVM with shadow paging uses the HVA
+def test_closed_guest_memfd_faults(machine: Machine, touch: Touch) -> None:
     memfd = create(machine.vm)
     machine.vm.memslots.add(MEMORY_GPA, None, guest_memfd=memfd)
     memfd.close()
@@ -95,7 +95,7 @@ def test_the_guest_faults_once_it_is_closed(machine: Machine, touch: Touch) -> N
     assert outcome.last_exit == MemoryFault(0, MEMORY_GPA + PAGE_SIZE, PAGE_SIZE, errno.EFAULT)
 
 
-def test_a_system_without_vm_closes_it(kvm: System) -> None:
+def test_vm_close_closes_it(kvm: System) -> None:
     before = open_fds()
     with kvm.create_vm() as vm:
         create(vm)

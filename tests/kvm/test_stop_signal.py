@@ -5,13 +5,13 @@ import threading
 from pyvmm.kvm import stop_signal
 
 
-def test_it_ends_no_thread_that_is_not_in_kvm_run() -> None:
+def test_signal_outside_kvm_run_is_ignored() -> None:
     stop_signal.install()
     stop_signal.send(threading.get_native_id())
     assert select.select([], [], [], 0) == ([], [], [])
 
 
-def test_a_thread_that_has_ended_is_left_alone() -> None:
+def test_send_to_an_exited_thread() -> None:
     ids: list[int] = []
     thread = threading.Thread(target=lambda: ids.append(threading.get_native_id()))
     thread.start()
@@ -19,7 +19,7 @@ def test_a_thread_that_has_ended_is_left_alone() -> None:
     stop_signal.send(ids[0])
 
 
-def test_any_thread_may_install_the_handler() -> None:
+def test_install_in_another_thread() -> None:
     thread = threading.Thread(target=stop_signal.install)
     thread.start()
     thread.join()

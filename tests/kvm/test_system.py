@@ -19,8 +19,8 @@ from pyvmm.uapi.kvm import (
 from tests.process import as_nobody, open_fds, soft_limit
 
 
-def opened(path: Path) -> str:
-    """What opening `path` comes to, as a command would say it."""
+def open_result(path: Path) -> str:
+    """Return the API version, or the exit status and message of the error."""
     try:
         with System.open(path) as system:
             return f"API {system.api_version()}"
@@ -28,14 +28,14 @@ def opened(path: Path) -> str:
         return f"{error.status.value} {error}"
 
 
-def test_the_one_api_version_there_is(kvm: System) -> None:
+def test_api_version(kvm: System) -> None:
     assert kvm.api_version() == 12
 
 
 def test_no_such_node(tmp_path: Path) -> None:
-    said = opened(tmp_path / "kvm")
-    assert said.startswith(f"{Status.LACKING.value} cannot open {tmp_path}/kvm: No such file")
-    assert "load the kvm module" in said
+    message = open_result(tmp_path / "kvm")
+    assert message.startswith(f"{Status.LACKING.value} cannot open {tmp_path}/kvm: No such file")
+    assert "load the kvm module" in message
 
 
 def test_no_permission(tmp_path: Path) -> None:
@@ -44,18 +44,18 @@ def test_no_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     for parent in list(tmp_path.parents)[:2]:
         parent.chmod(0o755)
-    said = as_nobody(lambda: opened(node))
-    assert said.startswith(f"{Status.LACKING.value} cannot open {node}: Permission denied")
-    assert "join the group that owns it" in said
+    message = as_nobody(lambda: open_result(node))
+    assert message.startswith(f"{Status.LACKING.value} cannot open {node}: Permission denied")
+    assert "join the group that owns it" in message
 
 
-def test_not_kvm_at_all() -> None:
+def test_not_a_kvm_device() -> None:
     before = open_fds()
-    assert opened(Path("/dev/null")).startswith(f"{Status.LACKING.value} KVM_GET_API_VERSION")
+    assert open_result(Path("/dev/null")).startswith(f"{Status.LACKING.value} KVM_GET_API_VERSION")
     assert open_fds() == before
 
 
-def test_no_descriptors_left() -> None:
+def test_open_without_free_fds() -> None:
     with soft_limit(resource.RLIMIT_NOFILE, 0), pytest.raises(LackingError, match="Too many"):
         System.open(DEVICE)
 
@@ -66,20 +66,20 @@ def test_check(kvm: System) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_capability_that_only_a_vm_answers(kvm: System) -> None:
+def test_check_of_a_vm_capability(kvm: System) -> None:
     with pytest.raises(IoctlError) as failure:
         kvm.check(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)
     assert failure.value.errno == errno.EINVAL
 
 
-def test_a_vm_has_a_wide_ipa_space(kvm: System) -> None:
+def test_default_ipa_size(kvm: System) -> None:
     with kvm.create_vm() as vm:
         widest = kvm.check(KVM_CAP_ARM_VM_IPA_SIZE)
         assert vm.vm_type == min(widest, 48)
         assert (widest > 0) == (platform.machine() == "aarch64")
 
 
-def test_a_vm_type_that_there_is_not(kvm: System) -> None:
+def test_invalid_vm_type(kvm: System) -> None:
     before = open_fds()
     with pytest.raises(IoctlError) as failure:
         kvm.create_vm(1 << 30)
@@ -87,7 +87,7 @@ def test_a_vm_type_that_there_is_not(kvm: System) -> None:
     assert open_fds() == before
 
 
-def test_no_descriptor_for_a_vm(kvm: System) -> None:
+def test_create_vm_without_free_fds(kvm: System) -> None:
     before = open_fds()
     with soft_limit(resource.RLIMIT_NOFILE, 0), pytest.raises(IoctlError) as failure:
         kvm.create_vm()
@@ -95,6 +95,6 @@ def test_no_descriptor_for_a_vm(kvm: System) -> None:
     assert open_fds() == before
 
 
-def test_a_vm_is_not_inherited(kvm: System) -> None:
+def test_vm_fd_is_not_inheritable(kvm: System) -> None:
     with kvm.create_vm() as vm:
         assert not os.get_inheritable(vm.fileno())

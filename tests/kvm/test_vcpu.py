@@ -29,10 +29,10 @@ PORT = 0x80
 
 
 class Counter:
-    """A device that calls `when` at its `count`-th write."""
+    """A device that calls `action` at its `count`-th write."""
 
-    def __init__(self, count: int, when: Callable[[], object]) -> None:
-        self.count, self.when = count, when
+    def __init__(self, count: int, action: Callable[[], object]) -> None:
+        self.count, self.action = count, action
 
     def read(self, offset: int, size: int) -> int:
         return 0
@@ -40,7 +40,7 @@ class Counter:
     def write(self, offset: int, size: int, value: int) -> None:
         self.count -= 1
         if self.count == 0:
-            self.when()
+            self.action()
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def thread() -> Iterator[ThreadPoolExecutor]:
 
 
 def spin(machine: Machine) -> None:
-    """Have the guest loop without an exit."""
+    """Load a guest that loops without exits."""
     machine.load(Payload.builtin("spin", machine.arch.NAME))
     machine.enter()
 
 
 def exit_forever(machine: Machine, device: Counter) -> None:
-    """Have the guest write to a device without an end."""
+    """Load a guest that writes to `device` in an endless loop."""
     machine.mmio.attach(DEVICE_GPA, 0x100, device)
     machine.ports.attach(PORT, 1, device)
     machine.load(Payload.builtin("exits", machine.arch.NAME))
@@ -67,7 +67,7 @@ def is_interrupted(running: Future[RunOutcome]) -> bool:
     return running.result(timeout=60).last_exit == Interrupted()
 
 
-def test_a_spinning_guest_is_stopped(machine: Machine, thread: ThreadPoolExecutor) -> None:
+def test_stop_a_spinning_guest(machine: Machine, thread: ThreadPoolExecutor) -> None:
     spin(machine)
     running = thread.submit(machine.run)
     with pytest.raises(TimeoutError):
@@ -76,39 +76,37 @@ def test_a_spinning_guest_is_stopped(machine: Machine, thread: ThreadPoolExecuto
     assert is_interrupted(running)
 
 
-def test_a_guest_in_the_midst_of_exits_is_stopped(
-    machine: Machine, thread: ThreadPoolExecutor
-) -> None:
-    begun = threading.Event()
-    exit_forever(machine, Counter(10, begun.set))
+def test_stop_a_guest_that_exits(machine: Machine, thread: ThreadPoolExecutor) -> None:
+    started = threading.Event()
+    exit_forever(machine, Counter(10, started.set))
     running = thread.submit(machine.run)
-    assert begun.wait(60)
+    assert started.wait(60)
     machine.vcpu.stop()
     assert is_interrupted(running)
 
 
-def test_a_device_stops_the_guest_that_writes_to_it(machine: Machine) -> None:
+def test_device_stops_the_guest(machine: Machine) -> None:
     exit_forever(machine, Counter(10, machine.vcpu.stop))
     outcome = machine.run()
     assert outcome.last_exit == Interrupted()
     assert sum(outcome.exits.values()) == 11
 
 
-def test_a_stop_before_the_run_counts(machine: Machine) -> None:
+def test_stop_before_run(machine: Machine) -> None:
     spin(machine)
     machine.vcpu.stop()
     assert machine.vcpu.stopping
     assert machine.vcpu.run() == Interrupted()
 
 
-def test_settling_does_not_take_back_a_stop(machine: Machine) -> None:
+def test_complete_exit_keeps_a_stop(machine: Machine) -> None:
     spin(machine)
     machine.vcpu.stop()
     machine.vcpu.complete_exit()
     assert machine.vcpu.run() == Interrupted()
 
 
-def test_a_resumed_guest_goes_on(machine: Machine, thread: ThreadPoolExecutor) -> None:
+def test_resume(machine: Machine, thread: ThreadPoolExecutor) -> None:
     spin(machine)
     for _ in range(3):
         running = thread.submit(machine.run)
@@ -118,9 +116,7 @@ def test_a_resumed_guest_goes_on(machine: Machine, thread: ThreadPoolExecutor) -
         assert not machine.vcpu.stopping
 
 
-def test_the_read_that_was_answered_before_a_stop_is_not_lost(
-    machine: Machine, touch: Touch
-) -> None:
+def test_answer_before_a_stop_is_kept(machine: Machine, touch: Touch) -> None:
     outcome, _ = touch(Probe(DEVICE_GPA, 4), Probe(DEVICE_GPA + 4, 4, Op.WRITE, 1))
     machine.vcpu.answer(b"\x2a\0\0\0")
     machine.vcpu.stop()
@@ -130,7 +126,7 @@ def test_the_read_that_was_answered_before_a_stop_is_not_lost(
     assert machine.vcpu.run() == Mmio(DEVICE_GPA + 4, 4, True, 1)
 
 
-def test_a_vcpu_of_another_threads_making(kvm: System, thread: ThreadPoolExecutor) -> None:
+def test_vcpu_created_in_another_thread(kvm: System, thread: ThreadPoolExecutor) -> None:
     def make() -> Machine:
         machine = Machine(kvm)
         spin(machine)
@@ -144,9 +140,9 @@ def test_a_vcpu_of_another_threads_making(kvm: System, thread: ThreadPoolExecuto
         assert is_interrupted(running)
 
 
-def test_each_thread_that_runs_it_can_be_stopped(machine: Machine) -> None:
+def test_stop_in_several_threads(machine: Machine) -> None:
     spin(machine)
-    for _ in range(3):  # a new thread may have the last one's pthread_t
+    for _ in range(3):  # a new thread may have the pthread_t of the last
         with ThreadPoolExecutor(1) as thread:
             running = thread.submit(machine.run)
             with pytest.raises(TimeoutError):
@@ -156,7 +152,7 @@ def test_each_thread_that_runs_it_can_be_stopped(machine: Machine) -> None:
             machine.vcpu.resume()
 
 
-def test_stopping_what_has_ended_does_nothing(machine: Machine) -> None:
+def test_stop_after_the_run(machine: Machine) -> None:
     exit_forever(machine, Counter(1, machine.vcpu.stop))
     with ThreadPoolExecutor(1) as thread:
         assert is_interrupted(thread.submit(machine.run))
@@ -165,13 +161,13 @@ def test_stopping_what_has_ended_does_nothing(machine: Machine) -> None:
     machine.vcpu.stop()
 
 
-def test_a_signal_that_is_not_a_stop_is_handled_and_the_guest_goes_on(machine: Machine) -> None:
+def test_other_signal_does_not_end_the_run(machine: Machine) -> None:
     spin(machine)
-    seen = []
+    handled = []
 
     def handler(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) == 3:
+        handled.append(number)
+        if len(handled) == 3:
             machine.vcpu.stop()
 
     before = signal.signal(signal.SIGALRM, handler)
@@ -182,11 +178,11 @@ def test_a_signal_that_is_not_a_stop_is_handled_and_the_guest_goes_on(machine: M
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert outcome.last_exit == Interrupted()
-    assert len(seen) >= 3
+    assert len(handled) >= 3
     assert outcome.exits["intr"] >= 3
 
 
-def test_ctrl_c_comes_through(machine: Machine) -> None:
+def test_keyboard_interrupt(machine: Machine) -> None:
     spin(machine)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
@@ -195,17 +191,17 @@ def test_ctrl_c_comes_through(machine: Machine) -> None:
     timer.join()
 
 
-def test_nothing_can_be_answered_before_a_run(vcpu: Vcpu) -> None:
+def test_answer_before_a_run(vcpu: Vcpu) -> None:
     with pytest.raises(ValueError, match="neither MMIO nor port"):
         vcpu.answer(b"\0")
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_vcpu_that_was_not_set_up_does_not_run(vcpu: Vcpu) -> None:
+def test_run_before_vcpu_init(vcpu: Vcpu) -> None:
     assert vcpu.run() == RunFailure(errno.ENOEXEC)
 
 
-def test_a_closed_vcpu_does_not_run(vm: Vm) -> None:
+def test_run_after_close(vm: Vm) -> None:
     vcpu = vm.create_vcpu()
     before = open_fds()
     vcpu.close()
@@ -218,7 +214,7 @@ def test_a_closed_vcpu_does_not_run(vm: Vm) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_every_register_that_is_listed_can_be_read(kvm: System, machine: Machine) -> None:
+def test_every_listed_register_can_be_read(kvm: System, machine: Machine) -> None:
     machine.arch.prepare(kvm, machine.vm, machine.vcpu)
     registers = machine.vcpu.reg_list()
     assert len(registers) > 100
@@ -227,7 +223,7 @@ def test_every_register_that_is_listed_can_be_read(kvm: System, machine: Machine
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_register_keeps_what_is_set(kvm: System, machine: Machine) -> None:
+def test_register_round_trip(kvm: System, machine: Machine) -> None:
     machine.arch.prepare(kvm, machine.vm, machine.vcpu)
     machine.arch.write(machine.vcpu, {"x5": 0xDEAD_BEEF_0000_0001, "v3": 1 << 127})
     assert machine.arch.read(machine.vcpu, "x5") == 0xDEAD_BEEF_0000_0001
@@ -235,7 +231,7 @@ def test_a_register_keeps_what_is_set(kvm: System, machine: Machine) -> None:
 
 
 @pytest.mark.needs_arch("x86_64")
-def test_an_msr_is_a_register_too(machine: Machine) -> None:
+def test_msr_as_one_reg(machine: Machine) -> None:
     if not machine.vm.check(KVM_CAP_ONE_REG):
         pytest.skip("this kernel has no one-reg on x86-64; newer ones have KVM_CAP_ONE_REG")
     pat = KVM_REG_X86 | KVM_REG_SIZE_U64 | KVM_X86_REG_TYPE_MSR << 32 | 0x277
@@ -244,16 +240,16 @@ def test_an_msr_is_a_register_too(machine: Machine) -> None:
     assert machine.arch.read(machine.vcpu, "pat") == 0x0007_0406
 
 
-def test_a_register_that_there_is_not(vcpu: Vcpu) -> None:
+def test_unknown_register(vcpu: Vcpu) -> None:
     with pytest.raises(IoctlError, match="KVM_GET_ONE_REG on the vcpu fd"):
         vcpu.get_one_reg(KVM_REG_SIZE_U64 | 0xFFFF)
 
 
-def test_a_value_that_does_not_fit(vcpu: Vcpu) -> None:
+def test_too_large_a_value(vcpu: Vcpu) -> None:
     with pytest.raises(OverflowError):
         vcpu.set_one_reg(KVM_REG_SIZE_U64, 1 << 64)
 
 
 @pytest.mark.parametrize(("exponent", "size"), [(0, 1), (2, 4), (3, 8), (4, 16), (8, 256)])
-def test_an_id_says_its_size(exponent: int, size: int) -> None:
+def test_register_size(exponent: int, size: int) -> None:
     assert register_size(exponent << 52 | 7) == size

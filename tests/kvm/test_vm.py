@@ -35,26 +35,26 @@ def test_offers_on_a_closed_vm_is_an_error(vm: Vm) -> None:
         vm.offers(KVM_CAP_USER_MEMORY)
 
 
-def test_enable_is_remembered(vm: Vm) -> None:
+def test_enabled_capability_is_recorded(vm: Vm) -> None:
     vm.enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1)
     assert vm.enabled == {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2}
 
 
-def test_what_cannot_be_enabled_is_not(vm: Vm) -> None:
+def test_failed_enable_is_not_recorded(vm: Vm) -> None:
     with pytest.raises(IoctlError) as failure:
         vm.enable(KVM_CAP_USER_MEMORY)
     assert failure.value.errno == errno.EINVAL
     assert vm.enabled == set()
 
 
-def test_two_vcpus_of_one_index(vm: Vm) -> None:
+def test_vcpu_index_in_use(vm: Vm) -> None:
     vm.create_vcpu(1)
     with pytest.raises(IoctlError) as failure:
         vm.create_vcpu(1)
     assert failure.value.errno == errno.EEXIST
 
 
-def test_a_vcpu_that_cannot_be_mapped_leaves_no_descriptor(vm: Vm) -> None:
+def test_create_vcpu_without_address_space(vm: Vm) -> None:
     before = open_fds()
     [pages] = Path("/proc/self/statm").read_text().split()[:1]
     limit = int(pages) * PAGE_SIZE
@@ -63,7 +63,7 @@ def test_a_vcpu_that_cannot_be_mapped_leaves_no_descriptor(vm: Vm) -> None:
     assert open_fds() == before
 
 
-def test_devices(vm: Vm) -> None:
+def test_create_device(vm: Vm) -> None:
     before = open_fds()
     assert vm.has_device(KVM_DEV_TYPE_VFIO)
     assert not vm.has_device(NO_SUCH_DEVICE)
@@ -75,11 +75,11 @@ def test_devices(vm: Vm) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_gic(vm: Vm) -> None:
+def test_has_gic(vm: Vm) -> None:
     assert vm.has_device(KVM_DEV_TYPE_ARM_VGIC_V3)
 
 
-def test_closing_closes_all_that_it_made(kvm: System) -> None:
+def test_close_closes_vcpus_and_devices(kvm: System) -> None:
     before = open_fds()
     vm = kvm.create_vm()
     vcpu, device = vm.create_vcpu(), vm.create_device(KVM_DEV_TYPE_VFIO)
@@ -94,7 +94,7 @@ def test_closing_closes_all_that_it_made(kvm: System) -> None:
             fd.fileno()
 
 
-def test_an_exception_closes_too(kvm: System) -> None:
+def test_exception_closes_the_vm(kvm: System) -> None:
     before = open_fds()
     with pytest.raises(ZeroDivisionError), kvm.create_vm() as vm:
         vm.create_vcpu(1 // (vm.fileno() * 0))
