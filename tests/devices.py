@@ -16,8 +16,8 @@ def find() -> Find:
     """Return a function that finds a lab device by name, or skips the test."""
 
     def found(name: str) -> PciFunction:
-        for function in needs.devices(name):
+        for function in needs.find_devices(name):
             return function
-        pytest.skip(needs.no_device(name))
+        pytest.skip(needs.missing_device(name))
 
     return found

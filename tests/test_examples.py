@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import Status
-from pyvmm.testing.needs import devices
+from pyvmm.testing.needs import find_devices
 from tests.process import as_nobody
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -131,7 +131,7 @@ def test_on_a_device(name: str, device: str, lines: list[str]) -> None:
 
 
 def bdf(device: str) -> str:
-    return str(next(devices(device)))
+    return str(next(find_devices(device)))
 
 
 @pytest.mark.needs_arch("aarch64")

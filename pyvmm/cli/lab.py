@@ -197,7 +197,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(takes_command=True)
     add = parser.add_argument
-    names = ", ".join(lab_devices.DEVICES)
+    names = ", ".join(lab_devices.NAMES)
     add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
     add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
     add("--append", default="", metavar="TEXT", help="more for the kernel's command line")

@@ -25,6 +25,7 @@ class LabDevice:
     """A device of the lab.
 
     Attributes:
+        pci_id: vendor and device ID.
         qemu: argument of QEMU's ``-device``; ``{id}`` is replaced by the device's ID.
         driver: the vfio driver to bind.
         backend: argument of ``-blockdev``, if any, with ``{id}``.
@@ -32,43 +33,45 @@ class LabDevice:
     """
 
     name: str
-    about: str
-    qemu: str = ""
+    pci_id: tuple[int, int]
+    qemu: str
     driver: str = "vfio-pci"
     backend: str = ""
     reserved: int = 0
 
 
 _ALL = (
-    LabDevice("none", "no device"),
+    # A Grace-style GPU: BAR0 registers, BAR2 1 GiB Normal-NC, BAR4 512 MiB cacheable. It is in fact
+    # a display whose BAR0 is memory; init.sh binds the nvgrace driver to it.
     LabDevice(
         "grace",
-        "a Grace-style GPU: BAR0 registers, BAR2 1 GiB Normal-NC, BAR4 512 MiB cacheable",
-        # Not a GPU: a display whose BAR0 is memory. init.sh binds the nvgrace driver to it.
+        (0x1234, 0x1111),
         "bochs-display,romfile=",
         "nvgrace_gpu_vfio_pci",
         reserved=2 * _GIB,
     ),
-    LabDevice(
-        "bochs", "a display: BAR0 16 MiB of memory, BAR2 registers", "bochs-display,romfile="
-    ),
-    LabDevice("edu", "QEMU's teaching device: registers, DMA, INTx and MSI", "edu"),
+    # A display: BAR0 16 MiB of memory, BAR2 registers.
+    LabDevice("bochs", (0x1234, 0x1111), "bochs-display,romfile="),
+    # QEMU's teaching device: registers, DMA, INTx and MSI.
+    LabDevice("edu", (0x1234, 0x11E8), "edu"),
+    # A disk of 16 MiB of zeroes: MSI-X and bus mastering.
     LabDevice(
         "nvme",
-        "a disk of 16 MiB zeroes: MSI-X and real bus-mastering",
+        (0x1B36, 0x0010),
         "nvme,serial=lab,drive={id}",
         backend="driver=null-co,node-name={id},size=16777216,read-zeroes=on",
     ),
 )
 DEVICES = {device.name: device for device in _ALL}
+NAMES = ("none", *DEVICES)
 
 
 def lookup(names: Sequence[str]) -> list[LabDevice]:
     """Return the devices of these names, without "none". Raises `UsageError` if one is unknown."""
     for name in names:
-        if name not in DEVICES:
-            raise UsageError(f"unknown device {name!r}: the lab has {', '.join(DEVICES)}")
-    return [DEVICES[name] for name in names if DEVICES[name].qemu]
+        if name not in NAMES:
+            raise UsageError(f"unknown device {name!r}: the lab has {', '.join(NAMES)}")
+    return [DEVICES[name] for name in names if name in DEVICES]
 
 
 def address(slot: int) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a test expects, in one line: an errno, or exits with the fields that matter.
+"""Expectations of a test: an errno, or exits with some of their fields.
 
-Every exit of `pyvmm.kvm.exits` can be imported from here (and from `pyvmm.testing`) by its name:
-``Mmio(gpa=0x9000000)`` is any MMIO exit at that address.
+Every exit of `pyvmm.kvm.exits` can be imported from this module and from `pyvmm.testing` as an
+expectation: ``Mmio(gpa=0x9000000)`` matches any MMIO exit at that address.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from pyvmm.kvm import exits
 from pyvmm.kvm.exits import Exit
 from pyvmm.uapi.kvm import KVM_SYSTEM_EVENT_SHUTDOWN
 
-_MEMBERS = ("type", "number", "reason", "errno", "size", "count", "cpu", "flags")  # in decimal
+_DECIMAL = ("type", "number", "reason", "errno", "size", "count", "cpu", "flags")
 
 
 class Unexpected(AssertionError):
-    """What came is not what the test expects."""
+    """An exit or error that the test does not expect."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """An exit of one of `types`, whose fields are as given; the others may be anything.
+    """An expected exit of one of `types` with these fields; other fields may names any value.
 
     Attributes:
-        answer: what a read gets, once it has matched.
+        answer: the value to complete a read with.
     """
 
     name: str
@@ -36,41 +36,42 @@ class Expected:
     answer: int = 0
 
     def gives(self, answer: int) -> "Expected":
-        """The same, and the guest's read returns `answer` (0 otherwise)."""
+        """Return the same expectation, which completes the guest's read with `answer`, not 0."""
         return replace(self, answer=answer)
 
     def matches(self, exit: Exit) -> bool:
-        """Is it such an exit?"""
+        """Return True if `exit` meets the expectation."""
         if not isinstance(exit, self.types):
             return False
         return all(
             getattr(exit, name) == value
             for name, value in self.fields.items()
-            if hasattr(exit, name)  # of `SystemOff` each architecture has its own
+            if hasattr(exit, name)  # the types of `SystemOff` names different fields
         )
 
     def __str__(self) -> str:
+        """Return the expectation as a test writes it."""
         return _call(self.name, self.fields)
 
 
 class fails:
-    """``with fails(errno.EINVAL):`` what is done there fails with that errno, and not otherwise.
+    """A context manager, ``with fails(errno.EINVAL):``, whose block must raise an `OSError`.
+
+    Raises `Unexpected` if the block raises nothing or has another errno.
 
     Attributes:
-        error: what was raised, for a closer look after the block.
+        error: the raised `OSError`.
     """
 
     error: OSError
 
     def __init__(self, number: int, *, cause: str | None = None) -> None:
-        """Expect an `OSError` with errno `number`.
-
-        `cause` is that of a `pyvmm.kvm.memslots.MemslotError`, the rule that was broken.
-        """
+        """Expect errno `number`, and optionally the `cause` of a `MemslotError`."""
         self._number = number
         self._cause = cause
 
     def __enter__(self) -> "fails":
+        """Return the context manager, for its attribute `error`."""
         return self
 
     def __exit__(
@@ -79,9 +80,10 @@ class fails:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        """Check the error that ended the block, and suppress it if it is expected."""
         __tracebackhide__ = True
         if error is None:
-            raise Unexpected(f"expected {errno_name(self._number)}, and nothing failed")
+            raise Unexpected(f"expected {errno_name(self._number)}, but nothing failed")
         if not isinstance(error, OSError):
             return False
         if error.errno != self._number:
@@ -94,7 +96,7 @@ class fails:
 
 
 def SystemOff() -> Expected:
-    """The guest's end: PSCI SYSTEM_OFF on arm64, ``hlt`` on x86-64."""
+    """Expect the end of the guest: PSCI SYSTEM_OFF on arm64, ``hlt`` on x86-64."""
     off: Mapping[str, object] = {"type": KVM_SYSTEM_EVENT_SHUTDOWN}
     return Expected("SystemOff", (exits.SystemEvent, exits.Halt), off)
 
@@ -102,20 +104,22 @@ def SystemOff() -> Expected:
 def __getattr__(name: str) -> Callable[..., Expected]:
     kind = getattr(exits, name, None)
     if not (isinstance(kind, type) and issubclass(kind, Exit)):
-        raise AttributeError(f"there is no exit {name!r} in pyvmm.kvm.exits")
+        raise AttributeError(f"pyvmm.kvm.exits has no exit {name!r}")
 
     def expected(**wanted: object) -> Expected:
         members: Any = kind  # every exit is a dataclass
-        have = [member.name for member in fields(members)]
-        if unknown := wanted.keys() - set(have):
-            raise TypeError(f"{name} has no {', '.join(sorted(unknown))}: it has {', '.join(have)}")
+        names = [member.name for member in fields(members)]
+        if unknown := wanted.keys() - set(names):
+            raise TypeError(
+                f"{name} has no {', '.join(sorted(unknown))}: its fields are {', '.join(names)}"
+            )
         return Expected(name, (kind,), wanted)
 
     return expected
 
 
 def describe(exit: Exit) -> str:
-    """An exit as a test would write it, addresses in hex."""
+    """Return an exit as a test writes it, with addresses in hex."""
     members: Any = exit
     return _call(type(exit).__name__, {m.name: getattr(exit, m.name) for m in fields(members)})
 
@@ -127,6 +131,6 @@ def _call(name: str, values: Mapping[str, object]) -> str:
 def _text(name: str, value: object) -> str:
     if name == "errno" and isinstance(value, int):
         return errno_name(value) if value else "0"
-    if type(value) is int and name not in _MEMBERS:
+    if type(value) is int and name not in _DECIMAL:
         return f"{value:#x}"
     return str(value)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fixtures; `pyvmm.testing` shows how they hang together.
+"""The fixtures; see `pyvmm.testing` for their dependencies.
 
-What each is made of is imported when a test asks for it: pytest loads this module for everyone.
+Fixtures import what they need when a test requests them: pytest loads this module in every session.
 """
 
 from collections.abc import Iterator
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def kvm() -> "Iterator[System]":
-    """``/dev/kvm``."""
+    """Yield the open ``/dev/kvm``."""
     from pyvmm.errors import LackingError
     from pyvmm.kvm import System
 
     try:
         system = System.open()
     except LackingError as error:
-        pytest.skip(f"{error}; tests: pytest --lab")
+        pytest.skip(f"{error}; to run the test in the emulated arm64 host: pytest --lab")
     with system:
         yield system
 
 
 @pytest.fixture
 def vm(kvm: "System") -> "Iterator[Vm]":
-    """An empty virtual machine."""
+    """Yield an empty virtual machine."""
     with kvm.create_vm() as vm:
         yield vm
 
 
 @pytest.fixture
 def vcpu(vm: "Vm") -> "Vcpu":
-    """A vCPU that has not been set up."""
+    """Return a vCPU in its initial state."""
     return vm.create_vcpu()
 
 
 @pytest.fixture
 def ram(vm: "Vm") -> "Iterator[Mapping]":
-    """4 MiB of zeroed memory, a memslot at GPA 0x4000_0000; guests use the first 3 of them."""
+    """Yield 4 MiB of zeroed memory, a memslot at GPA 0x4000_0000; guests use the first 3 MiB."""
     from pyvmm.machine import MINIMUM_RAM, RAM_BASE
     from pyvmm.memory import Mapping
 
@@ -57,7 +57,7 @@ def ram(vm: "Vm") -> "Iterator[Mapping]":
 
 @pytest.fixture
 def guest(kvm: "System", vm: "Vm", vcpu: "Vcpu", ram: "Mapping") -> "Guest":
-    """Call it with assembly text; what comes back has the guest's exits."""
+    """Return a function that takes assembly text and returns the guest's exits."""
     from pyvmm.testing.guest import Guest
 
     return Guest(kvm, vm, vcpu, ram)
@@ -65,41 +65,43 @@ def guest(kvm: "System", vm: "Vm", vcpu: "Vcpu", ram: "Mapping") -> "Guest":
 
 @pytest.fixture(scope="session")
 def caps(pytestconfig: pytest.Config) -> "CapsReport":
-    """What this kernel and this CPU offer, and why the rest is missing."""
+    """Return the capabilities and features of this kernel and CPU, and why others are missing."""
     from pyvmm.errors import LackingError
-    from pyvmm.testing.needs import capabilities
+    from pyvmm.testing.needs import caps_report
 
     try:
-        return capabilities(pytestconfig)
+        return caps_report(pytestconfig)
     except LackingError as error:
-        pytest.skip(f"{error}; tests: pytest --lab")
+        pytest.skip(f"{error}; to run the test in the emulated arm64 host: pytest --lab")
 
 
 @pytest.fixture
 def iommu_mode(request: pytest.FixtureRequest) -> str:
-    """Each of the five IOMMU modes, by its name in the kernel's selftests."""
+    """Return each of the five IOMMU modes, by its name in the kernel's selftests."""
     from pyvmm.vfio import device_nodes
 
     mode: str = request.param
     node = device_nodes.IOMMUFD if mode.startswith("iommufd") else device_nodes.CONTAINER
     if not node.exists():
-        pytest.skip(f"this kernel has no {mode}: there is no {node}; pytest --lab --lab-kernel lab")
+        pytest.skip(f"{mode} needs {node}, which does not exist: pytest --lab --lab-kernel lab")
     return mode
 
 
 @pytest.fixture
 def vfio_device(request: pytest.FixtureRequest) -> "Iterator[VfioDevice]":
-    """The device of the test's `needs_device`, else the first that vfio has, opened.
+    """Yield the open device of the test's `needs_device`, by default the first vfio device.
 
-    In the test's `iommu_mode` if it has one, else in the best that is there.
+    The mode is that of the fixture `iommu_mode` if the test requests it, otherwise the best one.
     """
     from pyvmm.testing import needs
     from pyvmm.vfio.iommu_modes import AUTO, open_device
 
     marker = request.node.get_closest_marker("needs_device")
-    found = next(needs.devices(marker.args[0]) if marker else needs.assigned(), None)
+    found = next(needs.find_devices(marker.args[0]) if marker else needs.vfio_functions(), None)
     if found is None:
-        pytest.skip("vfio has no device here: pytest --lab --lab-device bochs")
-    asked = "iommu_mode" in request.fixturenames
-    with open_device(found.bdf, request.getfixturevalue("iommu_mode") if asked else AUTO) as device:
+        pytest.skip("no device is bound to a vfio driver: pytest --lab --lab-device bochs")
+    has_mode = "iommu_mode" in request.fixturenames
+    with open_device(
+        found.bdf, request.getfixturevalue("iommu_mode") if has_mode else AUTO
+    ) as device:
         yield device

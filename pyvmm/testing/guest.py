@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fixture `guest`: assembly text in, typed exits out.
+"""The fixture `guest`, which runs guests given as assembly text and returns their exits.
 
-A guest starts with its arguments in ``x0``, ``x1``, … (``rdi``, ``rsi``, ``rdx``, … on x86-64),
-its MMU on, and its interrupts masked; where its text ends, it powers off. Every memslot is mapped
-at its GPA as write-back memory, and what is left of the first 4 GiB as device memory. Keep what is
-to be looked at afterwards out of ``x0`` to ``x3``: the call that powers off has its results there.
+A guest starts with its arguments in ``x0``, ``x1``, … (``rdi``, ``rsi``, ``rdx``, … on x86-64), the
+MMU on, and interrupts masked. It powers off at the end of its text. Stage 1 maps every memslot at
+its GPA as write-back memory, and the rest of the first 4 GiB as Device memory. The PSCI call that
+powers off overwrites ``x0`` to ``x3``: use other registers for results.
 """
 
 import functools
@@ -26,22 +26,23 @@ from pyvmm.machine import ENTRY, RAM_BASE
 from pyvmm.memory import Mapping
 from pyvmm.testing.expect import Expected, Unexpected, describe
 
-_REST = 1 << 32
-# PSCI SYSTEM_OFF; what comes before may jump over none of it.
+_DEVICE_END = 1 << 32
+# PSCI SYSTEM_OFF on arm64. The text must not branch past it.
 _END = {"arm64": "movz w0, #0x8400, lsl #16; movk w0, #8; hvc #0", "x86_64": "hlt"}
-_GOING_ON = (Mmio, Io)  # the guest waits for an answer, and has not ended
+_EMULATED = (Mmio, Io)  # exits that the test answers, after which the guest continues
 
 
 class Guest:
-    """Runs guests in the test's VM, on its vCPU and in its RAM.
+    """A runner of guests in the test's VM, on its vCPU and in its RAM.
 
     Attributes:
-        vm, vcpu, ram: the fixtures of those names.
-        windows: what a guest's page tables map otherwise than usual; add to it before a run.
-        run: the latest.
+        vm, vcpu, ram: the fixtures of these names.
+        windows: mappings that replace the default ones; add to it before a run.
+        run: the latest run.
     """
 
     def __init__(self, system: System, vm: Vm, vcpu: Vcpu, ram: Mapping) -> None:
+        """Use the VM, vCPU and RAM of the test."""
         self.arch = native()
         self.vm, self.vcpu, self.ram = vm, vcpu, ram
         self.windows: list[Window] = []
@@ -51,15 +52,15 @@ class Guest:
     def __call__(
         self, text: str | TextOf[str, str], *arguments: int, seconds: float = 30
     ) -> "GuestRun":
-        """Load a guest of this assembly text; it runs as its exits are asked for.
+        """Load a guest from assembly text; it runs when its exits are requested.
 
-        `text` may be one for each architecture: ``{"arm64": …, "x86_64": …}``. `seconds` is how
-        long the guest may go without an exit. Raises `PyvmmError` where the text is wrong; skips
-        where there is none for this architecture, or no assembler.
+        `text` may map architectures to texts: ``{"arm64": …, "x86_64": …}``. `seconds` is the
+        time limit for each exit. Raises `PyvmmError` if the text does not assemble. Skips the test
+        if there is no text or no assembler for this architecture.
         """
         source = text if isinstance(text, str) else text.get(self.arch.NAME)
         if source is None:
-            pytest.skip(f"this guest is for {', '.join(text)} alone: pytest --lab runs arm64's")
+            pytest.skip(f"this guest is only for {', '.join(text)}: pytest --lab runs arm64 guests")
         code = _assembled(f"{source}\n{_END[self.arch.NAME]}\n", self.arch.NAME)
         self.ram.write(ENTRY - RAM_BASE, code)
         tables = _tables(self._mapped())
@@ -74,29 +75,30 @@ class Guest:
         for slot in self.vm.memslots:
             for start, end in _uncovered(slot.gpa, slot.end, windows):
                 windows.append(identity(start, end - start, executable=True))
-        for start, end in _uncovered(0, _REST, windows):
+        for start, end in _uncovered(0, _DEVICE_END, windows):
             windows.append(identity(start, end - start, MemoryType.DEVICE))
         return tuple(windows)
 
 
 class GuestRun:
-    """A guest that runs: its exits one after the other, each entered when it is asked for.
+    """A run of a guest, which enters the guest when the next exit is requested.
 
     Attributes:
-        exit: the latest, None before the first.
+        exit: the latest exit, None before the first.
     """
 
     def __init__(self, guest: Guest, seconds: float) -> None:
+        """Run the guest that is loaded; `seconds` is the time limit for each exit."""
         self.exit: Exit | None = None
         self._guest = guest
         self._seconds = seconds
         self._count = 0
 
     def expects(self, *expected: Expected) -> "GuestRun":
-        """GuestRun on, and compare the next exits with these; raises `Unexpected`.
+        """Compare the next exits with these. Raises `Unexpected` at the first difference.
 
-        A read gets what `Expected.gives` says. The guest is left at the last of them: mend what
-        it stumbled over, and call this again.
+        Complete a read with the value of `Expected.gives`. The guest stays at the last expected
+        exit: a test can fix the cause of a fault and call this again.
         """
         __tracebackhide__ = True
         for each in expected:
@@ -107,7 +109,7 @@ class GuestRun:
         return self
 
     def step(self) -> Exit:
-        """Enter the guest until its next exit. Raises `Unexpected` where none comes in time."""
+        """Enter the guest and return its next exit. Raises `Unexpected` if it exceeds the limit."""
         __tracebackhide__ = True
         vcpu = self._guest.vcpu
         watchdog = threading.Timer(self._seconds, vcpu.stop)
@@ -122,29 +124,29 @@ class GuestRun:
         self.exit, self._count = exit, self._count + 1
         if isinstance(exit, Interrupted):
             vcpu.resume()
-            raise Unexpected(f"the guest made no exit within {self._seconds:g} s")
+            raise Unexpected(f"the guest did not exit within {self._seconds:g} s")
         return exit
 
     def __iter__(self) -> Iterator[Exit]:
-        """The exits to the first that is no MMIO and no port I/O, whose reads get zeroes."""
+        """Yield the exits up to the first that is not MMIO or port I/O; complete reads with 0."""
         while True:
             exit = self.step()
             yield exit
-            if not isinstance(exit, _GOING_ON):
+            if not isinstance(exit, _EMULATED):
                 return
             self._answer(exit, 0)
 
     def __getitem__(self, register: str) -> int:
-        """A register of the guest's, by the names of `pyvmm.arch`: ``run["x1"]``."""
+        """Return a register of the vCPU by its name in `pyvmm.arch`: ``run["x1"]``."""
         return self._guest.arch.read(self._guest.vcpu, register)
 
     def _answer(self, exit: Exit, value: int) -> None:
-        if isinstance(exit, _GOING_ON) and not exit.write:
+        if isinstance(exit, _EMULATED) and not exit.write:
             size = exit.size * exit.count if isinstance(exit, Io) else 8
             self._guest.vcpu.answer(value.to_bytes(size, "little"))
 
 
-# Most tests of a module have the same memslots, and many the same text.
+# Cached: most tests of a module have the same memslots, and many the same text.
 @functools.lru_cache
 def _tables(windows: tuple[Window, ...]) -> PageTables:
     return native().build_page_tables(RAM_BASE, windows)
@@ -162,7 +164,7 @@ def _assembled(source: str, arch: str) -> bytes:
 
 
 def _uncovered(start: int, end: int, windows: list[Window]) -> list[tuple[int, int]]:
-    """What of `start` to `end` no window's GVAs are in."""
+    """Return the parts of `start` to `end` that the windows' GVAs do not cover."""
     found, at = [], start
     for window in sorted(windows, key=lambda window: window.gva):
         if window.gva >= end:

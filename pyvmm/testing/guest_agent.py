@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The end of ``--lab`` that is in the emulated host: runs the tests it was sent for, and reports.
+"""A pytest plugin in the emulated host, which runs the tests of ``--lab`` and sends their reports.
 
-What it was sent for is in a file: the tests' node ids in their order, and the options that the
-session outside has. What it reports are lines of JSON on what was its stdout.
+Its job is a JSON file with the node ids of the tests, in order, and the options of the session that
+started the host. It writes its reports to stdout as lines of JSON.
 """
 
 import json
@@ -18,84 +18,89 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("pyvmm").addoption(
-        "--guest-agent", type=Path, help="what to run; used by --lab"
-    )
+    """Add the option that names the job file."""
+    parser.getgroup("pyvmm").addoption("--guest-agent", type=Path, help="job file; used by --lab")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Apply the job's options and register the plugin."""
     job = json.loads(config.option.guest_agent.read_text())
     vars(config.option).update(job["options"])
     config.pluginmanager.register(GuestAgent(config, job), "pyvmm-guest-agent")
 
 
 class GuestAgent:
-    """The plugin for one job."""
+    """The plugin that runs one job."""
 
     def __init__(self, config: pytest.Config, job: Mapping[str, Any]) -> None:
+        """Redirect stdout to stderr, and keep the original stdout for the reports."""
         self._config = config
-        self._wanted: list[str] = job["tests"]
+        self._nodeids: list[str] = job["tests"]
         self._shell: str | None = job["shell"]
-        # A test's own stdout, where pytest does not capture it, goes with its stderr.
         self._reports = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        # What pytest tells a person is told outside.
+        """Discard pytest's own output: the session that started the host prints it."""
         session.config.get_terminal_writer()._file = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Send why a module could not be collected."""
         if not report.passed:
-            self._send("uncollected", nodeid=report.nodeid, report=self._plain(report))
+            self._send("uncollected", nodeid=report.nodeid, report=self._serialize(report))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Select the job's tests, and send which of them do not exist."""
         found = {item.nodeid: item for item in items}
-        items[:] = [found[nodeid] for nodeid in self._wanted if nodeid in found]
-        self._send("missing", nodeids=[each for each in self._wanted if each not in found])
+        items[:] = [found[nodeid] for nodeid in self._nodeids if nodeid in found]
+        self._send("missing", nodeids=[each for each in self._nodeids if each not in found])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Send that a test starts."""
         self._send("start", nodeid=nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._send("report", nodeid=report.nodeid, report=self._plain(report))
+        """Send the report of a test's phase."""
+        self._send("report", nodeid=report.nodeid, report=self._serialize(report))
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Send that a test has ended."""
         self._send("finish", nodeid=nodeid)
 
     def pytest_exception_interact(self, node: pytest.Item, report: pytest.TestReport) -> None:
-        """``--lab-shell-on-failure``: the test's fixtures are as they were when it failed."""
+        """Run a shell for ``--lab-shell-on-failure`` before the fixtures are torn down."""
         if self._shell is None or not isinstance(report, pytest.TestReport):
             return
         capture = node.config.pluginmanager.getplugin("capturemanager")
         if capture:
             capture.suspend_global_capture(in_=True)
         self._send("shell", nodeid=report.nodeid, text=report.longreprtext)
-        _shell(self._shell)
-        self._send("unshell")
+        _run_shell(self._shell)
+        self._send("shell-end")
         if capture:
             capture.resume_global_capture()
 
-    def _plain(self, report: pytest.TestReport | pytest.CollectReport) -> dict[str, Any]:
+    def _serialize(self, report: pytest.TestReport | pytest.CollectReport) -> dict[str, Any]:
         hook = self._config.hook
         data: dict[str, Any] = hook.pytest_report_to_serializable(
             config=self._config, report=report
         )
-        if isinstance(report.longrepr, tuple):  # a skip: file, line and reason
+        if isinstance(report.longrepr, tuple):  # a skip: (file, line, reason)
             file, *rest = report.longrepr
             data["longrepr"] = (os.path.relpath(file, self._config.rootpath), *rest)
         return data
 
-    def _send(self, event: str, **what: object) -> None:
-        # What a test records of its own (user_properties) may be anything.
-        self._reports.write(json.dumps({"event": event, **what}, default=str) + "\n")
+    def _send(self, event: str, **members: object) -> None:
+        # default=str: user_properties may have values of any type.
+        self._reports.write(json.dumps({"event": event, **members}, default=str) + "\n")
         self._reports.flush()
 
 
-def _shell(terminal: str) -> None:
-    """A shell that has the terminal to itself, so that Ctrl-C there is for what it runs."""
+def _run_shell(terminal: str) -> None:
+    """Run a shell with its own controlling terminal, so that Ctrl-C does not reach pytest."""
     with open(terminal, "r+b", buffering=0) as line:  # noqa: PTH123
         subprocess.run(
             ["sh", "-l"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The end of ``--lab`` that boots: hosts by CPU and kernel, and what comes out of one."""
+"""One boot of an emulated host for ``--lab``, and the pytest session that it runs."""
 
 import io
 import json
@@ -15,29 +15,29 @@ from pyvmm.errors import PyvmmError
 from pyvmm.lab.host import FILES, Host, RunningHost
 from pyvmm.lab.terminal import Terminal
 
-# pytest and hypothesis would write beside the tests, which are read-only there. What a project's
-# ini file asks of plugins that it has here is not for there.
+# pytest and hypothesis must not write beside the tests: the share is read-only. The project's ini
+# file may name plugins that the host lacks.
 _PYTEST = (
     *("python3", "-m", "pytest", "-p", "pyvmm.testing.plugin", "-p", "pyvmm.testing.guest_agent"),
     *("-p", "no:cacheprovider", "--continue-on-collection-errors"),
     *("-o", "addopts=", "-o", "required_plugins=", "-o", "minversion="),
 )
 _VARIABLES = {"HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
-_ARRIVAL = 180.0  # seconds more, until the first word: power-on, and Python's compiling
-_GOODBYE = 60.0  # seconds to end in, after the last test
+_BOOT_TIMEOUT = 180.0  # additional seconds for the first event: boot, and compiling Python
+_EXIT_TIMEOUT = 60.0  # seconds for pytest to end after the last test
 
 Event = Mapping[str, Any]
 
 
 class HostFailure(PyvmmError):
-    """The emulated host is gone, or hangs; the text is several lines, the kernel's last ones."""
+    """The emulated host died or hangs; the message includes the last lines of its console."""
 
 
 class HostSession:
-    """One boot of a host, and the tests that it runs.
+    """One boot of a host, which runs tests and reports them as events.
 
     Attributes:
-        stderr: what the tests' process wrote there so far.
+        stderr: the stderr of pytest in the host.
     """
 
     def __init__(
@@ -51,10 +51,13 @@ class HostSession:
         timeout: float,
         shell: bool,
     ) -> None:
-        """Power on; the tests' node ids are of `root`, which is shared with the host."""
+        """Power the host on to run `tests`, node ids relative to the shared directory `root`.
+
+        `timeout` is the limit for each event in seconds. With `shell`, a failed test opens a shell.
+        """
         self._events: deque[Event] = deque()
         self._timeout = timeout
-        self._arrival = _ARRIVAL
+        self._boot_timeout = _BOOT_TIMEOUT
         self.stderr = io.BytesIO()
         with ExitStack() as stack:
             self._terminal = stack.enter_context(Terminal()) if shell else None
@@ -64,14 +67,14 @@ class HostSession:
             job.write_text(json.dumps({"tests": tests, "options": options, "shell": terminal}))
             command = [*_PYTEST, "--rootdir=.", f"--guest-agent={FILES / job.name}"]
             command += ["-c", str(ini.relative_to(root))] if ini else []
-            # The host's files are the headers that its pyvmm is to know, where there are any.
+            # The only files of a host are kernel headers.
             command += [f"--kvm-headers={FILES / each.name}" for each in host.files]
             command += [f"--capture={options['capture']}"] if "capture" in options else []
             command += dict.fromkeys(nodeid.partition("::")[0] for nodeid in tests)
             self._running: RunningHost = stack.enter_context(
                 replace(host, files=(*host.files, job)).boot(
                     command,
-                    stdout=_Lines(self._events),
+                    stdout=_EventParser(self._events),
                     stderr=self.stderr,
                     variables=_VARIABLES,
                     directory=root,
@@ -81,45 +84,46 @@ class HostSession:
             self._stack = stack.pop_all()
 
     def next(self) -> Event:
-        """What comes next. Raises `HostFailure`."""
-        patience = self._timeout + self._arrival
-        if not self._events and not self._running.relay(self._come, patience):
-            raise HostFailure(self._post_mortem())
-        self._arrival = 0.0
+        """Wait for the next event and return it. Raises `HostFailure`."""
+        timeout = self._timeout + self._boot_timeout
+        if not self._events and not self._running.relay(self._has_event, timeout):
+            raise HostFailure(self._failure())
+        self._boot_timeout = 0.0
         return self._events.popleft()
 
-    def _come(self) -> bool:
+    def _has_event(self) -> bool:
         return bool(self._events)
 
     def attach(self) -> None:
-        """Give the host this process's terminal, until its shell has ended."""
+        """Connect this process's terminal to the shell of a failed test until the shell ends."""
         if self._terminal:
-            self._terminal.attach(self._running.ports, self._come)
+            self._terminal.attach(self._running.ports, self._has_event)
 
     def close(self, *, kill: bool = False) -> None:
-        """Power off; unless it is to be killed, wait for it to keep what it compiled."""
+        """Power the host off; without `kill`, first wait for it to save compiled Python."""
         with self._stack:
             if not kill:
                 try:
-                    self._running.wait(_GOODBYE)
+                    self._running.wait(_EXIT_TIMEOUT)
                 except PyvmmError:
-                    return  # its tests are done, and no one waits for the rest
+                    return  # every test has ended
 
-    def _post_mortem(self) -> str:
+    def _failure(self) -> str:
+        """Return why the host failed, the end of its console, and the end of stderr."""
         console = self._running.console()
         try:
             status = self._running.wait()
-            reason = f"pytest ended there with status {status}"
+            reason = f"pytest in the emulated host exited with status {status}"
         except PyvmmError as error:
-            # One line, with the console's last ones in it: here they follow on their own.
-            reason = str(error).partition("; the console's log")[0]
+            # Omit the console from the one-line message: it follows.
+            reason = str(error).partition("; see the console log")[0]
         last = self.stderr.getvalue().decode(errors="replace").strip().splitlines()[-60:]
-        parts = [reason, *(["", "the last lines on its console:", console] if console else [])]
-        return "\n".join([*parts, *(["", "on stderr:", *last] if last else [])])
+        parts = [reason, *(["", "last lines of the console:", console] if console else [])]
+        return "\n".join([*parts, *(["", "stderr:", *last] if last else [])])
 
 
-class _Lines(io.BytesIO):
-    """A file that takes lines of JSON apart; what is none is left out."""
+class _EventParser(io.BytesIO):
+    """A file that parses lines of JSON as events and ignores other lines."""
 
     def __init__(self, events: deque[Event]) -> None:
         super().__init__()

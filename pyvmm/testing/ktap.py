@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``--ktap``: results as kernel CI reads them, each module a test with its functions below it.
+"""The option ``--ktap``: test results for kernel CI, with each module's tests as its subtests.
 
-The format is Documentation/dev-tools/ktap.rst, in the words that kselftest prints.
+The format is that of Documentation/dev-tools/ktap.rst, with the totals line of kselftest.
 """
 
 import sys
@@ -16,77 +16,83 @@ _INDENT = "  "
 
 @dataclass
 class KtapResult:
-    """How one test went.
+    """The result of one test.
 
     Attributes:
-        number: in its module, from 1.
-        directive: SKIP or XFAIL, "" for none, with its reason in `why`.
-        why: several lines where it failed.
+        number: its number in the module, from 1.
+        passed: None until the test ends.
+        directive: "SKIP", "XFAIL" or "".
+        reason: the directive's reason, or the lines of the failure.
     """
 
     number: int
     name: str
     passed: bool | None = None
     directive: str = ""
-    why: str = ""
+    reason: str = ""
 
     def lines(self) -> Iterator[str]:
-        """What is known of it as diagnostics, then the line that counts."""
+        """Yield the diagnostic lines, then the result line."""
         if self.passed is None:
-            self.passed, self.why = False, "it was not run: the session ended before"
+            self.passed, self.reason = False, "not run: the session ended early"
         if not self.directive:
-            yield from (f"# {line}".rstrip() for line in self.why.splitlines())
+            yield from (f"# {line}".rstrip() for line in self.reason.splitlines())
         verdict = "ok" if self.passed else "not ok"
-        because = f" # {self.directive} {' '.join(self.why.split())}" if self.directive else ""
-        yield f"{verdict} {self.number} {_plain(self.name)}{because}".rstrip()
+        directive = f" # {self.directive} {' '.join(self.reason.split())}" if self.directive else ""
+        yield f"{verdict} {self.number} {_escape(self.name)}{directive}".rstrip()
 
 
 class KtapWriter:
-    """A plugin that writes the file when the session ends."""
+    """A plugin that writes the KTAP file when the session ends."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._place = config.option.ktap
+        """Write to the path in ``--ktap``, or to stdout if it is "-"."""
+        self._path = config.option.ktap
         self._modules: dict[str, dict[str, KtapResult]] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        if self._place == "-":
-            # stdout is the document's, so what pytest tells a person goes to stderr.
+        """Redirect pytest's own output to stderr if the KTAP goes to stdout."""
+        if self._path == "-":
             session.config.get_terminal_writer()._file = sys.stderr
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Record a module that cannot be imported."""
         if report.failed:
-            self._result(report.nodeid, "collection").passed = False
-            self._result(report.nodeid, "collection").why = report.longreprtext
+            result = self._result(report.nodeid, "collection")
+            result.passed, result.reason = False, report.longreprtext
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Number the tests."""
         for item in session.items:
-            self._result(*_place(item.nodeid))
+            self._result(*_split(item.nodeid))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        result = self._result(*_place(report.nodeid))
+        """Record the result of a test."""
+        result = self._result(*_split(report.nodeid))
         if hasattr(report, "wasxfail"):
             result.passed = report.skipped or report.passed
-            result.directive, result.why = "XFAIL", str(report.wasxfail)
+            result.directive, result.reason = "XFAIL", str(report.wasxfail)
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
             result.passed, result.directive = True, "SKIP"
-            result.why = reason.removeprefix("Skipped: ")
+            result.reason = reason.removeprefix("Skipped: ")
         elif report.failed:
-            result.passed, result.directive, result.why = False, "", report.longreprtext
+            result.passed, result.directive, result.reason = False, "", report.longreprtext
         elif report.when == "call":
             result.passed = True
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the file."""
         if session.config.option.collectonly:
             return
         text = "\n".join(self._lines()) + "\n"
-        if self._place == "-":
+        if self._path == "-":
             sys.stdout.write(text)
             sys.stdout.flush()
         else:
-            Path(self._place).write_text(text)
+            Path(self._path).write_text(text)
 
     def _result(self, module: str, name: str) -> KtapResult:
         tests = self._modules.setdefault(module, {})
@@ -102,13 +108,13 @@ class KtapWriter:
                 yield from (f"{_INDENT}{line}" for line in result.lines())
             all_skipped = all(result.directive == "SKIP" for result in results.values())
             passed = all(result.passed for result in results.values())
-            because = " # SKIP every test was" if all_skipped else ""
-            yield f"{'ok' if passed else 'not ok'} {number} {_plain(module)}{because}"
+            directive = " # SKIP all tests were skipped" if all_skipped else ""
+            yield f"{'ok' if passed else 'not ok'} {number} {_escape(module)}{directive}"
         yield _totals(result for tests in self._modules.values() for result in tests.values())
 
 
 def _totals(results: Iterable[KtapResult]) -> str:
-    """kselftest's last line."""
+    """Return the totals line of kselftest."""
     counts = dict.fromkeys(("pass", "fail", "xfail", "xpass", "skip", "error"), 0)
     for result in results:
         kind = {"SKIP": "skip", "XFAIL": "xfail"}.get(result.directive)
@@ -116,12 +122,12 @@ def _totals(results: Iterable[KtapResult]) -> str:
     return f"# Totals: {' '.join(f'{kind}:{count}' for kind, count in counts.items())}"
 
 
-def _place(nodeid: str) -> tuple[str, str]:
-    """The module of a test, and its name there."""
+def _split(nodeid: str) -> tuple[str, str]:
+    """Return the module of a test and its name in the module."""
     module, _, name = nodeid.partition("::")
     return module, name or module
 
 
-def _plain(name: str) -> str:
-    """A name without the character that begins a directive."""
+def _escape(name: str) -> str:
+    """Replace the character that starts a directive."""
     return name.replace("#", "-")

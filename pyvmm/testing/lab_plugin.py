@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``--lab``: tests that are collected and reported here run in the emulated arm64 host.
+"""The option ``--lab``: tests run in the emulated arm64 host and are reported in this session.
 
-Each CPU and kernel that is asked for is a board. With several, each test is there once a board,
-``test_x[max-lab]``. A board is booted when its first test is due and runs the rest of them in one
-go; its reports become this session's, so that ``-x``, ``--junitxml`` and all the rest work as ever.
-A test with which the board dies or hangs has failed, and the next one gets a fresh boot.
+Each combination of ``--lab-cpu`` and ``--lab-kernel`` is a target. If there are several, every test
+has a parameter for the target: ``test_x[max-lab]``. A target boots for its first test and then runs
+its other tests in the same boot. Its reports become those of this session, so ``-x``,
+``--junitxml`` and other options work as usual. A test that kills or hangs the host has failed; the
+next test starts a new boot.
 """
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -17,201 +18,202 @@ import pytest
 
 from pyvmm.errors import PyvmmError
 from pyvmm.lab import host, lab_devices, qemu
+from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import Host
 from pyvmm.testing.host_session import HostFailure, HostSession
 from pyvmm.uapi import header_set
 
-When: TypeAlias = Literal["setup", "call", "teardown"]
+Phase: TypeAlias = Literal["setup", "call", "teardown"]
 
-_BOARD = "_pyvmm_board"  # the parameter
-# What a session is about as a whole: which tests, in what order, and where their results go.
-_OURS = {
+_TARGET = "_pyvmm_target"  # the parameter
+# Options that concern the whole session: the tests, their order, and the destination of results.
+# pytest in the emulated host does not get them.
+_SESSION_OPTIONS = {
     *("file_or_dir", "keyword", "markexpr", "deselect", "ignore", "ignore_glob", "pyargs"),
     *("maxfail", "lf", "failedfirst", "newfirst", "last_failed_no_failures", "cacheclear"),
     *("stepwise", "stepwise_skip", "stepwise_reset", "collectonly", "cacheshow", "plugins"),
     *("usepdb", "usepdb_cls", "trace", "setuponly", "setupshow", "setupplan", "basetemp"),
     *("rootdir", "inifilename", "confcutdir", "override_ini", "noconftest", "keepduplicates"),
     *("xmlpath", "junitprefix", "pastebin", "durations", "durations_min", "debug", "log_file"),
-    *(
-        "help",
-        "version",
-        "markers",
-        "showfixtures",
-        "show_fixtures_per_test",
-        "ktap",
-        "guest_agent",
-    ),
-    *("kvm_headers", "continue_on_collection_errors", "disable_plugin_autoload"),
+    *("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "ktap"),
+    *("guest_agent", "kvm_headers", "continue_on_collection_errors", "disable_plugin_autoload"),
 }
 
 
 @dataclass
 class LabTarget:
-    """A CPU and a kernel; how its boot goes.
+    """A CPU and a kernel to run tests on, and the state of the current boot.
 
     Attributes:
-        name: as it stands in a node id.
-        boot: the one that runs, None where the next test gets a fresh one.
-        dead: why no boot of it gets as far as a test.
-        useful: did this boot finish a test?
-        missing: node ids that are not collected there.
-        uncollected: what said why, modules mostly.
+        name: the name in node ids.
+        session: the current boot, or None if the next test starts one.
+        failure: why every boot fails before the first test.
+        has_run_test: True if the current boot has completed a test.
+        missing: node ids that the host did not collect.
+        uncollected: reports of modules and others that the host could not collect.
     """
 
     name: str
     cpu: str
     kernel: str | None
-    boot: HostSession | None = None
-    dead: str = ""
-    useful: bool = False
+    session: HostSession | None = None
+    failure: str = ""
+    has_run_test: bool = False
     missing: set[str] = field(default_factory=set)
     uncollected: list[pytest.CollectReport] = field(default_factory=list)
 
 
 class LabPlugin:
-    """The plugin."""
+    """The plugin that runs the session's tests on the targets."""
 
     def __init__(self, config: pytest.Config) -> None:
+        """Create the targets of the options."""
         self._config = config
-        self._boards = _boards(config.option.lab_cpu, config.option.lab_kernel)
+        self._targets = _targets(config.option.lab_cpu, config.option.lab_kernel)
         self._hosts: dict[tuple[str, str | None], Host] = {}
         self._items: list[pytest.Item] = []
 
     def pytest_report_header(self) -> str:
+        """Return the targets and devices for the session's header."""
         devices = ", ".join(self._config.option.lab_device) or "no device"
-        return f"pyvmm lab: {', '.join(board.name for board in self._boards)}; {devices}"
+        return f"pyvmm lab: {', '.join(target.name for target in self._targets)}; {devices}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if len(self._boards) > 1:
-            metafunc.fixturenames.insert(0, _BOARD)
-            names = [board.name for board in self._boards]
-            metafunc.parametrize(_BOARD, range(len(names)), ids=names, scope="session")
+        """Add the parameter for the target, if there are several."""
+        if len(self._targets) > 1:
+            metafunc.fixturenames.insert(0, _TARGET)
+            names = [target.name for target in self._targets]
+            metafunc.parametrize(_TARGET, range(len(names)), ids=names, scope="session")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=_board_of)  # one boot each
+        """Sort the tests by target, so that each target boots once."""
+        items.sort(key=_target_index)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Make the hosts ready: what is not in the cache yet is fetched and built."""
+        """Prepare the hosts: download and build what the cache lacks."""
         if session.config.option.collectonly or not session.items:
             return
         self._items = session.items
         reporter = session.config.pluginmanager.getplugin("terminalreporter")
-        said: set[str] = set()
+        printed: set[str] = set()
 
-        def progress(what: str, done: float | None) -> None:
-            if reporter and what not in said:
-                reporter.write_line(f"pyvmm: {what}")
-            said.add(what)
+        def progress(step: str, fraction: float | None) -> None:
+            if reporter and step not in printed:
+                reporter.write_line(f"pyvmm: {step}")
+            printed.add(step)
 
         try:
-            self._hosts = _hosts(self._boards, session.config.option, progress)
+            self._hosts = _hosts(self._targets, session.config.option, progress)
         except PyvmmError as error:
             pytest.exit(f"--lab: {error}", returncode=error.status)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run a test on its target; power the target off after its last test."""
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        board = self._boards[_board_of(item)]
-        for report in self._reports(board, item):
+        target = self._targets[_target_index(item)]
+        for report in self._reports(target, item):
             report.nodeid, report.location = item.nodeid, item.location
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        if nextitem is None or _board_of(nextitem) != _board_of(item):
-            _power_off(board)
+        if nextitem is None or _target_index(nextitem) != _target_index(item):
+            _power_off(target)
         return True
 
     def pytest_sessionfinish(self) -> None:
-        for board in self._boards:  # none is left but after -x or Ctrl-C
-            _power_off(board, kill=True)
+        """Power off the target that still runs after ``-x`` or Ctrl-C."""
+        for target in self._targets:
+            _power_off(target, kill=True)
 
-    def _reports(self, board: LabTarget, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """A test's reports: those that come, or one that says why none do."""
-        nodeid = self._nodeid_there(item)
-        when: When = "setup"
+    def _reports(self, target: LabTarget, item: pytest.Item) -> Iterator[pytest.TestReport]:
+        """Yield the test's reports, or one report of why it did not run."""
+        nodeid = self._nodeid_in_host(item)
+        phase: Phase = "setup"
         started = False
         while True:
             try:
-                if board.dead:
-                    yield _made(item, "failed", board.dead)
+                if target.failure:
+                    yield _report(item, "failed", target.failure)
                     return
-                if nodeid in board.missing:
-                    yield _uncollected(item, nodeid, board)
+                if nodeid in target.missing:
+                    yield _missing_report(item, nodeid, target)
                     return
-                board.boot = board.boot or self._boot(board, item)
-                event = board.boot.next()
+                target.session = target.session or self._boot(target, item)
+                event = target.session.next()
             except HostFailure as error:
-                _power_off(board, kill=True)
+                _power_off(target, kill=True)
                 if started:
-                    yield _made(item, "failed", str(error), when)
+                    yield _report(item, "failed", str(error), phase)
                     return
-                if not board.useful:
-                    board.dead = str(error)
-                board.useful = False  # it died between two tests: this one gets a fresh boot
+                if not target.has_run_test:
+                    target.failure = str(error)
+                target.has_run_test = False  # the host died between two tests: boot it again
                 continue
             except PyvmmError as error:
-                board.dead = str(error)
+                target.failure = str(error)
                 continue
             if event["event"] == "missing":
-                board.missing.update(event["nodeids"])
+                target.missing.update(event["nodeids"])
             elif event["event"] == "uncollected":
-                board.uncollected.append(self._restored(event["report"]))
+                target.uncollected.append(self._deserialize(event["report"]))
             elif event["event"] == "shell":
-                self._shell(board.boot, event["text"])
+                self._shell(target.session, event["text"])
             elif event.get("nodeid") == nodeid:
                 if event["event"] == "start":
-                    started, when = True, "call"
+                    started, phase = True, "call"
                 elif event["event"] == "report":
-                    report = self._restored(event["report"])
-                    when = "call" if report.when == "setup" else "teardown"
+                    report = self._deserialize(event["report"])
+                    phase = "call" if report.when == "setup" else "teardown"
                     yield report
                 elif event["event"] == "finish":
-                    board.useful = True
+                    target.has_run_test = True
                     return
 
-    def _boot(self, board: LabTarget, item: pytest.Item) -> HostSession:
-        """A boot for this test and all that come after it on its board."""
-        config, option = self._config, self._config.option
+    def _boot(self, target: LabTarget, item: pytest.Item) -> HostSession:
+        """Boot the target for this test and the later ones on the same target."""
+        option, index = self._config.option, _target_index(item)
         left = self._items[self._items.index(item) :]
-        tests = [self._nodeid_there(each) for each in left if _board_of(each) == _board_of(item)]
+        tests = [self._nodeid_in_host(each) for each in left if _target_index(each) == index]
         with self._uncaptured():
             return HostSession(
-                self._hosts[board.cpu, board.kernel],
+                self._hosts[target.cpu, target.kernel],
                 tests,
-                root=config.rootpath,
-                ini=config.inipath,
-                options=_carried(vars(option)),
+                root=self._config.rootpath,
+                ini=self._config.inipath,
+                options=_host_options(vars(option)),
                 timeout=option.lab_timeout,
                 shell=option.lab_shell_on_failure,
             )
 
-    def _nodeid_there(self, item: pytest.Item) -> str:
-        """A node id without its board."""
-        if len(self._boards) == 1 or not hasattr(item, "callspec"):
+    def _nodeid_in_host(self, item: pytest.Item) -> str:
+        """Return the node id without the target's parameter."""
+        if len(self._targets) == 1 or not hasattr(item, "callspec"):
             return item.nodeid
         head = item.nodeid.removesuffix(f"[{item.callspec.id}]")
-        rest = item.callspec.id.removeprefix(self._boards[_board_of(item)].name).removeprefix("-")
+        target = self._targets[_target_index(item)]
+        rest = item.callspec.id.removeprefix(target.name).removeprefix("-")
         return f"{head}[{rest}]" if rest else head
 
-    def _restored(self, data: dict[str, Any]) -> Any:
-        """A report as it was there; of a skip, the file here, in a tuple, as JSON has none."""
+    def _deserialize(self, data: dict[str, Any]) -> Any:
+        """Return a report from the host; a skip gets its tuple and this machine's path back."""
         if isinstance(data["longrepr"], list):
             file, *rest = data["longrepr"]
             data["longrepr"] = (str(self._config.rootpath / file), *rest)
         hook = self._config.hook
         return hook.pytest_report_from_serializable(config=self._config, data=data)
 
-    def _shell(self, boot: HostSession, text: str) -> None:
-        """A shell there, while the test that failed has its fixtures still."""
+    def _shell(self, session: HostSession, text: str) -> None:
+        """Attach the terminal to a shell in the host, where the failed test has its fixtures."""
         with self._uncaptured():
-            print(f"\n{text}\npyvmm: a shell in the emulated host; the next test follows its exit")
-            boot.attach()
+            print(f"\n{text}\npyvmm: shell in the emulated host; exit it to run the next test")
+            session.attach()
 
     @contextlib.contextmanager
     def _uncaptured(self) -> Iterator[None]:
-        """With this process's own stdin and stdout."""
+        """Restore this process's stdin and stdout, which pytest captures."""
         capture = self._config.pluginmanager.getplugin("capturemanager")
         if capture is None:
             yield
@@ -223,43 +225,43 @@ class LabPlugin:
             capture.resume_global_capture()
 
 
-def _boards(cpus: Sequence[str], kernels: Sequence[str]) -> list[LabTarget]:
-    boards: list[LabTarget] = []
+def _targets(cpus: Sequence[str], kernels: Sequence[str]) -> list[LabTarget]:
+    targets: list[LabTarget] = []
     for cpu in cpus or ["max"]:
         for kernel in kernels or (None,):
-            # A tree's or an Image's is its directory's name.
+            # A build tree or its Image is named after the directory of the tree.
             path = (kernel or "lab").removesuffix("/").removesuffix("/arch/arm64/boot/Image")
             name = f"{cpu}-{path.rpartition('/')[2]}"
-            taken = sum(board.name.partition("@")[0] == name for board in boards)
-            boards.append(LabTarget(f"{name}@{taken + 1}" if taken else name, cpu, kernel))
-    return boards
+            same = sum(target.name.partition("@")[0] == name for target in targets)
+            targets.append(LabTarget(f"{name}@{same + 1}" if same else name, cpu, kernel))
+    return targets
 
 
 def _hosts(
-    boards: Sequence[LabTarget], option: Any, progress: Callable[[str, float | None], None]
+    targets: Sequence[LabTarget], option: Any, progress: Progress
 ) -> dict[tuple[str, str | None], Host]:
     program = qemu.find(progress, option.lab_qemu)
     files = [header_set.cache_file(option.kvm_headers, "arm64")] if option.kvm_headers else []
-    found = {}
-    for board in boards:
+    hosts = {}
+    for target in targets:
         machine = qemu.EmulatedMachine(
-            cpu=board.cpu,
+            cpu=target.cpu,
             memory=qemu.parse_size(option.lab_memory),
             devices=tuple(lab_devices.lookup(option.lab_device)),
             device_arguments=tuple(option.lab_device_arg),
             append=option.lab_append,
         )
-        found[board.cpu, board.kernel] = host.prepare_by_name(
-            program, board.kernel, machine, progress, files
+        hosts[target.cpu, target.kernel] = host.prepare_by_name(
+            program, target.kernel, machine, progress, files
         )
-    return found
+    return hosts
 
 
-def _carried(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of this session that the tests' own one has as well."""
+def _host_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of this session to apply in the host."""
     carried = {}
     for name, value in options.items():
-        if name in _OURS or name.startswith("lab"):
+        if name in _SESSION_OPTIONS or name.startswith("lab"):
             continue
         with contextlib.suppress(TypeError):
             json.dumps(value)
@@ -267,39 +269,39 @@ def _carried(options: Mapping[str, Any]) -> dict[str, Any]:
     return carried
 
 
-def _board_of(item: pytest.Item) -> int:
-    # Tests of unittest's cannot be parametrized: they run on the first board.
+def _target_index(item: pytest.Item) -> int:
+    # Tests of unittest cannot be parametrized: they run on the first target.
     callspec = getattr(item, "callspec", None)
-    number: int = callspec.params.get(_BOARD, 0) if callspec else 0
-    return number
+    index: int = callspec.params.get(_TARGET, 0) if callspec else 0
+    return index
 
 
-def _power_off(board: LabTarget, *, kill: bool = False) -> None:
-    boot, board.boot = board.boot, None
-    if boot:
-        boot.close(kill=kill)
+def _power_off(target: LabTarget, *, kill: bool = False) -> None:
+    session, target.session = target.session, None
+    if session:
+        session.close(kill=kill)
 
 
-def _uncollected(item: pytest.Item, nodeid: str, board: LabTarget) -> pytest.TestReport:
-    """Why there is no such test there: its module was skipped, or could not be imported."""
-    for report in board.uncollected:
+def _missing_report(item: pytest.Item, nodeid: str, target: LabTarget) -> pytest.TestReport:
+    """Return the report of a test that the host did not collect, with its module's error."""
+    for report in target.uncollected:
         if nodeid.startswith(report.nodeid):
             if report.skipped:
-                return _made(item, "skipped", report.longrepr)
-            return _made(item, "failed", report.longreprtext)
-    return _made(
+                return _report(item, "skipped", report.longrepr)
+            return _report(item, "failed", report.longreprtext)
+    return _report(
         item,
         "failed",
-        "the emulated host finds no such test: is it parametrized with what this machine has?",
+        "the emulated host did not collect this test: do its parameters depend on this machine?",
     )
 
 
-def _made(
+def _report(
     item: pytest.Item,
     outcome: Literal["failed", "skipped"],
-    why: Any,
-    when: When = "setup",
+    reason: Any,
+    phase: Phase = "setup",
 ) -> pytest.TestReport:
     return pytest.TestReport(
-        item.nodeid, item.location, dict.fromkeys(item.keywords, 1), outcome, why, when
+        item.nodeid, item.location, dict.fromkeys(item.keywords, 1), outcome, reason, phase
     )

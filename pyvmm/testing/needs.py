@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a test needs beyond a kernel: the markers, and what to do where it is missing."""
+"""The markers ``needs_…``: requirements of a test, and the reasons to skip it."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -8,37 +8,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab.lab_devices import DEVICES
 
 if TYPE_CHECKING:
     from pyvmm.caps import CapsReport
     from pyvmm.vfio.sysfs import PciFunction
 
 MARKERS = {
-    "needs_arch(machine)": 'the architecture of the host\'s KVM: "aarch64" or "x86_64"',
-    "needs_cap(name, …)": "KVM_CAP_*s that are not 0 on a VM here",
-    "needs_feature(name, …)": 'features of an arm64 CPU: "fwb", "dic", "idc"',
-    "needs_device(name)": 'a PCI device that vfio has: one of the lab\'s, or "vendor:device"',
+    "needs_arch(machine)": 'skip unless KVM is for this architecture: "aarch64" or "x86_64"',
+    "needs_cap(name, …)": "skip unless these KVM_CAP_* are not 0",
+    "needs_feature(name, …)": 'skip unless the arm64 CPU has these features: "fwb", "dic", "idc"',
+    "needs_device(name)": 'skip unless vfio has this device: one of the lab, or "vendor:device"',
 }
 
 _ALIASES = {"arm64": "aarch64", "amd64": "x86_64"}
-_HOMES = {
+_ARCH_HINTS = {
     "aarch64": "run it in the emulated arm64 host: pytest --lab",
     "x86_64": "run it on an x86-64 machine with KVM",
-}
-
-# The lab's devices: vendor, device, and the vfio driver that has it there.
-DEVICES = {
-    "bochs": (0x1234, 0x1111, "vfio-pci"),
-    "edu": (0x1234, 0x11E8, "vfio-pci"),
-    "nvme": (0x1B36, 0x0010, "vfio-pci"),
-    "grace": (0x1234, 0x1111, "nvgrace_gpu_vfio_pci"),
 }
 
 _REPORT = pytest.StashKey["CapsReport"]()
 
 
-def capabilities(config: pytest.Config) -> "CapsReport":
-    """What this kernel and CPU offer, asked once a session. Raises `LackingError` without KVM."""
+def caps_report(config: pytest.Config) -> "CapsReport":
+    """Return this session's caps report. Raises `LackingError` without KVM."""
     if _REPORT not in config.stash:
         from pyvmm.caps import negotiate
         from pyvmm.kvm import System
@@ -48,108 +41,112 @@ def capabilities(config: pytest.Config) -> "CapsReport":
     return config.stash[_REPORT]
 
 
-def missing(item: pytest.Item) -> str | None:
-    """What a test needs and this machine has not, and the way to it; None where nothing is.
+def skip_reason(item: pytest.Item) -> str | None:
+    """Return why the test cannot run here and how to fix that, or None.
 
-    Fails the test where it asks for what there is not.
+    Fail the test if a marker has an invalid argument.
     """
     try:
-        for name, look in _LOOKS.items():
+        for name, check in _CHECKS.items():
             for marker in item.iter_markers(name):
-                for wanted in marker.args:
-                    if lack := look(item.config, wanted):
-                        return lack
+                for argument in marker.args:
+                    if reason := check(item.config, argument):
+                        return reason
         return None
     except UsageError as error:
-        wrong = str(error)
-    pytest.fail(wrong, pytrace=False)
+        message = str(error)
+    pytest.fail(message, pytrace=False)
 
 
-def _arch(config: pytest.Config, wanted: str) -> str | None:
-    wanted = _ALIASES.get(wanted, wanted)
-    if platform.machine() == wanted:
+def _check_arch(config: pytest.Config, machine: str) -> str | None:
+    machine = _ALIASES.get(machine, machine)
+    if platform.machine() == machine:
         return None
-    return f"needs {wanted}; {_HOMES.get(wanted, 'run it on such a machine')}"
+    return f"needs {machine}; {_ARCH_HINTS.get(machine, 'run it on such a machine')}"
 
 
-def _capability(config: pytest.Config, name: str) -> str | None:
+def _check_capability(config: pytest.Config, name: str) -> str | None:
     try:
-        report = capabilities(config)
+        report = caps_report(config)
     except LackingError as error:
         return str(error)
     try:
         capability = report.capability(name)
     except KeyError:
         raise UsageError(
-            f"no header that pyvmm knows has {name}: name your kernel's with --kvm-headers DIR"
+            f"{name} is in no header that pyvmm has: pass your kernel's with --kvm-headers DIR"
         ) from None
     if capability.value:
         return None
     return (
-        f"{name} ({capability.number}) is 0 on {report.kernel}{_because(report, name)}; with "
+        f"{name} ({capability.number}) is 0 on {report.kernel}{_verdict(report, name)}; to try "
         "another kernel or CPU: pytest --lab --lab-kernel IMAGE --lab-cpu max"
     )
 
 
-def _because(report: "CapsReport", name: str) -> str:
-    """The verdict on a capability that has one with a reason of its own."""
+def _verdict(report: "CapsReport", name: str) -> str:
+    """Return the reason in the report why a capability is missing, if it has one."""
     if name == "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED":
         return f": {report.verdict('cacheable-pfnmap').why}"
     return ""
 
 
-def _feature(config: pytest.Config, name: str) -> str | None:
+def _check_feature(config: pytest.Config, name: str) -> str | None:
     try:
-        features = capabilities(config).features
+        features = caps_report(config).features
     except LackingError as error:
         return str(error)
     if features is None:
         return f"needs an arm64 CPU with {name}: pytest --lab --lab-cpu max"
     has = getattr(features, name, None)
     if not isinstance(has, bool):
-        raise UsageError(f"there is no feature {name!r}: it is one of fwb, dic, idc")
+        raise UsageError(f"needs_feature({name!r}): pass fwb, dic or idc")
     return None if has else f"this CPU has no {name}: pytest --lab --lab-cpu max"
 
 
-def _device(config: pytest.Config, name: str) -> str | None:
-    return None if any(devices(name)) else no_device(name)
+def _check_device(config: pytest.Config, name: str) -> str | None:
+    return None if any(find_devices(name)) else missing_device(name)
 
 
-def devices(name: str) -> "Iterator[PciFunction]":
-    """The PCI functions of a name that a vfio driver has. Raises `UsageError` for no name."""
+def find_devices(name: str) -> "Iterator[PciFunction]":
+    """Yield the PCI functions with a vfio driver that match a lab device or "vendor:device".
+
+    Raises `UsageError` for an invalid name.
+    """
     vendor, _, device = name.partition(":")
+    lab_device = DEVICES.get(name)
     try:
-        wanted = DEVICES[name] if name in DEVICES else (int(vendor, 16), int(device, 16), "")
+        ids = lab_device.pci_id if lab_device else (int(vendor, 16), int(device, 16))
     except ValueError:
         raise UsageError(
-            f"needs_device({name!r}): it is one of {', '.join(DEVICES)}, or vendor:device in hex"
+            f"needs_device({name!r}): pass {', '.join(DEVICES)}, or vendor:device in hex"
         ) from None
-    for function in assigned():
-        if (function.vendor, function.device, function.driver) == wanted or (
-            (function.vendor, function.device, "") == wanted
+    for function in vfio_functions():
+        if (function.vendor, function.device) == ids and (
+            lab_device is None or function.driver == lab_device.driver
         ):
             yield function
 
 
-def assigned() -> "Iterator[PciFunction]":
-    """Every PCI function that a vfio driver has."""
+def vfio_functions() -> "Iterator[PciFunction]":
+    """Yield every PCI function that is bound to a vfio driver."""
     from pyvmm.vfio.sysfs import PCI, list_functions
 
     if PCI.exists():
         yield from (function for function in list_functions() if "vfio" in (function.driver or ""))
 
 
-def no_device(name: str) -> str:
-    """That vfio has none of that name, and what to do about it."""
-    way = "lend it with python -m pyvmm --vfio BDF --bind, or take one of the lab's"
+def missing_device(name: str) -> str:
+    """Return the reason to skip a test without a device, and how to get the device."""
+    hint = "bind one with python -m pyvmm --vfio BDF --bind, or use a device of the lab"
     if name in DEVICES:
-        way = f"pytest --lab --lab-device {name}"
-    return f"vfio has no {name} here: {way}"
+        hint = f"pytest --lab --lab-device {name}"
+    return f"no {name} device is bound to a vfio driver: {hint}"
 
 
-_LOOKS: dict[str, Callable[[pytest.Config, str], str | None]] = {
-    "needs_arch": _arch,
-    "needs_cap": _capability,
-    "needs_feature": _feature,
-    "needs_device": _device,
+_CHECKS: dict[str, Callable[[pytest.Config, str], str | None]] = {
+    "needs_arch": _check_arch,
+    "needs_cap": _check_capability,
+    "needs_feature": _check_feature,
+    "needs_device": _check_device,
 }

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What pytest loads: options, markers, and the hooks that lead to the rest of `pyvmm.testing`.
+"""The pytest plugin: its options, markers and hooks.
 
-It is loaded wherever pyvmm is installed, for tests of whatever: it imports nothing that those do
-not need.
+pytest loads it in every session if pyvmm is installed, so it imports the rest of pyvmm on demand.
 """
 
 from collections.abc import Generator
@@ -26,30 +25,31 @@ __all__ = ["caps", "guest", "iommu_mode", "kvm", "ram", "vcpu", "vfio_device", "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `pyvmm.testing`."""
     group = parser.getgroup("pyvmm", "pyvmm: tests of KVM's uAPI")
-    group.addoption("--kvm-headers", type=Path, metavar="DIR", help="know what these headers name")
+    group.addoption(
+        "--kvm-headers", type=Path, metavar="DIR", help="load the definitions of kernel headers"
+    )
     group.addoption("--ktap", metavar="FILE", help="write results as KTAP; - is stdout")
-    lab = parser.getgroup("pyvmm-lab", "pyvmm: the emulated arm64 host")
-    lab.addoption("--lab", action="store_true", help="run the tests there")
+    add = parser.getgroup("pyvmm-lab", "pyvmm: the emulated arm64 host").addoption
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
-    lab.addoption(
-        "--lab-cpu", help="QEMU's CPU, its options too; several are parameters", **several
-    )
-    lab.addoption(
-        "--lab-kernel", help="an Image, a tree, debian:VERSION, lab; several too", **several
-    )
-    lab.addoption("--lab-device", help="bochs, edu, nvme, grace; several are all there", **several)
-    lab.addoption("--lab-shell-on-failure", action="store_true", help="a shell where a test failed")
-    seconds = "seconds without a word from a test before its host is taken to hang (300)"
-    lab.addoption("--lab-timeout", type=float, default=300.0, metavar="S", help=seconds)
-    lab.addoption("--lab-memory", default="2G", metavar="SIZE", help="the kernel's RAM (2G)")
-    lab.addoption("--lab-append", default="", metavar="TEXT", help="for the kernel's command line")
-    lab.addoption("--lab-device-arg", help="a -device of QEMU's own", **several)
-    lab.addoption("--lab-qemu", metavar="PROGRAM", help="a QEMU of yours")
+    add("--lab", action="store_true", help="run the tests in the emulated arm64 host")
+    add("--lab-cpu", help="CPU model of QEMU, with its options; may be repeated", **several)
+    kernels = "lab, debian:VERSION, or an Image or build tree; may be repeated"
+    add("--lab-kernel", help=kernels, **several)
+    add("--lab-device", help="bochs, edu, nvme or grace; may be repeated", **several)
+    add("--lab-shell-on-failure", action="store_true", help="open a shell when a test fails")
+    seconds = "time limit in seconds for each test, after which its host is restarted (300)"
+    add("--lab-timeout", type=float, default=300.0, metavar="S", help=seconds)
+    add("--lab-memory", default="2G", metavar="SIZE", help="RAM of the kernel (2G)")
+    add("--lab-append", default="", metavar="TEXT", help="append to the kernel command line")
+    add("--lab-device-arg", help="additional -device argument of QEMU", **several)
+    add("--lab-qemu", metavar="PROGRAM", help="QEMU program to use")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and the plugins that the options request."""
     from pyvmm.testing.needs import MARKERS
 
     for marker, about in MARKERS.items():
@@ -70,34 +70,37 @@ def pytest_configure(config: pytest.Config) -> None:
         from pyvmm.testing.lab_plugin import LabPlugin
 
         if config.option.usepdb:
-            raise pytest.UsageError("--pdb ends at this machine: --lab-shell-on-failure")
+            raise pytest.UsageError("--pdb does not work with --lab: use --lab-shell-on-failure")
         config.pluginmanager.register(LabPlugin(config), "pyvmm-lab")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "iommu_mode" in metafunc.fixturenames and not _is_given(metafunc, "iommu_mode"):
+    """Parametrize the fixture `iommu_mode`, unless the test does."""
+    if "iommu_mode" in metafunc.fixturenames and not _is_parametrized(metafunc, "iommu_mode"):
         from pyvmm.vfio.iommu_modes import MODES
 
         metafunc.parametrize("iommu_mode", MODES, indirect=True)
 
 
-def _is_given(metafunc: pytest.Metafunc, name: str) -> bool:
-    """Has the test parametrized this itself?"""
+def _is_parametrized(metafunc: pytest.Metafunc, name: str) -> bool:
+    """Return True if the test parametrizes `name`."""
     markers = metafunc.definition.iter_markers("parametrize")
     return any(name in str(marker.args[0]) for marker in markers)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    from pyvmm.testing.needs import missing
+    """Skip a test if the requirements of its markers are not met."""
+    from pyvmm.testing.needs import skip_reason
 
-    if lack := missing(item):
-        raise pytest.skip.Exception(lack, _use_item_location=True)
+    if reason := skip_reason(item):
+        raise pytest.skip.Exception(reason, _use_item_location=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, "pytest.TestReport", None]:
+    """Add the state of the VM to the report of a failed test."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()
     fixtures = getattr(item, "funcargs", {})

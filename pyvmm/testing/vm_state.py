@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a failed test shows of its VM: the fault, the instructions at PC, registers, memslots."""
+"""The VM state in the report of a failed test: fault, code at PC, registers, memslots."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,13 +10,15 @@ from pyvmm.errors import PyvmmError
 from pyvmm.faults import VcpuContext
 from pyvmm.faults.examine import examine
 from pyvmm.faults.guest_memory import peek_guest
+from pyvmm.faults.report import FaultReport
 from pyvmm.kvm import Vcpu, Vm
 from pyvmm.kvm.exits import Exit, Mmio
 from pyvmm.testing.expect import describe
 from pyvmm.testing.guest import Guest
 
-_BEFORE, _AFTER = 16, 32  # bytes of code shown around PC
-_A_ROW = 4
+_BEFORE, _AFTER = 16, 32  # bytes of code to show before and after PC
+_REGISTERS_PER_ROW = 4
+_PC = {"arm64": "pc", "x86_64": "rip"}
 _GENERAL = {
     "arm64": (*(f"x{n}" for n in range(31)), "sp_el1", "pc", "pstate"),
     "x86_64": (
@@ -31,7 +33,7 @@ _SYSTEM = {
 
 
 def sections(fixtures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Titles and texts for a report of a test that had these fixtures."""
+    """Yield titles and texts of report sections for a test with these fixtures."""
     vm, vcpu, guest = fixtures.get("vm"), fixtures.get("vcpu"), fixtures.get("guest")
     if not isinstance(vm, Vm) or vm.closed:
         return
@@ -43,8 +45,8 @@ def sections(fixtures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "guest: the last exit", "\n".join(_fault(exit, context))
             yield "guest: code", "\n".join(_code(context))
             yield "guest: registers", "\n".join(_registers(context))
-        except (PyvmmError, OSError) as error:  # a vCPU that was not set up has none to read
-            yield "guest: registers", f"cannot be read: {error}"
+        except (PyvmmError, OSError) as error:  # the vCPU is not initialized
+            yield "guest: registers", f"cannot read them: {error}"
     yield "guest: memslots", "\n".join(_memslots(vm)) or "none"
 
 
@@ -56,38 +58,37 @@ def _fault(exit: Exit, context: VcpuContext) -> Iterator[str]:
         return
     report = fault.report
     where = "an unknown address" if report.gpa is None else f"GPA {report.gpa:#x}"
-    yield f"{report.access or 'access'} of {report.size:#x} bytes at {where}, says {_says(report)}"
+    yield f"{report.access or 'access'} of {report.size:#x} bytes at {where}, {_source(report)}"
     if report.instruction is not None:
         yield f"by {report.instruction}" + (f", VA {report.va:#x}" if report.va is not None else "")
     if isinstance(exit, Mmio):
-        return  # no memslot backs it, as any device
+        return  # MMIO is normal for a GPA without a memslot
     yield f"{fault.cause}: {fault.why}"
     for remedy in fault.remedies:
-        yield f"possible remedy ({remedy.fix}): {remedy.how}"
+        yield f"remedy ({remedy.fix}): {remedy.how}"
 
 
-def _says(report: Any) -> str:
-    return "KVM" if report.source == "kernel" else "the vCPU's state (KVM reports no address)"
+def _source(report: FaultReport) -> str:
+    if report.source == "kernel":
+        return "reported by KVM"
+    return "derived from the vCPU's state (KVM does not report it)"
 
 
 def _code(context: VcpuContext) -> Iterator[str]:
     pc = context.arch.read(context.vcpu, _PC[context.arch.NAME])
     for start in (pc - _BEFORE, pc):
-        if context.arch.NAME == "arm64" or start == pc:  # x86 code is not read backwards
+        if context.arch.NAME == "arm64" or start == pc:  # x86 code cannot be decoded backwards
             end = pc if start < pc else pc + _AFTER
             code = peek_guest(context.vm.memslots, start, end - start)
             if code is None:
                 if start == pc:
-                    yield f"> {pc:#x}: no memory that can be read"
+                    yield f"> {pc:#x}: unreadable memory"
                 continue
-            for address, text in _disassembled(context.arch.NAME, code, start):
+            for address, text in _disassemble(context.arch.NAME, code, start):
                 yield f"{'>' if address == pc else ' '} {address:#x}: {text}"
 
 
-_PC = {"arm64": "pc", "x86_64": "rip"}
-
-
-def _disassembled(arch: str, code: bytes, address: int) -> Iterator[tuple[int, str]]:
+def _disassemble(arch: str, code: bytes, address: int) -> Iterator[tuple[int, str]]:
     if arch == "arm64":
         from pyvmm.arch.arm64.a64.disassemble import disassemble
 
@@ -98,7 +99,7 @@ def _disassembled(arch: str, code: bytes, address: int) -> Iterator[tuple[int, s
     try:
         import capstone
     except ImportError:
-        yield address, f"{code.hex(' ')} (its text needs pip install 'pyvmm[decode]')"
+        yield address, f"{code.hex(' ')} (to disassemble it: pip install 'pyvmm[decode]')"
         return
     reader = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     for at, _, mnemonic, operands in reader.disasm_lite(code, address):
@@ -108,8 +109,8 @@ def _disassembled(arch: str, code: bytes, address: int) -> Iterator[tuple[int, s
 def _registers(context: VcpuContext) -> Iterator[str]:
     for names in (_GENERAL[context.arch.NAME], _SYSTEM[context.arch.NAME]):
         cells = [f"{name:>9} {context.arch.read(context.vcpu, name):#018x}" for name in names]
-        for row in range(0, len(cells), _A_ROW):
-            yield " ".join(cells[row : row + _A_ROW])
+        for row in range(0, len(cells), _REGISTERS_PER_ROW):
+            yield " ".join(cells[row : row + _REGISTERS_PER_ROW])
 
 
 def _memslots(vm: Vm) -> Iterator[str]:

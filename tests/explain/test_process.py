@@ -10,7 +10,7 @@ from pyvmm.machine import ENTRY, RAM_BASE, Machine
 from pyvmm.machine.spinning_guest import spinning_guest
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.passthrough import AssignedDevice
-from pyvmm.testing.needs import devices
+from pyvmm.testing.needs import find_devices
 from pyvmm.uapi.kvm import KVM_MEM_READONLY
 from pyvmm.why import Host, Slot
 from tests.process import as_nobody
@@ -69,7 +69,7 @@ def test_stage_2_from_debugfs(host: Host, kvm: System) -> None:
 @pytest.mark.needs_arch("aarch64")
 @pytest.mark.needs_device("grace")
 def test_the_cacheable_bar_lacks_the_uncached_flag(host: Host, kvm: System) -> None:
-    bdf = str(next(devices("grace")))
+    bdf = str(next(find_devices("grace")))
     with Machine(kvm) as machine, AssignedDevice(machine, bdf) as device:
         found = {p.size: each for p, each in inspect(PID, host, None).parts if p.vma}
         sizes = {bar.region.name: bar.region.size for bar in device.bars}

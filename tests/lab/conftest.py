@@ -15,7 +15,7 @@ from pyvmm.lab.apt import no_progress
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if "PYVMM_LAB" in os.environ:
-        pytest.skip("the lab does not run in the lab: run pytest on the machine itself")
+        pytest.skip("the lab does not run in the lab: run pytest outside")
 
 
 @pytest.fixture(scope="session")

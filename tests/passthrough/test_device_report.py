@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from pyvmm.lab.lab_devices import DEVICES
 from pyvmm.passthrough.device_report import report_device, report_emulated
-from pyvmm.testing.needs import DEVICES
 from pyvmm.vfio.bars import EmulatedArea, Unmappable
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.region_caps import Area

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A session of pytest's in a user's directory, with nothing in it but the test."""
+"""Fixtures that run pytest in a directory with a single test file."""
 
 import os
 import subprocess
@@ -13,32 +13,32 @@ import pytest
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a session ended: its exit status, what it printed, and its KTAP."""
+class SessionResult:
+    """The exit status, output and KTAP of a pytest session."""
 
     status: int
     stdout: str
     stderr: str
     ktap: str
 
-    def result(self, name: str) -> str:
-        """A test's line, without its indentation and number: "ok test_x # SKIP …"."""
+    def line(self, name: str) -> str:
+        """Return a test's KTAP line without indentation and number: "ok test_x # SKIP …"."""
         for line in self.ktap.splitlines():
             verdict, _, rest = line.strip().partition("ok ")
             number, _, text = rest.partition(" ")
             if number.isdecimal() and text.partition(" # ")[0] == name:
                 return f"{verdict}ok {text}"
-        raise AssertionError(f"no {name} in:\n{self.ktap}\n{self.stdout}\n{self.stderr}")
+        raise AssertionError(f"{name} is not in:\n{self.ktap}\n{self.stdout}\n{self.stderr}")
 
 
-Session = Callable[..., Ended]
+Session = Callable[..., SessionResult]
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    """Run pytest with these arguments on a file of this text."""
+    """Return a function that runs pytest with arguments on a test file with the given text."""
 
-    def session(text: str, *arguments: str) -> Ended:
+    def session(text: str, *arguments: str) -> SessionResult:
         (tmp_path / "test_it.py").write_text(textwrap.dedent(text))
         options = ("-p", "pyvmm.testing.plugin", "-p", "no:cacheprovider", "--ktap=it.ktap")
         done = subprocess.run(
@@ -51,6 +51,6 @@ def session(tmp_path: Path) -> Session:
         )
         ktap = tmp_path / "it.ktap"
         written = ktap.read_text() if ktap.exists() else ""
-        return Ended(done.returncode, done.stdout, done.stderr, written)
+        return SessionResult(done.returncode, done.stdout, done.stderr, written)
 
     return session

@@ -32,56 +32,54 @@ def test_matching(expected: Expected, exit: Exit, matches: bool) -> None:
     assert expected.matches(exit) == matches
 
 
-def test_a_field_that_there_is_not() -> None:
-    with pytest.raises(TypeError, match="Mmio has no ipa: it has gpa, size, write, value"):
+def test_unknown_field() -> None:
+    with pytest.raises(TypeError, match="Mmio has no ipa: its fields are gpa, size, write, value"):
         Mmio(ipa=1)
 
 
-def test_an_exit_that_there_is_not() -> None:
+def test_unknown_exit() -> None:
     with pytest.raises(ImportError, match="Mimo"):
         exec("from pyvmm.testing import Mimo")
 
 
 @pytest.mark.parametrize(
-    ("shown", "text"),
+    ("actual", "text"),
     [
         (str(Mmio(gpa=0x9000000, write=True)), "Mmio(gpa=0x9000000, write=True)"),
         (str(RunFailure(errno=errno.EFAULT)), "RunFailure(errno=EFAULT)"),
         (describe(READ), "Mmio(gpa=0x9000000, size=4, write=False, value=0x0)"),
     ],
 )
-def test_exits_read_as_a_test_writes_them(shown: str, text: str) -> None:
-    assert shown == text
+def test_text_of_exits_and_expectations(actual: str, text: str) -> None:
+    assert actual == text
 
 
-def test_what_fails_as_expected(vm: Vm, ram: Mapping) -> None:
+def test_expected_failure(vm: Vm, ram: Mapping) -> None:
     with fails(errno.EEXIST, cause="overlap") as failure:
         vm.memslots.add(RAM_BASE, ram)
     assert "overlaps slot 0" in str(failure.error)
 
 
 @pytest.mark.parametrize(
-    ("number", "cause", "said"),
+    ("number", "cause", "message"),
     [
         (errno.EINVAL, None, "expected EINVAL, got .*EEXIST"),
         (errno.EEXIST, "gpa-wraps", "expected the cause gpa-wraps, got overlap: "),
     ],
 )
-def test_what_fails_otherwise(
-    vm: Vm, ram: Mapping, number: int, cause: str | None, said: str
-) -> None:
-    with pytest.raises(Unexpected, match=said):
+def test_other_failure(vm: Vm, ram: Mapping, number: int, cause: str | None, message: str) -> None:
+    with pytest.raises(Unexpected, match=message):
         with fails(number, cause=cause):
             vm.memslots.add(RAM_BASE, ram)
 
 
-def test_what_does_not_fail() -> None:
-    with pytest.raises(Unexpected, match="expected EINVAL, and nothing failed"):
+def test_no_failure() -> None:
+    with pytest.raises(Unexpected, match="expected EINVAL, but nothing failed"):
         with fails(errno.EINVAL):
             pass
 
 
-def test_a_mistake_in_the_test_is_no_failure_of_the_kernel() -> None:
+def test_other_exceptions_are_not_suppressed() -> None:
     with pytest.raises(ZeroDivisionError):
         with fails(errno.EINVAL):
             _ = 1 // 0

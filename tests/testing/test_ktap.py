@@ -29,10 +29,10 @@ TESTS = """
 """
 
 
-def test_a_document(session: Session) -> None:
+def test_document(session: Session) -> None:
     document = session(TESTS).ktap
-    kept = [line for line in document.splitlines() if not re.match(r" +#(?! Subtest)", line)]
-    assert kept == [
+    results = [line for line in document.splitlines() if not re.match(r" +#(?! Subtest)", line)]
+    assert results == [
         "KTAP version 1",
         "1..1",
         "  KTAP version 1",
@@ -51,20 +51,20 @@ def test_a_document(session: Session) -> None:
     assert "OSError: at the end" in document
 
 
-def test_what_was_not_run_is_not_ok(session: Session) -> None:
-    ended = session(TESTS, "-x")
-    assert ended.result("test_torn") == "not ok test_torn"
-    assert "# it was not run: the session ended before" in ended.ktap
+def test_tests_not_run_are_not_ok(session: Session) -> None:
+    result = session(TESTS, "-x")
+    assert result.line("test_torn") == "not ok test_torn"
+    assert "# not run: the session ended early" in result.ktap
 
 
-def test_a_module_that_cannot_be_imported(session: Session) -> None:
-    ended = session("import no_such_module")
-    assert "not ok 1 collection" in ended.ktap
-    assert "no_such_module" in ended.ktap
+def test_module_that_cannot_be_imported(session: Session) -> None:
+    result = session("import no_such_module")
+    assert "not ok 1 collection" in result.ktap
+    assert "no_such_module" in result.ktap
 
 
-def test_on_stdout_it_is_alone(session: Session) -> None:
-    ended = session(TESTS, "--ktap=-")
-    assert ended.stdout.startswith("KTAP version 1\n1..1\n")
-    assert ended.stdout.endswith("error:0\n")
-    assert "test session starts" in ended.stderr
+def test_stdout_has_only_the_document(session: Session) -> None:
+    result = session(TESTS, "--ktap=-")
+    assert result.stdout.startswith("KTAP version 1\n1..1\n")
+    assert result.stdout.endswith("error:0\n")
+    assert "test session starts" in result.stderr

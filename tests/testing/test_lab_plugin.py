@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``--lab`` with real emulated hosts, booted as seldom as can be."""
+"""Run ``--lab`` with real emulated hosts, in as few boots as possible."""
 
 import os
 import pty
@@ -14,7 +14,8 @@ import pytest
 from tests.testing.conftest import Session
 
 pytestmark = pytest.mark.skipif(
-    "PYVMM_LAB" in os.environ, reason="the lab does not run in itself: run pytest outside"
+    "PYVMM_LAB" in os.environ,
+    reason="the lab does not run in the lab: run pytest outside",
 )
 
 MIXED = """
@@ -25,22 +26,22 @@ MIXED = """
 
     import pytest
 
-    def test_there(guest, record_property):
+    def test_arm64(guest, record_property):
         record_property("machine", platform.machine())
         assert platform.machine() == "aarch64"
 
     @pytest.mark.parametrize("number", [1, 2])
     def test_bad(number):
-        print("said there")
+        print("printed in the host")
         assert number == 2
 
-    def test_it_dies_of():
+    def test_reboot():
         os.system("reboot -f; sleep 60")
 
     def test_next():
         assert float(open("/proc/uptime").read().split()[0]) < 600
 
-    def test_it_hangs_in():
+    def test_hang():
         time.sleep(1000)
 
     def test_skipped():
@@ -48,25 +49,25 @@ MIXED = """
 """
 
 
-def test_reports_are_as_ever_and_a_dead_host_is_replaced(session: Session, tmp_path: Path) -> None:
-    ended = session(MIXED, "--lab", "--lab-timeout=15", "--junitxml=it.xml", "-v")
-    assert ended.result("test_there") == "ok test_there"
-    assert ended.result("test_bad[1]") == "not ok test_bad[1]"
-    assert ended.result("test_bad[2]") == "ok test_bad[2]"
-    assert ended.result("test_it_dies_of") == "not ok test_it_dies_of"
-    assert "the last lines on its console:" in ended.stdout
-    assert "reboot: Restarting system" in ended.stdout
-    assert ended.result("test_next") == "ok test_next"
-    assert ended.result("test_it_hangs_in") == "not ok test_it_hangs_in"
-    assert "did not end within 15 s" in ended.stdout
-    assert ended.result("test_skipped") == "ok test_skipped # SKIP for a reason"
-    assert "said there" in ended.stdout
-    assert "assert 1 == 2" in ended.stdout
-    assert "test_it.py::test_bad[1] FAILED" in ended.stdout
+def test_reports_and_new_boot_after_host_failure(session: Session, tmp_path: Path) -> None:
+    result = session(MIXED, "--lab", "--lab-timeout=15", "--junitxml=it.xml", "-v")
+    assert result.line("test_arm64") == "ok test_arm64"
+    assert result.line("test_bad[1]") == "not ok test_bad[1]"
+    assert result.line("test_bad[2]") == "ok test_bad[2]"
+    assert result.line("test_reboot") == "not ok test_reboot"
+    assert "last lines of the console:" in result.stdout
+    assert "reboot: Restarting system" in result.stdout
+    assert result.line("test_next") == "ok test_next"
+    assert result.line("test_hang") == "not ok test_hang"
+    assert "did not end within 15 s" in result.stdout
+    assert result.line("test_skipped") == "ok test_skipped # SKIP for a reason"
+    assert "printed in the host" in result.stdout
+    assert "assert 1 == 2" in result.stdout
+    assert "test_it.py::test_bad[1] FAILED" in result.stdout
     assert 'name="machine" value="aarch64"' in (tmp_path / "it.xml").read_text()
 
 
-def test_each_board_is_a_parameter(session: Session) -> None:
+def test_each_target_is_a_parameter(session: Session) -> None:
     text = """
         import pytest
 
@@ -74,14 +75,14 @@ def test_each_board_is_a_parameter(session: Session) -> None:
         def test_dic(caps, n):
             assert caps.features.dic
     """
-    ended = session(text, "--lab", "--lab-cpu=max", "--lab-cpu=cortex-a710", "-k", "dic and not 2")
-    assert ended.result("test_dic[max-lab-1]") == "ok test_dic[max-lab-1]"
-    assert ended.result("test_dic[cortex-a710-lab-1]") == "not ok test_dic[cortex-a710-lab-1]"
-    assert "test_dic[max-lab-2]" not in ended.ktap
+    result = session(text, "--lab", "--lab-cpu=max", "--lab-cpu=cortex-a710", "-k", "dic and not 2")
+    assert result.line("test_dic[max-lab-1]") == "ok test_dic[max-lab-1]"
+    assert result.line("test_dic[cortex-a710-lab-1]") == "not ok test_dic[cortex-a710-lab-1]"
+    assert "test_dic[max-lab-2]" not in result.ktap
 
 
-def test_x_ends_the_host_too(session: Session) -> None:
-    ended = session(
+def test_x_ends_the_host(session: Session) -> None:
+    result = session(
         """
         import time
 
@@ -90,56 +91,56 @@ def test_x_ends_the_host_too(session: Session) -> None:
         """,
         *("--lab", "-x"),
     )
-    assert ended.status == 1
-    assert "# it was not run" in ended.ktap
+    assert result.status == 1
+    assert "# not run" in result.ktap
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
-        (["--lab-cpu=z80"], 1, "there is no CPU 'z80': QEMU has a64fx, cortex-a"),
-        (["--lab-device=gpu"], 2, "there is no device 'gpu'"),
-        (["--lab-kernel=/no/such/Image"], 2, "there is no kernel '/no/such/Image'"),
+        (["--lab-cpu=z80"], 1, "unknown CPU 'z80': QEMU has a64fx, cortex-a"),
+        (["--lab-device=gpu"], 2, "unknown device 'gpu'"),
+        (["--lab-kernel=/no/such/Image"], 2, "kernel '/no/such/Image' not found"),
         (["--pdb"], 4, "--lab-shell-on-failure"),
     ],
 )
-def test_wrong_usage(session: Session, arguments: list[str], status: int, said: str) -> None:
-    ended = session("def test_it(): pass", "--lab", *arguments)
-    assert ended.status == status
-    assert said in ended.stdout + ended.stderr
+def test_wrong_usage(session: Session, arguments: list[str], status: int, message: str) -> None:
+    result = session("def test_it(): pass", "--lab", *arguments)
+    assert result.status == status
+    assert message in result.stdout + result.stderr
 
 
-def test_a_shell_where_a_test_failed(tmp_path: Path) -> None:
+def test_shell_after_failure(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(): raise AssertionError\n")
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     command = [sys.executable, "-m", "pytest", "-p", "pyvmm.testing.plugin", "--lab"]
     with subprocess.Popen(
         [*command, "--lab-shell-on-failure"],
         cwd=tmp_path,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     ) as process:
-        os.close(theirs)
-        _until(ours, b"a shell in the emulated host")
-        said = _until(ours, b"# ")  # before the shell's prompt, what is typed may be lost
-        os.write(ours, b"echo $((6 * 7)) on $(uname -m)\nexit\n")
-        said += _until(ours, b"1 failed")
+        os.close(terminal)
+        _read_until(controller, b"shell in the emulated host")
+        output = _read_until(controller, b"# ")  # input before the prompt may be lost
+        os.write(controller, b"echo $((6 * 7)) on $(uname -m)\nexit\n")
+        output += _read_until(controller, b"1 failed")
         process.wait(60)
-    os.close(ours)
-    assert b"42 on aarch64" in said
+    os.close(controller)
+    assert b"42 on aarch64" in output
 
 
-def _until(descriptor: int, word: bytes) -> bytes:
-    said, end = b"", time.monotonic() + 240
-    while word not in said:
+def _read_until(descriptor: int, text: bytes) -> bytes:
+    output, end = b"", time.monotonic() + 240
+    while text not in output:
         ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
-        assert ready, said.decode(errors="replace")
+        assert ready, output.decode(errors="replace")
         try:
-            said += os.read(descriptor, 4096)
-        except OSError:  # the other end was closed
+            output += os.read(descriptor, 4096)
+        except OSError:  # the process closed the terminal
             break
-    assert word in said, said.decode(errors="replace")
-    return said
+    assert text in output, output.decode(errors="replace")
+    return output

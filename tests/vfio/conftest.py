@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyvmm.testing.needs import DEVICES
+from pyvmm.lab.lab_devices import DEVICES
 from pyvmm.vfio import device_nodes
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PCI, PciFunction
