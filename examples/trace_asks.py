@@ -15,24 +15,22 @@ from pathlib import Path
 from pyvmm.errors import UsageError, as_command
 
 with as_command():  # python-ptrace may be missing: it is an extra
-    from pyvmm.trace.diff import diff, lines
     from pyvmm.trace.events import Event, Ioctl
     from pyvmm.trace.inject import Rules, parse
-    from pyvmm.trace.known import Known
+    from pyvmm.trace.kvm_trace import KvmTrace
+    from pyvmm.trace.trace_diff import compare, text_lines
     from pyvmm.trace.tracer import Tracer
-    from pyvmm.trace.watch import Watch
 
 
 def trace(command: tuple[str, ...], *rules: str) -> list[Event]:
     """Return the trace of `command`; `rules` replace answers of the kernel."""
     events: list[Event] = []
-    known = Known(Rules(map(parse, rules)), detailed=True)
-    watch = Watch(known, [events.append], mappings=False)
-    tracer = Tracer(watch, watch.calls)
+    handler = KvmTrace([events.append], Rules(map(parse, rules)), detailed=True)
+    tracer = Tracer(handler, handler.syscalls)
     with Path(os.devnull).open("w") as nowhere:
         tracer.start([*command], stdout=nowhere.fileno())
     tracer.run()
-    known.close()
+    handler.close()
     return events
 
 
@@ -46,7 +44,7 @@ def main(capability: str = "", *command: str) -> None:
     print(f"{command[0]} queries {len(names)} capabilities")
     print(f"{capability} is {'' if capability in names else 'not '}one of them; without it:")
     after = trace(command, f"cap:{capability}=0")
-    for line in lines(diff(before, after)):
+    for line in text_lines(compare(before, after)):
         print(f"  {line}")
 
 

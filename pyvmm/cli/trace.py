@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm trace``: see and bend what any VMM says to KVM, vfio and iommufd."""
+"""``pyvmm trace``: trace a VMM's KVM, vfio and iommufd ioctls, and inject results."""
 
 import argparse
 import contextlib
@@ -12,15 +12,12 @@ from typing import TextIO
 
 from pyvmm.cli import output
 from pyvmm.errors import PyvmmError, Status, UsageError
-from pyvmm.trace import apart, diff
-from pyvmm.trace.filters import Filter, address_range
-from pyvmm.trace.inject import Rules, parse
-from pyvmm.trace.known import Known
-from pyvmm.trace.record import Lines, Recording
-from pyvmm.trace.scenario import read_scenario
+from pyvmm.trace import launch, trace_diff
+from pyvmm.trace.events import EventWriter, Recording
+from pyvmm.trace.inject import Rules, parse, read_scenario
+from pyvmm.trace.kvm_trace import KvmTrace
 from pyvmm.trace.tracer import Tracer
-from pyvmm.trace.views import Views, Wanted
-from pyvmm.trace.watch import Watch
+from pyvmm.trace.views import EventPrinter, Filter, ViewOptions, address_range
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,25 +25,28 @@ def run(args: argparse.Namespace) -> int:
     command: list[str] = args.rest
     if (args.pid is None) == (not command):
         raise UsageError("give either a command after --, or -p PID")
-    rules = Rules([parse(text) for text in [*args.inject, *read_scenario(args.scenario)]])
-    wanted = _wanted(args)
+    scenario = read_scenario(args.scenario) if args.scenario else []
+    rules = Rules([parse(text) for text in [*args.inject, *scenario]])
+    options = _view_options(args)
     quiet = args.record and not (args.summary or args.slots or args.json or args.output)
-    named = command or ["-p", str(args.pid)]
+    traced = command or ["-p", str(args.pid)]
     with ExitStack() as stack:
         out = _out(args, stack)
         record = stack.enter_context(_create(args.record)) if args.record else None
-        release = apart.part()
-        views = None if quiet else Views(wanted, out, named)
-        takers = [views.take] if views else []
+        parent = launch.fork_tracer()
+        printer = None if quiet else EventPrinter(options, out, traced)
+        sinks = [printer.add] if printer else []
         if record:
-            takers.append(Lines(record, named).take)
-        detailed = bool(record) or wanted.lines
-        known = Known(rules, detailed)
-        stack.callback(known.close)
-        count = views.counter() if views and not (record or rules) else None
-        watch = Watch(known, takers, mappings=detailed, count=count)
-        tracer = Tracer(watch, watch.calls)
-        apart.on_end(tracer.stop)
+            sinks.append(EventWriter(record, traced).write)
+        trace = KvmTrace(
+            sinks,
+            rules,
+            detailed=bool(record) or options.lines,
+            count_run=printer.run_counter() if printer and not (record or rules) else None,
+        )
+        stack.callback(trace.close)
+        tracer = Tracer(trace, trace.syscalls)
+        launch.on_stop_request(tracer.stop)
         if command:
             tracer.start(command, stdout=2 if args.json and out is sys.stdout else None)
         else:
@@ -54,19 +54,18 @@ def run(args: argparse.Namespace) -> int:
         status = Status.INTERRUPTED
         try:
             tracer.run()
-            if views:
-                views.finish()
+            if printer:
+                printer.finish()
         except PyvmmError:
             raise
         except Exception as error:
-            # Whoever reads the trace has gone, the disk is full, or there is a bug in here: the
-            # VMM shall not suffer for it.
+            # A closed pipe, a full disk or a bug in pyvmm must not stop the VMM.
             output.note(f"the trace ends here: {error}")
             status = Status.FAILED
         if tracer.status is None:
             with contextlib.suppress(OSError):
                 stack.close()
-            release(status)
+            parent.exit(status)
             tracer.let_go()
             os._exit(status)
     if args.pid is not None:
@@ -78,25 +77,25 @@ def _show(args: argparse.Namespace) -> int:
     recording = Recording.open(args.file)
     with ExitStack() as stack:
         out = stack.enter_context(_create(args.output)) if args.output else sys.stdout
-        views = Views(_wanted(args), out, recording.header.get("command", []))
+        printer = EventPrinter(_view_options(args), out, recording.header.get("command", []))
         for event in recording:
-            views.take(event)
-        views.finish()
+            printer.add(event)
+        printer.finish()
     return Status.DONE
 
 
 def _diff(args: argparse.Namespace) -> int:
-    found = diff.diff(Recording.open(args.first), Recording.open(args.second))
+    difference = trace_diff.compare(Recording.open(args.first), Recording.open(args.second))
     if args.json:
-        print(json.dumps(diff.to_json(found), indent=1))
+        print(json.dumps(trace_diff.to_json(difference), indent=1))
     else:
-        for text in diff.lines(found) if found else ["the traces say the same"]:
+        for text in trace_diff.text_lines(difference) if difference else ["the traces are equal"]:
             print(text)
-    return Status.FAILED if found else Status.DONE
+    return Status.FAILED if difference else Status.DONE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line of ``pyvmm trace``."""
+    """Add the arguments of ``pyvmm trace``."""
     parser.set_defaults(run=run, takes_command=True)
     parser.usage = (
         "python -m pyvmm trace [OPTIONS] (-p PID | -- COMMAND…)\n"
@@ -104,38 +103,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "       python -m pyvmm trace diff A B"
     )
     parser.description = (
-        "Follow a VMM, its threads and its children, and show every KVM, vfio and "
-        "iommufd ioctl with its argument decoded, and every exit with its payload. The command's "
-        "own input and output are its own; the trace goes to stderr."
+        "Trace a VMM, its threads and its children. Print every KVM, vfio and iommufd ioctl with "
+        "its decoded argument, and every exit with its payload. The trace goes to stderr; the "
+        "command keeps its own stdin and stdout."
     )
     parser.epilog = (
-        "The command's exit status is passed on. Ctrl-C ends the trace and leaves what is "
-        "traced running. A rule for --inject: cap:KVM_CAP_NAME=0, "
-        "ioctl:NAME where MEMBER=VALUE:errno=NAME, run:memory_fault gpa=…, "
-        "run:errno=EFAULT after=100, ioctl:NAME:delay=10ms."
+        "The exit status is the command's. Ctrl-C ends the trace and leaves the command running. "
+        "Rules for --inject: cap:KVM_CAP_NAME=0, ioctl:NAME where MEMBER=VALUE:errno=NAME, "
+        "run:memory_fault gpa=ADDRESS, run:errno=EFAULT after=100, ioctl:NAME:delay=10ms."
     )
-    parser.add_argument("-p", "--pid", type=int, metavar="PID", help="trace what runs already")
+    parser.add_argument("-p", "--pid", type=int, metavar="PID", help="trace a running process")
     _add_views(parser)
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="keep the trace, for trace show and diff"
+        "--record", type=Path, metavar="FILE", help="save the trace for trace show and trace diff"
     )
     parser.add_argument(
-        "--inject", action="append", default=[], metavar="RULE", help="answer in the kernel's place"
+        "--inject",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="inject a result into matching system calls; repeatable",
     )
     parser.add_argument(
-        "--scenario", type=Path, metavar="FILE", help='a TOML file of rules: inject = ["…", …]'
+        "--scenario",
+        type=Path,
+        metavar="FILE",
+        help='read rules from a TOML file: inject = ["…", …]',
     )
     commands = parser.add_subparsers(metavar="COMMAND", prog=parser.prog)
-    about = "show a recorded trace in any of trace's views"
+    about = "print a recorded trace"
     show = commands.add_parser("show", help=about, description=about)
     show.set_defaults(run=_show, takes_command=False)
-    show.add_argument("file", type=Path, metavar="FILE", help="what trace --record wrote")
+    show.add_argument("file", type=Path, metavar="FILE", help="a file written by trace --record")
     _add_views(show)
     about = (
-        "show where two recorded traces part. What differs in every run (host addresses, "
-        "descriptors, times) is left out. Exit status 0: they say the same."
+        "Compare two recorded traces. Ignores what differs in every run: host addresses, "
+        "descriptors, times. Exit status 0 if the traces are equal, 1 if they differ."
     )
-    difference = commands.add_parser("diff", help="show where two traces part", description=about)
+    difference = commands.add_parser("diff", help="compare two recorded traces", description=about)
     difference.set_defaults(run=_diff, takes_command=False)
     difference.add_argument("first", type=Path, metavar="A")
     difference.add_argument("second", type=Path, metavar="B")
@@ -144,13 +149,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_views(parser: argparse.ArgumentParser) -> None:
     views = parser.add_argument_group("views")
-    views.add_argument("--summary", action="store_true", help="counts, and the memslots at the end")
     views.add_argument(
-        "--slots", action="store_true", help="memslots and the mappings under them, over time"
+        "--summary", action="store_true", help="print counts, and the memslots at the end"
     )
-    views.add_argument("--json", action="store_true", help="JSON on stdout, a line an event")
-    views.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the trace goes")
-    only = parser.add_argument_group("filters, each may be given several times")
+    views.add_argument(
+        "--slots", action="store_true", help="print memslots and changes of the memory under them"
+    )
+    views.add_argument(
+        "--json", action="store_true", help="print JSON to stdout, one line per event"
+    )
+    views.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the trace to FILE")
+    only = parser.add_argument_group("filters (repeatable)")
     only.add_argument("--fd", action="append", default=[], metavar="LABEL", help="vm1, vcpu, …")
     only.add_argument("--ioctl", action="append", default=[], metavar="NAME", help="KVM_*_ONE_REG")
     only.add_argument("--exit", action="append", default=[], metavar="KIND", help="mmio, io, …")
@@ -159,8 +168,8 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _wanted(args: argparse.Namespace) -> Wanted:
-    return Wanted(
+def _view_options(args: argparse.Namespace) -> ViewOptions:
+    return ViewOptions(
         summary=args.summary,
         slots=args.slots,
         json=args.json,
@@ -187,7 +196,7 @@ def _create(path: Path) -> TextIO:
 
 
 def _exit_status(status: int) -> int:
-    """The traced command's own exit status; 128 and the signal that killed it, as shells say."""
+    """Return the command's exit status, or 128 + N after signal N, as a shell does."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         output.note(f"the command was killed by signal {-code}")

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Watch another VMM: see, and bend, what it says to KVM, vfio and iommufd.
+"""Trace another VMM's use of KVM, vfio and iommufd, and inject results into it.
 
-Following programs (no word of KVM in it):
-    ptrace, seccomp     the kernel's two interfaces: stop, look, change; and where to stop
-    start, tasks        a program on its way to be traced; what /proc says of one
-    tracer, delays      the loop: threads, forks, execs, signals, calls; and calls that wait
-    apart               a trace that outlives the command that began it
+Follow processes (independent of KVM):
+    ptrace          ptrace(2) requests, and the facts about a task from /proc
+    launch          fork the tracer and the traced program, and install its seccomp filter
+    tracer          the loop over threads, forks, execs, signals, system calls and delays
 
-Understanding what they say:
-    objects, vms        which fd is what; what is known of each VM
-    values, symbols     C structs as plain values, numbers by the headers' names
-    decode, details     an ioctl's argument, and what it leads to
-    registers, attributes   one-reg ids and device attributes by name
-    runs                struct kvm_run before and after each KVM_RUN
-    explain             why something failed, by the rules that explain pyvmm's own failures
-    inject, scenario    rules that answer in the kernel's place
-    events              what happened, as values that JSON can hold
-    ioctls, running, mappings, known, watch   from calls to events, and what is learned on the way
+Decode:
+    symbols         numbers → names of the kernel headers
+    values          C structs → JSON values
+    ioctl_decode    ioctl request, argument, and the data it points to
+    run_page        struct kvm_run of a traced vCPU
+    fd_table        file descriptors → VMs, vCPUs, devices
+    vms, explain    memslots of each VM, and the reasons for failures
 
-Showing it, now or later:
-    text, summary, slots, filters, views   what a person sees
-    record, diff        traces kept, and two of them compared
+Make events:
+    events          the event types, their JSON form, and recordings
+    inject          rules that inject results, and scenario files
+    syscall_events  KVM_RUN, other ioctls and mapping calls → events
+    kvm_trace       the handler that connects a tracer to the consumers of events
+
+Print and compare:
+    event_text      one event as a line of text
+    summary         counts, and the memslots at the end
+    views           filters, and printing as text or JSON
+    trace_diff      the differences between two traces
 """

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What happened, as values: each event is one line of JSON, and comes back from it as it was.
+"""The events of a trace, and their JSON form: live, or in a file.
 
-Schema pyvmm.trace/1: a first line ``{"schema": …, "command": …, "kernel": …, "arch": …}``, then one
-object an event. Members that say nothing (null, "", [], {}) are left out.
+Schema pyvmm.trace/1: the first line is ``{"schema": …, "command": …, "kernel": …, "arch": …}``,
+and each further line is one event. Empty members (null, "", [], {}) are omitted.
 """
 
+import json
+import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TextIO
 
 from pyvmm.errors import UsageError
 from pyvmm.trace.values import Names, Values
@@ -16,7 +20,7 @@ SCHEMA = "pyvmm.trace/1"
 
 @dataclass(slots=True)
 class Event:
-    """Something that thread `tid` of process `pid` did, `time` seconds after the trace began."""
+    """An event of thread `tid` in process `pid`, `time` seconds after the start of the trace."""
 
     type: ClassVar[str]
     time: float
@@ -24,7 +28,7 @@ class Event:
     tid: int
 
     def to_json(self) -> dict[str, Any]:
-        """The event as JSON has it."""
+        """Return the event as a JSON object."""
         document: dict[str, Any] = {"type": self.type}
         for member in fields(self):
             value = getattr(self, member.name)
@@ -38,15 +42,16 @@ class Ioctl(Event):
     """An ioctl other than ``KVM_RUN``.
 
     Attributes:
-        on: the object it was asked of, by its label; `kind` is the kind of fd.
-        name: the ioctl's; for an unknown one the C macro that gives its number.
-        argument, returned, details, names, unread: as in `pyvmm.trace.decode.Decoded`.
-        result: what it returned, 0 where it failed; `errno` is then the error's name.
-        seconds: how long it took, the tracing included.
-        made: the label of the object that it returned a descriptor of.
-        mapped: what a memslot was registered over, or what failed to be: the VMAs.
-        why: why it failed, where that can be told; `cause` is a name to script against.
-        injected: the rule that answered in the kernel's place.
+        on: The label of the object that `fd` refers to; `kind` is the kind of fd.
+        name: The name of the ioctl, or the C macro of its number if it is unknown.
+        argument, returned, details, names, unread: As in `pyvmm.trace.ioctl_decode.Decoded`.
+        result: The return value, or 0 if it failed; `errno` is then the name of the error.
+        seconds: The duration, including the time that tracing takes.
+        made: The label of the object whose descriptor it returned.
+        mapped: For a memslot, the VMAs in its HVA range.
+        cause: The name of the reason it failed, for scripts; "" if unknown.
+        why: The same reason as a sentence.
+        injected: The rule that injected the result.
     """
 
     type: ClassVar[str] = "ioctl"
@@ -74,9 +79,10 @@ class Run(Event):
     """A ``KVM_RUN``.
 
     Attributes:
-        before: what the VMM had put into ``struct kvm_run``.
-        exit: the kind of exit, "mmio"; `payload` are its members, `names` their names.
-        why: why it failed, where that can be told; `cause` is a name to script against.
+        before: The input that the VMM wrote into ``struct kvm_run``.
+        exit: The kind of exit, such as "mmio".
+        payload: The members of the exit; `names` are their symbolic names.
+        cause, why, injected: As in `Ioctl`.
     """
 
     type: ClassVar[str] = "run"
@@ -95,14 +101,14 @@ class Run(Event):
 
 @dataclass(slots=True)
 class Mapping(Event):
-    """A mapping call under a memslot, or of a descriptor that matters: what the slot shows now.
+    """A call that changes the mapping under a memslot, or maps a kernel object.
 
     Attributes:
-        call: mmap, munmap, mprotect, mremap or madvise.
-        hva, size: the range in bytes that changed.
-        what: what the call asked for, in words.
-        slots: the memslots over it: ``{"vm", "slot", "gpa", "size"}``, the part that is hit.
-        mapped: the VMAs there now.
+        call: The call: mmap, munmap, mprotect, mremap or madvise.
+        hva, size: The range that it changes, in bytes.
+        what: The requested change, in words.
+        slots: The parts of memslots in the range: ``{"vm", "slot", "gpa", "size"}``.
+        mapped: The VMAs in the range after the call.
     """
 
     type: ClassVar[str] = "mapping"
@@ -117,9 +123,9 @@ class Mapping(Event):
 
 @dataclass(slots=True)
 class Process(Event):
-    """A process began, became another program, closed an object's descriptor, or ended.
+    """A fork, an execve(2), the close of an object's last descriptor, or the end of a process.
 
-    `what` is "fork", "exec", "close" or "end"; `text` says the rest.
+    `what` is "fork", "exec", "close" or "end"; `text` has the details.
     """
 
     type: ClassVar[str] = "process"
@@ -131,13 +137,79 @@ _TYPES: dict[str, type[Event]] = {kind.type: kind for kind in (Ioctl, Run, Mappi
 
 
 def from_json(document: dict[str, Any]) -> Event:
-    """The event that `Event.to_json` gave. Raises `UsageError` for anything else."""
+    """Return the event of a JSON object from `Event.to_json`. Raises `UsageError` if invalid."""
     kind = _TYPES.get(document.get("type", ""))
     if kind is None:
-        raise UsageError(f"a trace has no events of type {document.get('type')!r}")
+        raise UsageError(f"invalid trace event: unknown type {document.get('type')!r}")
     members = {member.name: member for member in fields(kind)}
     values = {name: value for name, value in document.items() if name in members}
     for name, member in members.items():
         if name not in values and member.default is MISSING and member.default_factory is MISSING:
-            raise UsageError(f"a trace's {kind.type} event lacks {name!r}")
+            raise UsageError(f"invalid trace event: {kind.type} lacks {name!r}")
     return kind(**values)
+
+
+class EventWriter:
+    """A writer of events as lines of JSON, after a header line."""
+
+    def __init__(self, out: TextIO, command: Sequence[str]) -> None:
+        """Write the header to `out`; `command` is the traced command line."""
+        self._out = out
+        self._write_line(
+            {
+                "schema": SCHEMA,
+                "command": list(command),
+                "kernel": platform.release(),
+                "arch": platform.machine(),
+            }
+        )
+
+    def write(self, event: Event) -> None:
+        """Write an event."""
+        self._write_line(event.to_json())
+
+    def _write_line(self, document: dict[str, Any]) -> None:
+        json.dump(document, self._out, separators=(",", ":"))
+        self._out.write("\n")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded trace, with the JSON object of its first line as `header`."""
+
+    path: Path
+    header: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "Recording":
+        """Open a recording and read its header. Raises `UsageError` for any other file."""
+        try:
+            with path.open() as file:
+                header = json.loads(file.readline())
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        except ValueError:
+            header = None
+        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+            raise UsageError(
+                f"{path} is not a trace (schema {SCHEMA}): record one with trace --record"
+            )
+        return cls(path, header)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield the events. Raises `UsageError` for a line that is not an event.
+
+        An incomplete last line, as a killed tracer leaves it, ends the iteration.
+        """
+        with self.path.open() as file:
+            next(file)
+            for number, text in enumerate(file, 2):
+                if not text.endswith("\n"):
+                    return
+                try:
+                    document = json.loads(text)
+                except ValueError:
+                    document = None
+                if not isinstance(document, dict):
+                    raise UsageError(f"line {number} of {self.path} is not an event")
+                yield from_json(document)

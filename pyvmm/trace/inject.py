@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rules that answer in the kernel's place, by what is asked and not only by how often.
+"""Rules that inject results into system calls, selected by ioctl, argument and count.
 
 ::
 
@@ -9,20 +9,30 @@
     run:memory_fault gpa=0x40000000 size=0x1000 flags=0 after=10
     run:errno=EFAULT after=100
 
-``where`` takes several conditions, joined by ``and``, each a member of the argument and its value
-or name. ``after=N`` lets the first N through; ``times=N`` ends it after N; ``vcpu=N`` is about one
-vCPU. An injected error or fault of ``run:`` happens once where ``times`` does not say otherwise:
-a vCPU that never runs again shows nothing. ``ioctl:…:return=N`` succeeds and does nothing.
+``where`` takes one or more conditions joined by ``and``: a member of the argument and its value or
+symbolic name. ``after=N`` skips the first N matching calls. ``times=N`` ends the rule after N
+injections. ``vcpu=N`` restricts a ``run:`` rule to one vCPU. An injected error or memory fault of
+``run:`` happens once unless ``times`` is given, because a vCPU that never runs again shows
+nothing. ``ioctl:…:return=N`` returns N without running the ioctl.
+
+A scenario is a TOML file with a list of rules, such as a kernel without read-only memslots::
+
+    inject = [
+        "cap:KVM_CAP_READONLY_MEM=0",
+        "ioctl:KVM_SET_USER_MEMORY_REGION where flags=KVM_MEM_READONLY:errno=EINVAL",
+    ]
 """
 
 import errno as errnos
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyvmm.errno_names import errno_number
 from pyvmm.errors import UsageError
-from pyvmm.trace.decode import NAMES
+from pyvmm.trace.ioctl_decode import IOCTL_NAMES
 from pyvmm.trace.values import Names, Value, Values
 from pyvmm.uapi.names import names
 
@@ -33,19 +43,25 @@ _IOCTL = re.compile(
 _RUN = re.compile(r"run:(?P<what>memory_fault|\w+=\S+)(?P<rest>( \w+=\w+)*)")
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_FORMS = "it is cap:NAME=VALUE, ioctl:NAME [where MEMBER=VALUE]:ACTION or run:ACTION"
+_FORMS = "use cap:NAME=VALUE, ioctl:NAME [where MEMBER=VALUE]:ACTION or run:ACTION"
 
 
 @dataclass
 class Rule:
-    """One rule; `seen` counts what it was about, `done` what it did.
+    """An injection rule.
 
     Attributes:
-        text: as it was written, to be shown where it acted.
-        ioctl: the name of the ioctl; "KVM_RUN" for ``run:``.
-        where: what members of the argument have to be, as (member, text).
-        result: what is returned, an errno negative; None: the kernel does it.
-        fault: gpa, size and flags of an injected memory fault.
+        text: The rule as the user wrote it; events show it.
+        ioctl: The name of the ioctl; "KVM_RUN" for ``run:``.
+        where: Conditions on the argument, as (member, value or symbolic name).
+        result: The injected return value, an errno negative; None runs the ioctl.
+        delay: Seconds to wait before the ioctl.
+        fault: The GPA, size in bytes and flags of an injected memory fault, or None.
+        after: The number of matching calls to skip.
+        times: The maximum number of injections, or None.
+        vcpu: The number of the only vCPU that the rule applies to, or None.
+        match_count: The number of calls that matched so far.
+        injection_count: The number of calls that were changed so far.
     """
 
     text: str
@@ -57,56 +73,77 @@ class Rule:
     after: int = 0
     times: int | None = None
     vcpu: int | None = None
-    seen: int = 0
-    done: int = 0
+    match_count: int = 0
+    injection_count: int = 0
 
-    def acts(self, values: Values, found: Names) -> bool:
-        """Is this call one that the rule is about, and is it its turn? Counts it."""
-        if not all(_is(values.get(member), found.get(member), text) for member, text in self.where):
+    def applies(self, values: Values, names: Names) -> bool:
+        """Return True if this call is to be changed, and count it."""
+        if not all(_equals(values.get(name), names.get(name), text) for name, text in self.where):
             return False
-        self.seen += 1
-        if self.seen <= self.after or (self.times is not None and self.done >= self.times):
+        self.match_count += 1
+        if self.match_count <= self.after or (
+            self.times is not None and self.injection_count >= self.times
+        ):
             return False
-        self.done += 1
+        self.injection_count += 1
         return True
 
 
 class Rules:
-    """All rules of a trace, found by the ioctl that they are about."""
+    """The rules of a trace, by ioctl."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
+        """Group `rules` by ioctl."""
         self._by_ioctl: dict[str, list[Rule]] = {}
         for rule in rules:
             self._by_ioctl.setdefault(rule.ioctl, []).append(rule)
 
-    def about(self, ioctl: str) -> list[Rule]:
-        """The rules about an ioctl, in the order they were given."""
+    def for_ioctl(self, ioctl: str) -> list[Rule]:
+        """Return the rules for an ioctl, in the order they were given."""
         return self._by_ioctl.get(ioctl, [])
 
     def __bool__(self) -> bool:
+        """Return True if there are any rules."""
         return bool(self._by_ioctl)
 
 
 def parse(text: str) -> Rule:
-    """A rule from its text. Raises `UsageError`, which says what is wrong with it."""
+    """Parse a rule. Raises `UsageError` with the reason if it is not valid."""
     text = " ".join(text.split())
     if match := _CAP.fullmatch(text):
         return _with_rest(_capability(text, match), match["rest"])
     if match := _IOCTL.fullmatch(text):
-        _known_ioctl(match["name"], text)
+        _check_ioctl(match["name"], text)
         rule = Rule(text, match["name"], _conditions(match["where"], text))
         return _with_rest(_with_action(rule, match["what"]), match["rest"])
     if match := _RUN.fullmatch(text):
         return _run(text, match["what"], match["rest"])
-    raise UsageError(f"no rule to inject: {text!r}: {_FORMS}")
+    raise UsageError(f"cannot parse injection rule {text!r}: {_FORMS}")
+
+
+def read_scenario(path: Path) -> list[str]:
+    """Return the rules in a scenario file, in its order. Raises `UsageError`."""
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    rules = document.pop("inject", None)
+    if document:
+        raise UsageError(f"{path} has unknown keys: {', '.join(sorted(document))}; use inject only")
+    if not isinstance(rules, list) or not all(isinstance(rule, str) for rule in rules):
+        raise UsageError(f'{path} is not a scenario: it needs inject = ["RULE", …]')
+    return rules
 
 
 def _capability(text: str, match: re.Match[str]) -> Rule:
-    known = {name: number for number, name in names("KVM_CAP_").items()}
+    numbers = {name: number for number, name in names("KVM_CAP_").items()}
     name = match["name"]
-    if name not in known:
-        raise UsageError(f"in {text!r}: the headers have no {name}")
-    where = (("argument", str(known[name])),)
+    if name not in numbers:
+        raise UsageError(f"in {text!r}: the kernel headers do not define {name}")
+    where = (("argument", str(numbers[name])),)
     return Rule(text, "KVM_CHECK_EXTENSION", where, result=_number(match["value"], text))
 
 
@@ -116,15 +153,15 @@ def _run(text: str, what: str, rest: str) -> Rule:
         rule = _with_action(rule, what)
         rule.times = None if rule.result is None else 1
         return _with_rest(rule, rest)
-    given = dict(item.split("=", 1) for item in rest.split())
-    if "gpa" not in given:
-        raise UsageError(f"in {text!r}: a memory fault needs gpa=…")
+    options = dict(item.split("=", 1) for item in rest.split())
+    if "gpa" not in options:
+        raise UsageError(f"in {text!r}: a memory fault needs gpa=ADDRESS")
     gpa, size, flags = (
-        _number(given.pop(name, default), text)
+        _number(options.pop(name, default), text)
         for name, default in (("gpa", ""), ("size", "0x1000"), ("flags", "0"))
     )
     rule.result, rule.fault, rule.times = -errnos.EFAULT, (gpa, size, flags), 1
-    return _with_rest(rule, " ".join(f"{name}={value}" for name, value in given.items()))
+    return _with_rest(rule, " ".join(f"{name}={value}" for name, value in options.items()))
 
 
 def _with_action(rule: Rule, what: str) -> Rule:
@@ -136,10 +173,12 @@ def _with_action(rule: Rule, what: str) -> Rule:
     elif verb == "delay":
         match = _DELAY.fullmatch(value)
         if not match:
-            raise UsageError(f"in {rule.text!r}: a delay is a number with us, ms or s")
+            raise UsageError(f"in {rule.text!r}: a delay is a number with a unit: us, ms or s")
         rule.delay = float(match[1]) * _UNITS[match[2]]
     else:
-        raise UsageError(f"in {rule.text!r}: an action is errno=, return= or delay=, not {verb}=")
+        raise UsageError(
+            f"in {rule.text!r}: the action must be errno=, return= or delay=, not {verb}="
+        )
     return rule
 
 
@@ -147,7 +186,9 @@ def _with_rest(rule: Rule, rest: str) -> Rule:
     for item in rest.split():
         name, value = item.split("=", 1)
         if name not in ("after", "times", "vcpu"):
-            raise UsageError(f"in {rule.text!r}: after=, times= and vcpu= may follow, not {name}=")
+            raise UsageError(
+                f"in {rule.text!r}: unknown option {name}=; use after=, times= or vcpu="
+            )
         setattr(rule, name, _number(value, rule.text))
     return rule
 
@@ -157,18 +198,20 @@ def _conditions(text: str | None, rule: str) -> tuple[tuple[str, str], ...]:
     for condition in re.split(r" and |,", text) if text else []:
         member, equals, value = condition.strip().partition("=")
         if not equals:
-            raise UsageError(f"in {rule!r}: a condition is MEMBER=VALUE, not {condition.strip()!r}")
+            raise UsageError(
+                f"in {rule!r}: a condition must be MEMBER=VALUE, not {condition.strip()!r}"
+            )
         conditions.append((member.strip(), value.strip()))
     return tuple(conditions)
 
 
-def _known_ioctl(name: str, rule: str) -> None:
-    if name not in NAMES:
-        raise UsageError(f"in {rule!r}: the headers have no ioctl {name}")
+def _check_ioctl(name: str, rule: str) -> None:
+    if name not in IOCTL_NAMES:
+        raise UsageError(f"in {rule!r}: the kernel headers do not define ioctl {name}")
 
 
-def _is(value: Value | None, name: str | None, text: str) -> bool:
-    """Does a member have the value that a condition asks for, as a number or by name?"""
+def _equals(value: Value | None, name: str | None, text: str) -> bool:
+    """Return True if a member's value or symbolic name equals `text`."""
     if name == text or value == text:
         return True
     try:
@@ -180,7 +223,7 @@ def _is(value: Value | None, name: str | None, text: str) -> bool:
 def _errno(name: str, rule: str) -> int:
     number = errno_number(name)
     if number is None:
-        raise UsageError(f"in {rule!r}: there is no error {name}")
+        raise UsageError(f"in {rule!r}: unknown errno {name}")
     return number
 
 
@@ -188,4 +231,4 @@ def _number(text: str, rule: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
-        raise UsageError(f"in {rule!r}: {text!r} is no number") from None
+        raise UsageError(f"in {rule!r}: {text!r} is not a number") from None

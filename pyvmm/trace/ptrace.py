@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""ptrace(2): python-ptrace's binding, and what it lacks.
+"""ptrace(2) requests, and the facts about a task that /proc reports.
 
-From python-ptrace come the requests, options and events, registers, and the names of system
-calls and signals. Its `PtraceDebugger` is not used: it asks each thread in turn whether it has
-stopped, and sleeps between two rounds, where a traced VMM stops a hundred thousand times. What
-it does not know is added here: PTRACE_SEIZE and its kin, stops at a seccomp filter's wish, and
-PTRACE_GET_SYSCALL_INFO, which says what a system call is without knowing registers.
+python-ptrace provides the request numbers, options, events, registers, and the names of system
+calls and signals. Its `PtraceDebugger` is not used: it polls each thread in turn and sleeps
+between two rounds, while a traced VMM stops a hundred thousand times. This module adds what
+python-ptrace lacks: ``PTRACE_SEIZE``, ``PTRACE_INTERRUPT``, ``PTRACE_LISTEN``, seccomp stops, and
+``PTRACE_GET_SYSCALL_INFO``, which describes a system call independently of the architecture.
 """
 
 import contextlib
 import ctypes
 import errno
+import os
+import pwd
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from pyvmm import libc
@@ -42,13 +45,12 @@ try:
     )
     from ptrace.cpu_info import CPU_X86_64
     from ptrace.error import PtraceError
-    from ptrace.signames import signalName
     from ptrace.syscall.names import SYSCALL_NAMES
 except ImportError:
     raise LackingError("trace needs python-ptrace: pip install 'pyvmm[trace]'") from None
 
 __all__ = [
-    "ARGUMENTS_STAY",
+    "ARGS_SURVIVE_SYSCALL",
     "CONT",
     "CPU_X86_64",
     "DETACH",
@@ -58,24 +60,26 @@ __all__ = [
     "INTERRUPT",
     "LISTEN",
     "NEW_TASK_EVENTS",
-    "NUMBERS",
     "OPTIONS",
     "SECCOMP_STOP",
     "SEIZE",
     "SYSCALL",
+    "SYSCALLS",
     "SYSCALL_STOP",
     "WALL",
     "PtraceError",
     "SyscallInfo",
+    "attach_error",
     "event_message",
-    "finished_call",
-    "from_terminal",
     "ptrace",
-    "quick",
+    "ptrace_unchecked",
     "set_result",
-    "signalName",
-    "skip",
+    "signal_from_kernel",
+    "skip_syscall",
+    "syscall_at_exit",
     "syscall_info",
+    "thread_group",
+    "thread_ids",
 ]
 
 # linux/ptrace.h
@@ -89,6 +93,7 @@ EVENT_STOP = 128
 _NT_ARM_SYSTEM_CALL = 0x404  # linux/elf.h
 _SI_KERNEL = 0x80  # asm-generic/siginfo.h
 _ALL_ONES = (1 << 64) - 1
+_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 CONT: int = PTRACE_CONT
 DETACH: int = PTRACE_DETACH
@@ -105,49 +110,54 @@ OPTIONS: int = (
     | _O_TRACESECCOMP
 )
 
-# Two wait statuses, whole: a stop in SIGTRAP with bit 7 (TRACESYSGOOD), and one with an event.
+# Complete wait statuses: SIGTRAP with bit 7 set (PTRACE_O_TRACESYSGOOD), and SIGTRAP with an event.
 SYSCALL_STOP = 0x85 << 8 | 0x7F
 SECCOMP_STOP = EVENT_SECCOMP << 16 | 0x05 << 8 | 0x7F
 
-# The lowest number of each name: x86-64's table has x32's calls as well, from 512.
-NUMBERS: dict[str, int] = {
+# The lowest number of each name: x86-64's table also lists the x32 calls, from 512.
+SYSCALLS: dict[str, int] = {
     name: number for number, name in sorted(SYSCALL_NAMES.items(), reverse=True)
 }
 
-# ptrace(2) for the loop that a traced VMM's every exit goes through. It reports no errno: the only
-# one there is to expect, a tracee that has just been killed (ESRCH), waitpid tells of anyway.
-quick = libc.ptrace
+# ptrace(2) without error checks, for the loop that handles every exit of a traced VMM. The only
+# expected error is ESRCH for a tracee that was killed, and waitpid(2) reports that one.
+ptrace_unchecked = libc.ptrace
 
 # struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, then a union.
 _INFO = ctypes.create_string_buffer(88)
 _INFO_SIZE, _INFO_AT = ctypes.c_void_p(88), ctypes.c_void_p(ctypes.addressof(_INFO))
 _ENTRY = struct.Struct("=B23x7Q").unpack_from
 _EXIT = struct.Struct("=24xq").unpack_from
-_EXITED = 2  # PTRACE_SYSCALL_INFO_EXIT
+_INFO_EXIT = 2  # PTRACE_SYSCALL_INFO_EXIT
 
 
 class SyscallInfo(NamedTuple):
-    """What a thread that stands at a system call is about to do, or what came of it."""
+    """A thread's stop at system call entry or exit (``struct ptrace_syscall_info``).
 
-    leaving: bool
+    Attributes:
+        at_exit: True at syscall exit. `number` is then -1 and `args` is empty.
+        result: The return value at syscall exit, or a negative errno; 0 at entry.
+    """
+
+    at_exit: bool
     number: int
     args: tuple[int, ...]
-    result: int  # negative errno, as the kernel returns it; 0 on the way in
+    result: int
 
 
 def syscall_info(tid: int) -> SyscallInfo:
-    """``PTRACE_GET_SYSCALL_INFO`` (Linux 5.3). Zeros where the thread has just been killed."""
+    """Return the result of ``PTRACE_GET_SYSCALL_INFO`` (Linux 5.3); zeros for a killed thread."""
     _INFO[0] = b"\0"
-    quick(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _INFO_AT)
+    ptrace_unchecked(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _INFO_AT)
     op, number, *args = _ENTRY(_INFO)
-    if op == _EXITED:
+    if op == _INFO_EXIT:
         return SyscallInfo(True, -1, (), _EXIT(_INFO)[0])
     return SyscallInfo(False, number, tuple(args), 0)
 
 
-# Do a thread's registers still hold a system call's number and arguments when it has returned?
-# On x86-64 they do; on arm64 the result takes the first argument's place.
-ARGUMENTS_STAY: bool = CPU_X86_64
+# True if the registers still hold a system call's number and arguments at its exit. On arm64 the
+# result overwrites the first argument (x0).
+ARGS_SURVIVE_SYSCALL: bool = CPU_X86_64
 
 # struct user_regs_struct of x86-64: …, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, …
 _REGISTERS = ctypes.create_string_buffer(27 * 8)
@@ -156,16 +166,16 @@ _AT_EXIT = struct.Struct("=56xQQQq8xQQQQ").unpack_from
 _GETREGS = 12  # PTRACE_GETREGS
 
 
-def finished_call(tid: int) -> tuple[int, tuple[int, ...], int]:
-    """The number, arguments and result of a call that has returned, where `ARGUMENTS_STAY`."""
-    quick(_GETREGS, tid, None, _REGISTERS_AT)
+def syscall_at_exit(tid: int) -> tuple[int, tuple[int, ...], int]:
+    """Return a system call's number, arguments and result; needs `ARGS_SURVIVE_SYSCALL`."""
+    ptrace_unchecked(_GETREGS, tid, None, _REGISTERS_AT)
     r10, r9, r8, rax, rdx, rsi, rdi, number = _AT_EXIT(_REGISTERS)
     return number, (rdi, rsi, rdx, r10, r8, r9), rax
 
 
-def skip(tid: int) -> None:
-    """Make the kernel do nothing for the system call that a thread is about to make."""
-    with _gone_is_fine():
+def skip_syscall(tid: int) -> None:
+    """Replace the system call that a thread is entering with number -1: the kernel skips it."""
+    with _ignore_dead_tracee():
         if CPU_X86_64:
             registers = ptrace_getregs(tid)
             registers.orig_rax = _ALL_ONES
@@ -177,32 +187,74 @@ def skip(tid: int) -> None:
 
 
 def set_result(tid: int, result: int) -> None:
-    """Give a thread that is leaving a system call `result` (a negative errno, or a value)."""
-    with _gone_is_fine():
+    """Set the return value of a thread that is at syscall exit; an error is a negative errno."""
+    with _ignore_dead_tracee():
         registers = ptrace_getregs(tid)
         setattr(registers, "rax" if CPU_X86_64 else "r0", result & _ALL_ONES)
         ptrace_setregs(tid, registers)
 
 
 def event_message(tid: int) -> int:
-    """The message of a ptrace event: a new task's id, or the id a thread had before its exec."""
-    with _gone_is_fine():
+    """Return ``PTRACE_GETEVENTMSG``: a new task's tid, or a thread's tid before execve(2)."""
+    with _ignore_dead_tracee():
         return int(ptrace_geteventmsg(tid))
     return 0
 
 
-def from_terminal(tid: int) -> bool:
-    """Does the signal that a thread has stopped for come from the kernel: a key was pressed?"""
-    with _gone_is_fine():
+def signal_from_kernel(tid: int) -> bool:
+    """Return True if the pending signal has ``SI_KERNEL``, as Ctrl-C on a terminal does."""
+    with _ignore_dead_tracee():
         return int(ptrace_getsiginfo(tid).si_code) == _SI_KERNEL
     return False
 
 
 @contextlib.contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    """A tracee may be killed at any moment: its end is told by waitpid, not by each request."""
+def _ignore_dead_tracee() -> Iterator[None]:
+    """Suppress ESRCH: a tracee may be killed at any time, and waitpid(2) reports its end."""
     try:
         yield
     except PtraceError as error:
         if error.errno != errno.ESRCH:
             raise
+
+
+def thread_ids(pid: int) -> set[int]:
+    """Return the tids of process `pid`, or an empty set if the process has ended."""
+    try:
+        return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def thread_group(tid: int) -> int:
+    """Return the pid of the process of thread `tid`, or `tid` if the thread has ended."""
+    return int(_status(tid).get("Tgid", tid))
+
+
+def attach_error(pid: int) -> str:
+    """Return why ``PTRACE_SEIZE`` fails for process `pid`, and what to do about it."""
+    status = _status(pid)
+    tracer = int(status.get("TracerPid", "0"))
+    if tracer:
+        return f"process {pid} is already traced by process {tracer}: stop that tracer first"
+    owner = int(status.get("Uid", "0").split()[0])
+    if os.geteuid() not in (0, owner):
+        return f"process {pid} belongs to {_user_name(owner)}: trace it as that user or as root"
+    if _YAMA.exists() and _YAMA.read_text().strip() != "0":
+        return f"Yama forbids attaching to process {pid}: write 0 to {_YAMA} as root"
+    return f"cannot trace process {pid}: it is a kernel thread or pyvmm itself"
+
+
+def _status(tid: int) -> dict[str, str]:
+    try:
+        text = Path(f"/proc/{tid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A trace in a page: ioctls by name, exits by kind, and the memslots that there are at its end."""
+"""Summarize a trace: ioctls by name, exits by kind, and the memslots at its end."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pyvmm.trace.events import Event, Ioctl, Run
-from pyvmm.trace.values import Values, number_of
+from pyvmm.trace.values import Values, int_member
 from pyvmm.units import size
 
 SCHEMA = "pyvmm.trace-summary/1"
 
 
 @dataclass(slots=True)
-class Count:
-    """How often, how often in vain, how often by injection, and how long in all (seconds)."""
+class CallStats:
+    """Statistics of one ioctl or one kind of exit.
+
+    Attributes:
+        calls: The number of calls.
+        errors: The number of failed calls, by errno name.
+        injected: The number of calls with an injected result.
+        seconds: The total duration.
+    """
 
     calls: int = 0
     errors: dict[str, int] = field(default_factory=dict)
@@ -22,7 +29,7 @@ class Count:
     seconds: float = 0
 
     def add(self, errno: str | None, injected: str, seconds: float) -> None:
-        """Count one."""
+        """Count one call."""
         self.calls += 1
         self.seconds += seconds
         if errno:
@@ -30,76 +37,79 @@ class Count:
         if injected:
             self.injected += 1
 
-    def merge(self, other: "Count") -> None:
-        """Add all that another counted."""
+    def merge(self, other: "CallStats") -> None:
+        """Add the counts of `other`."""
         self.calls += other.calls
         self.seconds += other.seconds
         self.injected += other.injected
-        for errno, times in other.errors.items():
-            self.errors[errno] = self.errors.get(errno, 0) + times
+        for errno, number in other.errors.items():
+            self.errors[errno] = self.errors.get(errno, 0) + number
 
 
 class Summary:
-    """Takes events, keeps counts: its size does not grow with the trace.
+    """Counts of events. The size does not grow with the length of the trace.
 
     Attributes:
-        exits: by kind.
-        slots: by VM, and by number: the memslots as they were asked for.
+        exits: Statistics by kind of exit.
+        slots: The registered memslots, by VM label and slot number.
     """
 
     def __init__(self) -> None:
-        self._ioctls: dict[tuple[str, str], Count] = {}
-        self.exits: dict[str, Count] = {}
+        """Start with all counts at 0."""
+        self._ioctls: dict[tuple[str, str], CallStats] = {}
+        self.exits: dict[str, CallStats] = {}
         self.slots: dict[str, dict[int, Values]] = {}
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """Count an event."""
         if isinstance(event, Run):
-            self.ran(event.exit, event.errno, event.seconds, event.injected)
+            self.count_run(event.exit, event.errno, event.seconds, event.injected)
         elif isinstance(event, Ioctl):
             key = (event.kind, event.name)
-            self._ioctls.setdefault(key, Count()).add(event.errno, event.injected, event.seconds)
+            self._ioctls.setdefault(key, CallStats()).add(
+                event.errno, event.injected, event.seconds
+            )
             if not event.errno and event.name.startswith("KVM_SET_USER_MEMORY_REGION"):
-                self._slot(event)
+                self._set_memslot(event)
 
-    def ran(self, exit: str, errno: str | None, seconds: float, injected: str = "") -> None:
-        """Count a ``KVM_RUN`` by its exit."""
+    def count_run(self, exit: str, errno: str | None, seconds: float, injected: str = "") -> None:
+        """Count a ``KVM_RUN`` by its kind of exit."""
         count = self.exits.get(exit)
         if count is None:
-            count = self.exits[exit] = Count()
+            count = self.exits[exit] = CallStats()
         if errno or injected:
             count.add(errno, injected, seconds)
-        else:  # as `add` would; this is done a hundred thousand times
+        else:  # same as `add`, inlined: this runs a hundred thousand times
             count.calls += 1
             count.seconds += seconds
 
     @property
-    def ioctls(self) -> dict[tuple[str, str], Count]:
-        """By fd kind and name; ``KVM_RUN`` among them."""
+    def ioctls(self) -> dict[tuple[str, str], CallStats]:
+        """Return the statistics by fd kind and ioctl name, including ``KVM_RUN``."""
         if not self.exits:
             return self._ioctls
-        runs = Count()
+        runs = CallStats()
         for count in self.exits.values():
             runs.merge(count)
         return {**self._ioctls, ("vcpu", "KVM_RUN"): runs}
 
     def to_json(self) -> dict[str, Any]:
-        """Schema pyvmm.trace-summary/1."""
+        """Return the JSON document (schema pyvmm.trace-summary/1)."""
         return {
             "schema": SCHEMA,
             "ioctls": [
-                {"kind": kind, "name": name, **_counted(count)}
+                {"kind": kind, "name": name, **asdict(count)}
                 for (kind, name), count in self.ioctls.items()
             ],
-            "exits": {kind: _counted(count) for kind, count in self.exits.items()},
+            "exits": {kind: asdict(count) for kind, count in self.exits.items()},
             "memslots": {vm: list(slots.values()) for vm, slots in self.slots.items()},
         }
 
     def lines(self) -> Iterator[str]:
-        """For a person."""
+        """Yield the lines of the summary as text."""
         yield "ioctls:"
         yield f"  {'calls':>8} {'errors':>8} {'seconds':>10}  name"
-        for (kind, name), count in sorted(self.ioctls.items(), key=_order):
+        for (kind, name), count in sorted(self.ioctls.items(), key=_sort_key):
             errors = sum(count.errors.values())
             shown = "".join(f", {n} {errno}" for errno, n in count.errors.items())
             marked = f", {count.injected} injected" if count.injected else ""
@@ -114,14 +124,14 @@ class Summary:
                 yield f"  {count.calls:>8} {'':>8} {count.seconds:>10.6f}  {exit}{marked}"
         for vm, slots in self.slots.items():
             yield f"memslots of {vm} at the end:"
-            for number, slot in sorted(slots.items(), key=lambda item: number_of(item[1], "gpa")):
-                gpa, memory = number_of(slot, "gpa"), size(number_of(slot, "size"))
+            for number, slot in sorted(slots.items(), key=lambda item: int_member(item[1], "gpa")):
+                gpa, memory = int_member(slot, "gpa"), size(int_member(slot, "size"))
                 yield (
                     f"  {number:>4}  GPA {gpa:#014x}  {memory:<24} "
                     f"HVA {slot['hva']:#x}  {slot['flags']}".rstrip()
                 )
 
-    def _slot(self, event: Ioctl) -> None:
+    def _set_memslot(self, event: Ioctl) -> None:
         region = event.argument
         slots = self.slots.setdefault(event.on, {})
         number = region.get("slot")
@@ -139,14 +149,5 @@ class Summary:
         }
 
 
-def _order(item: tuple[tuple[str, str], Count]) -> tuple[int, str]:
+def _sort_key(item: tuple[tuple[str, str], CallStats]) -> tuple[int, str]:
     return -item[1].calls, item[0][1]
-
-
-def _counted(count: Count) -> dict[str, Any]:
-    return {
-        "calls": count.calls,
-        "errors": count.errors,
-        "injected": count.injected,
-        "seconds": count.seconds,
-    }

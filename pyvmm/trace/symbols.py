@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Numbers by the names that the headers have for them: capabilities, flags, types, indices."""
+"""Translate numbers into the names that the kernel headers define for them.
+
+Covers capabilities, flags, types and indices in structs, one-reg ids, and device attributes
+(Documentation/virt/kvm/devices/).
+"""
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from pyvmm.uapi import vfio
+from pyvmm.arch.arm64 import registers as arm64
+from pyvmm.uapi import kvm, kvm_arm64, kvm_x86_64, vfio
 from pyvmm.uapi.names import names
+from pyvmm.uapi.native_arch import module as native
 
 Symbol = Callable[[int], str | None]
 
 
 def _one_of(prefix: str) -> Symbol:
-    """The value is one of the constants that start with `prefix`."""
+    """Look the value up among the constants that start with `prefix`."""
     return lambda value: names(prefix).get(value)
 
 
@@ -25,7 +32,7 @@ def _bits(prefix: str) -> dict[int, str]:
 
 
 def _flags(prefix: str) -> Symbol:
-    """The value is a set of bits, each a constant that starts with `prefix`."""
+    """Decode the value as a bit mask of constants that start with `prefix`."""
 
     def symbol(value: int) -> str | None:
         known = [(bit, name) for bit, name in _bits(prefix).items() if value & bit]
@@ -36,7 +43,7 @@ def _flags(prefix: str) -> Symbol:
 
 
 def _ending(suffix: str, prefix: str = "VFIO_") -> Symbol:
-    """The value is one of vfio's constants that begin and end so."""
+    """Look the value up among vfio's constants with this prefix and suffix."""
     found = {
         value: name
         for name, value in vars(vfio).items()
@@ -46,15 +53,15 @@ def _ending(suffix: str, prefix: str = "VFIO_") -> Symbol:
 
 
 def _feature(value: int) -> str | None:
-    """``vfio_device_feature.flags``: a feature's number, and what is wanted of it."""
+    """Decode ``vfio_device_feature.flags``: the feature number and the requested operations."""
     number = value & vfio.VFIO_DEVICE_FEATURE_MASK
     feature = _FEATURES.get(number, f"feature {number}")
-    wants = (
+    operations = (
         (vfio.VFIO_DEVICE_FEATURE_PROBE, "PROBE"),
         (vfio.VFIO_DEVICE_FEATURE_GET, "GET"),
         (vfio.VFIO_DEVICE_FEATURE_SET, "SET"),
     )
-    return "|".join([feature, *(name for bit, name in wants if value & bit)])
+    return "|".join([feature, *(name for bit, name in operations if value & bit)])
 
 
 _FEATURES = {
@@ -79,7 +86,7 @@ _FEATURES = {
 _CAPABILITY, _IOMMU_TYPE = _one_of("KVM_CAP_"), _ending("_IOMMU")
 _MEMSLOT = _flags("KVM_MEM_")
 
-# By "struct.member", or by the ioctl's name where its argument is the number itself.
+# The key is "struct.member", or an ioctl's name if its argument is the number itself.
 SYMBOLS: dict[str, Symbol] = {
     "KVM_CHECK_EXTENSION": _CAPABILITY,
     "VFIO_CHECK_EXTENSION": _IOMMU_TYPE,
@@ -118,7 +125,7 @@ SYMBOLS: dict[str, Symbol] = {
     "vfio_irq_set.index": _ending("_IRQ_INDEX", "VFIO_PCI_"),
     "vfio_region_info.flags": _flags("VFIO_REGION_INFO_FLAG_"),
     "vfio_region_info.index": _ending("_REGION_INDEX", "VFIO_PCI_"),
-    # Members of an exit's payload, by its kind.
+    # Members of a KVM exit's payload, by the kind of exit.
     "memory_fault.flags": _flags("KVM_MEMORY_EXIT_FLAG_"),
     "system_event.type": _one_of("KVM_SYSTEM_EVENT_"),
     "internal_error.suberror": _one_of("KVM_INTERNAL_ERROR_"),
@@ -126,6 +133,119 @@ SYMBOLS: dict[str, Symbol] = {
 
 
 def symbol_of(owner: str, value: int) -> str | None:
-    """The name of `value` where the headers have one: ``symbol_of("kvm_irqfd.flags", 1)``."""
+    """Return the name of `value`, or None: ``symbol_of("kvm_irqfd.flags", 1)``."""
     symbol = SYMBOLS.get(owner)
     return symbol(value) if symbol else None
+
+
+def register_name(register: int) -> str:
+    """Return the name of a one-reg id, or the id in hex if it has none."""
+    if register & kvm.KVM_REG_ARCH_MASK == kvm.KVM_REG_ARM64:
+        return arm64.name_of(register)
+    return f"{register:#x}"
+
+
+@dataclass(frozen=True)
+class AttrGroup:
+    """A group of device attributes.
+
+    Attributes:
+        size: The size in bytes of a value, 0 for attributes without a value.
+        attributes: The name of each attribute by its number.
+    """
+
+    name: str
+    size: int
+    attributes: dict[int, str]
+
+
+def attr_group(device: str, group: int) -> AttrGroup | None:
+    """Return a group of a device ("kvm-arm-vgic-v3") or an fd kind ("vcpu"), or None."""
+    return _ATTR_GROUPS.get((device, group))
+
+
+def attr_name(device: str, group: int, attribute: int) -> str:
+    """Return ``KVM_DEV_ARM_VGIC_GRP_ADDR/KVM_VGIC_V3_ADDR_TYPE_DIST``; numbers if unknown."""
+    found = attr_group(device, group)
+    if found is None:
+        return f"{group}/{attribute:#x}"
+    return f"{found.name}/{found.attributes.get(attribute, hex(attribute))}"
+
+
+def _attr_groups(
+    device: str, table: dict[str, tuple[int, str]]
+) -> dict[tuple[str, int], AttrGroup]:
+    """Return the groups in `table`: group name → (value size, prefixes of the attributes' names).
+
+    Names are looked up in the headers of both architectures: a recording may come from either.
+    """
+    groups = {}
+    for name, (size, prefixes) in table.items():
+        attributes = {
+            value: symbol
+            for symbol, value in _CONSTANTS.items()
+            if prefixes and symbol.startswith(tuple(prefixes.split())) and symbol != name
+        }
+        groups[device, _CONSTANTS[name]] = AttrGroup(name, size, attributes)
+    return groups
+
+
+_CONSTANTS: dict[str, int] = {
+    name: value
+    for module in (kvm, kvm_x86_64, kvm_arm64)
+    for name, value in vars(module).items()
+    if name.startswith("KVM_") and type(value) is int
+}
+
+_VGIC_CONTROL = "KVM_DEV_ARM_VGIC_CTRL_ KVM_DEV_ARM_ITS_ KVM_DEV_ARM_VGIC_SAVE_"
+
+# A group number has a different meaning for each device and fd kind.
+_ATTR_GROUPS: dict[tuple[str, int], AttrGroup] = {
+    **_attr_groups(
+        "kvm-arm-vgic-v3",
+        {
+            "KVM_DEV_ARM_VGIC_GRP_ADDR": (8, "KVM_VGIC_V3_ADDR_TYPE_"),
+            "KVM_DEV_ARM_VGIC_GRP_DIST_REGS": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_NR_IRQS": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_CTRL": (0, _VGIC_CONTROL),
+            "KVM_DEV_ARM_VGIC_GRP_REDIST_REGS": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS": (8, ""),
+            "KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ": (4, ""),
+        },
+    ),
+    **_attr_groups(
+        "kvm-arm-vgic-v2",
+        {
+            "KVM_DEV_ARM_VGIC_GRP_ADDR": (8, "KVM_VGIC_V2_ADDR_TYPE_"),
+            "KVM_DEV_ARM_VGIC_GRP_DIST_REGS": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_CPU_REGS": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_NR_IRQS": (4, ""),
+            "KVM_DEV_ARM_VGIC_GRP_CTRL": (0, _VGIC_CONTROL),
+        },
+    ),
+    **_attr_groups(
+        "kvm-arm-vgic-its",
+        {
+            "KVM_DEV_ARM_VGIC_GRP_ADDR": (8, "KVM_VGIC_ITS_ADDR_TYPE"),
+            "KVM_DEV_ARM_VGIC_GRP_CTRL": (0, _VGIC_CONTROL),
+            "KVM_DEV_ARM_VGIC_GRP_ITS_REGS": (8, ""),
+        },
+    ),
+    **_attr_groups("kvm-vfio", {"KVM_DEV_VFIO_FILE": (4, "KVM_DEV_VFIO_FILE_")}),
+    **(
+        _attr_groups(
+            "vcpu",
+            {
+                "KVM_ARM_VCPU_PMU_V3_CTRL": (4, "KVM_ARM_VCPU_PMU_V3_"),
+                "KVM_ARM_VCPU_TIMER_CTRL": (4, "KVM_ARM_VCPU_TIMER_IRQ_"),
+                "KVM_ARM_VCPU_PVTIME_CTRL": (8, "KVM_ARM_VCPU_PVTIME_"),
+            },
+        )
+        if native is kvm_arm64
+        else {
+            **_attr_groups("vcpu", {"KVM_VCPU_TSC_CTRL": (8, "KVM_VCPU_TSC_OFFSET")}),
+            **_attr_groups("system", {"KVM_X86_GRP_SYSTEM": (8, "KVM_X86_XCOMP_")}),
+        }
+    ),
+}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes and threads under ptrace(2): where they stop, who is told, and how they go on.
+"""Follow processes and threads with ptrace(2), and report their system calls.
 
-The loop knows system calls and nothing of KVM. It hands each watched call to a `Watcher`, on its
-way into the kernel and on its way out, and follows clones, forks and execs by itself. A tracee
-that dies in the middle of anything is no error: the kernel tells, and it is struck off.
+The loop knows system calls and nothing about KVM. It passes each traced system call to a
+`SyscallHandler` at entry and at exit, and follows clone, fork and execve. A tracee may die at any
+point: waitpid(2) reports it, and its thread is dropped.
 """
 
 import os
@@ -11,156 +11,203 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.trace import ptrace, tasks
-from pyvmm.trace.delays import Delays
-from pyvmm.trace.seccomp import IOCTL_TYPES
-from pyvmm.trace.start import Child, start
+from pyvmm.trace import ptrace
+from pyvmm.trace.launch import IOCTL_TYPES, Tracee, fork_tracee
 
 _STOP_SIGNALS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-_IOCTL = ptrace.NUMBERS["ioctl"]
+_IOCTL = ptrace.SYSCALLS["ioctl"]
+_SHORTEST_DELAY = 0.0001  # seconds; setitimer(2) disarms the timer for 0
 
 
 @dataclass(slots=True)
-class Call:
-    """A system call between its two stops.
+class Syscall:
+    """A system call between its entry stop and its exit stop.
 
     Attributes:
-        args: the six raw argument registers.
-        started: nanoseconds of `time.perf_counter_ns`.
-        outcome: what it returns though the kernel did not do it; None: the kernel does it.
-        note: whatever the watcher wants to find again when the call returns.
+        args: The six raw argument registers.
+        started: The time of the entry stop, in nanoseconds of `time.perf_counter_ns`.
+        injected_result: The result to return instead of running the call, or None.
+        handler_data: Data that the handler keeps from entry to exit.
     """
 
     number: int
     args: tuple[int, ...]
     started: int
-    outcome: int | None = None
-    note: object = None
+    injected_result: int | None = None
+    handler_data: object = None
 
 
 @dataclass(slots=True)
 class Thread:
-    """One traced task of process `pid`; `inside` between the two stops of a call."""
+    """A traced thread of process `pid`.
+
+    Attributes:
+        in_syscall: True between the entry stop and the exit stop of a system call.
+        started: The time of the entry stop if entry is not reported to the handler, else 0.
+        syscall: The traced system call that it is in; None for one that is not traced.
+    """
 
     tid: int
     pid: int
-    inside: bool = False
+    in_syscall: bool = False
     started: int = 0
-    call: Call | None = None  # None while `inside`: a call that no one watches
+    syscall: Syscall | None = None
 
 
 @dataclass(slots=True, frozen=True)
-class Verdict:
-    """What becomes of a call that has not begun.
+class Injection:
+    """A change to a system call, made at its entry.
 
     Attributes:
-        result: what it returns without the kernel (an errno negative); None: the kernel does it.
-        delay: seconds to wait first.
+        result: The result to return instead of running the call, an errno negative; None to run it.
+        delay: Seconds to hold the thread before the call.
     """
 
     result: int | None = None
     delay: float = 0
 
 
-class Watcher(Protocol):
-    """Who is told what the traced programs do."""
+class SyscallHandler(Protocol):
+    """The callbacks of a `Tracer`.
 
-    needs_entries: bool  # False: `entered` is never called, and each call costs less
+    Attributes:
+        needs_entries: Whether to call `on_syscall_enter`. False makes each call cheaper.
+    """
 
-    def entered(self, thread: Thread, call: Call) -> Verdict | None:
-        """A thread is about to make a watched call."""
+    needs_entries: bool
 
-    def left(self, thread: Thread, call: Call, result: int) -> None:
-        """A watched call has returned `result`, an errno negative."""
+    def on_syscall_enter(self, thread: Thread, syscall: Syscall) -> Injection | None:
+        """Handle the entry of a traced system call, and optionally change the call."""
 
-    def forked(self, parent: int, child: int) -> None:
-        """Process `parent` has made process `child`."""
+    def on_syscall_exit(self, thread: Thread, syscall: Syscall, result: int) -> None:
+        """Handle the exit of a traced system call; `result` is negative for an errno."""
 
-    def executed(self, pid: int) -> None:
-        """A process has become another program."""
+    def on_fork(self, parent: int, child: int) -> None:
+        """Handle the creation of process `child` by process `parent`."""
 
-    def ended(self, pid: int, status: int) -> None:
-        """A process is gone; `status` is what waitpid(2) gave."""
+    def on_exec(self, pid: int) -> None:
+        """Handle a successful execve(2) of process `pid`."""
+
+    def on_process_end(self, pid: int, status: int) -> None:
+        """Handle the end of process `pid`; `status` is the wait status."""
 
 
-class _Deaf:
-    """The watcher when no one watches any more."""
+class _NullHandler:
+    """The handler after the end of the trace."""
 
     needs_entries = False
 
-    def entered(self, thread: Thread, call: Call) -> None: ...
-    def left(self, thread: Thread, call: Call, result: int) -> None: ...
-    def forked(self, parent: int, child: int) -> None: ...
-    def executed(self, pid: int) -> None: ...
-    def ended(self, pid: int, status: int) -> None: ...
+    def on_syscall_enter(self, thread: Thread, syscall: Syscall) -> None: ...
+    def on_syscall_exit(self, thread: Thread, syscall: Syscall, result: int) -> None: ...
+    def on_fork(self, parent: int, child: int) -> None: ...
+    def on_exec(self, pid: int) -> None: ...
+    def on_process_end(self, pid: int, status: int) -> None: ...
+
+
+class _DelayedThreads:
+    """Threads held at syscall entry, with the time to resume each. SIGALRM resumes them."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, float] = {}
+
+    def add(self, tid: int, seconds: float) -> None:
+        """Resume a thread that is at syscall entry after `seconds`."""
+        if not self._due:
+            signal.signal(signal.SIGALRM, self._on_alarm)
+        self._due[tid] = time.monotonic() + seconds
+        self._arm()
+
+    def resume_all(self) -> None:
+        """Resume all threads immediately."""
+        self._resume(list(self._due))
+        self._arm()
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        self._resume([tid for tid, due in self._due.items() if due <= now])
+        self._arm()
+
+    def _resume(self, tids: list[int]) -> None:
+        for tid in tids:
+            del self._due[tid]
+            ptrace.ptrace_unchecked(ptrace.SYSCALL, tid, None, None)
+
+    def _arm(self) -> None:
+        wait = min(self._due.values(), default=0) - time.monotonic() if self._due else 0
+        # The timer repeats: a signal that arrives just before waitpid(2) does not interrupt it.
+        signal.setitimer(signal.ITIMER_REAL, max(wait, _SHORTEST_DELAY) if self._due else 0, 0.01)
 
 
 class Tracer:
-    """Traces one program, started here or running already, and all that it makes.
+    """A tracer of one program and its descendants, from its start or from `attach`.
 
     Attributes:
-        status: the wait status of that program, once it has ended.
+        status: The wait status of that program after it has ended, else None.
     """
 
-    def __init__(self, watcher: Watcher, calls: Sequence[str]) -> None:
-        """`calls` are the names of the system calls to stop at; ioctl(2) is filtered by type."""
+    def __init__(self, handler: SyscallHandler, syscalls: Sequence[str]) -> None:
+        """Stop at `syscalls`, given by name; ioctl(2) is filtered by type (`IOCTL_TYPES`)."""
         self.status: int | None = None
-        self._watcher = watcher
-        self._calls = calls
-        self._numbers = {ptrace.NUMBERS[name] for name in calls if name in ptrace.NUMBERS}
+        self._handler = handler
+        self._syscalls = syscalls
+        self._numbers = {ptrace.SYSCALLS[name] for name in syscalls if name in ptrace.SYSCALLS}
         self._threads: dict[int, Thread] = {}
         self._first = 0
-        self._child: Child | None = None
-        self._every_call = False  # no filter: each call stops, and the watched ones are picked
+        self._tracee: Tracee | None = None
+        self._every_syscall = False  # without a seccomp filter, every system call stops
         self._stopping = False
-        self._delays = Delays()
+        self._delayed = _DelayedThreads()
 
     def start(self, command: list[str], stdout: int | None = None) -> None:
-        """Start a program; its stdout goes to another fd if one is given.
+        """Start `command` under trace; `stdout` replaces its fd 1.
 
-        Where there is no such program, `run` raises `UsageError`. Raises `LackingError` where
-        this process may not trace its own child: it is itself being traced.
+        Raises `LackingError` if this process cannot trace its child because it is traced itself.
+        If execve(2) fails, `run` raises `UsageError`.
         """
-        self._child = start(command, self._calls, stdout)
-        self._first = self._child.pid
+        self._tracee = fork_tracee(command, self._syscalls, stdout)
+        self._first = self._tracee.pid
         if not self._seize(self._first, self._first):
-            self._child.abandon()
+            self._tracee.kill()
             raise LackingError("cannot trace a child: this process is itself being traced")
-        self._child.go()
+        self._tracee.exec_command()
 
     def attach(self, pid: int) -> None:
-        """Trace a process that is running. Raises `UsageError` and `LackingError`."""
-        self._every_call = True
+        """Trace the running process `pid`.
+
+        Raises `UsageError` if there is no such process, and `LackingError` if it cannot be traced.
+        """
+        self._every_syscall = True
         self._first = pid
-        # A thread may be born while we look: look until there is no new one.
-        while new := tasks.threads_of(pid) - self._threads.keys():
+        # A thread may be created during the scan: repeat it until there is no new one.
+        while new := ptrace.thread_ids(pid) - self._threads.keys():
             for tid in new:
                 if self._seize(tid, pid):
-                    ptrace.quick(ptrace.INTERRUPT, tid, None, None)
-                elif tid in tasks.threads_of(pid):
+                    ptrace.ptrace_unchecked(ptrace.INTERRUPT, tid, None, None)
+                elif tid in ptrace.thread_ids(pid):
                     self.detach()
-                    raise LackingError(tasks.refusal(pid))
+                    raise LackingError(ptrace.attach_error(pid))
         if not self._threads:
             raise UsageError(f"there is no process {pid}")
 
     def run(self) -> None:
-        """Follow the tracees until all have ended, or `stop` is called.
+        """Follow the tracees until all have ended or `stop` is called.
 
-        What the watcher raises comes through, and no tracee is the worse for it: `let_go` goes
-        on from there.
+        An exception of the handler propagates and leaves the tracees in a valid state: call
+        `let_go` afterwards.
         """
-        wait, clock, quick = os.waitpid, time.perf_counter_ns, ptrace.quick
-        finished, to_exit, go_on = ptrace.finished_call, ptrace.SYSCALL, ptrace.CONT
+        wait, clock, resume = os.waitpid, time.perf_counter_ns, ptrace.ptrace_unchecked
+        read_syscall, to_exit, go_on = ptrace.syscall_at_exit, ptrace.SYSCALL, ptrace.CONT
         seccomp_stop, syscall_stop, all_tasks = (
             ptrace.SECCOMP_STOP,
             ptrace.SYSCALL_STOP,
             ptrace.WALL,
         )
-        threads, watcher = self._threads, self._watcher
-        at_exit = ptrace.ARGUMENTS_STAY and not watcher.needs_entries
+        threads, handler = self._threads, self._handler
+        exits_only = ptrace.ARGS_SURVIVE_SYSCALL and not handler.needs_entries
         thread: Thread | None = None
         status = 0
         try:
@@ -171,23 +218,23 @@ class Tracer:
                     break
                 thread = threads.get(tid)
                 if thread is None:
-                    self._unknown(tid, status)
+                    self._on_unknown_task(tid, status)
                 elif status == seccomp_stop:
-                    if at_exit:
-                        thread.inside, thread.started = True, clock()
-                        quick(to_exit, tid, None, None)
+                    if exits_only:
+                        thread.in_syscall, thread.started = True, clock()
+                        resume(to_exit, tid, None, None)
                     else:
                         self._enter(thread)
                 elif status != syscall_stop:
-                    self._event(thread, status)
-                elif not thread.inside:
+                    self._on_event(thread, status)
+                elif not thread.in_syscall:
                     self._enter(thread)
                 elif thread.started:
-                    number, args, result = finished(tid)
-                    call = Call(number, args, thread.started)
-                    thread.inside, thread.started = False, 0
-                    watcher.left(thread, call, result)
-                    quick(go_on, tid, None, None)
+                    number, args, result = read_syscall(tid)
+                    syscall = Syscall(number, args, thread.started)
+                    thread.in_syscall, thread.started = False, 0
+                    handler.on_syscall_exit(thread, syscall, result)
+                    resume(go_on, tid, None, None)
                 else:
                     self._leave(thread)
         except BaseException:
@@ -196,23 +243,24 @@ class Tracer:
             raise
 
     def stop(self) -> None:
-        """Make `run` return. For signal handlers: nothing is lost, nothing is raised.
+        """Make `run` return. Safe in a signal handler: it loses no stop and raises nothing.
 
-        A child that ends at once is what wakes `run` from its wait.
+        Forks a child that exits immediately, because its end interrupts the waitpid(2) of `run`.
         """
         self._stopping = True
         if not os.fork():
             os._exit(0)
 
     def let_go(self) -> None:
-        """After `stop`: leave the tracees running.
+        """Leave the tracees running after `run` has returned.
 
-        Those that were attached to are on their own again. One that was started has a filter
-        that needs a tracer: this returns when it has ended, and costs it one stop a call.
+        Attached processes are detached. A program that was started here needs a tracer for its
+        seccomp filter: this method then returns when the program has ended, and each traced
+        system call costs one stop.
         """
-        self._watcher = _Deaf()
-        self._delays.release()
-        if self._every_call:
+        self._handler = _NullHandler()
+        self._delayed.resume_all()
+        if self._every_syscall:
             self.detach()
             return
         while self._threads:
@@ -222,18 +270,18 @@ class Tracer:
                 return
             thread = self._threads.get(tid)
             if thread is None:
-                self._unknown(tid, status)
+                self._on_unknown_task(tid, status)
             elif status == ptrace.SYSCALL_STOP:
                 self._finish(thread)
             elif status == ptrace.SECCOMP_STOP:
-                ptrace.quick(ptrace.CONT, tid, None, None)
+                ptrace.ptrace_unchecked(ptrace.CONT, tid, None, None)
             else:
-                self._event(thread, status)
+                self._on_event(thread, status)
 
     def detach(self) -> None:
-        """Detach from every thread; each has to stop once more for it."""
+        """Detach from every thread. Each thread must stop once more for ``PTRACE_DETACH``."""
         for tid in self._threads:
-            ptrace.quick(ptrace.INTERRUPT, tid, None, None)
+            ptrace.ptrace_unchecked(ptrace.INTERRUPT, tid, None, None)
         while self._threads:
             try:
                 tid, status = os.waitpid(-1, ptrace.WALL)
@@ -241,16 +289,19 @@ class Tracer:
                 return
             thread = self._threads.get(tid)
             if thread is None:
-                self._unknown(tid, status)
-            elif not os.WIFSTOPPED(status):
-                self._event(thread, status)
-            elif thread.call and thread.call.outcome is not None and status != ptrace.SYSCALL_STOP:
+                self._on_unknown_task(tid, status)
+                continue
+            if not os.WIFSTOPPED(status):
+                self._on_event(thread, status)
+                continue
+            result = thread.syscall.injected_result if thread.syscall else None
+            if result is not None and status != ptrace.SYSCALL_STOP:
                 self._resume(thread)
-            else:
-                if thread.call and thread.call.outcome is not None:
-                    ptrace.set_result(tid, thread.call.outcome)
-                ptrace.quick(ptrace.DETACH, tid, None, _signal_of(status))
-                del self._threads[tid]
+                continue
+            if result is not None:
+                ptrace.set_result(tid, result)
+            ptrace.ptrace_unchecked(ptrace.DETACH, tid, None, _pending_signal(status))
+            del self._threads[tid]
 
     def _seize(self, tid: int, pid: int) -> bool:
         try:
@@ -261,103 +312,107 @@ class Tracer:
         return True
 
     def _resume(self, thread: Thread, signal_number: int | None = None) -> None:
-        how = ptrace.SYSCALL if self._every_call or thread.inside else ptrace.CONT
-        ptrace.quick(how, thread.tid, None, signal_number)
+        request = ptrace.SYSCALL if self._every_syscall or thread.in_syscall else ptrace.CONT
+        ptrace.ptrace_unchecked(request, thread.tid, None, signal_number)
 
     def _recover(self, thread: Thread, status: int) -> None:
-        """Let a thread go on from a stop that its watcher failed at."""
+        """Resume a thread from a stop whose handler raised an exception."""
         if status == ptrace.SECCOMP_STOP:
-            thread.inside = True
+            thread.in_syscall = True
             self._resume(thread)
         elif status == ptrace.SYSCALL_STOP:
             self._finish(thread)
         else:
-            self._resume(thread, _signal_of(status))
+            self._resume(thread, _pending_signal(status))
 
     def _enter(self, thread: Thread) -> None:
         info = ptrace.syscall_info(thread.tid)
-        if info.leaving:  # attached in the middle of it
+        if info.at_exit:  # attached in the middle of the system call
             self._resume(thread)
             return
-        thread.inside = True
+        thread.in_syscall = True
         delay = 0.0
         if info.number in self._numbers and (
             info.number != _IOCTL or info.args[1] >> 8 & 0xFF in IOCTL_TYPES
         ):
-            call = thread.call = Call(info.number, info.args, time.perf_counter_ns())
-            if self._watcher.needs_entries and (verdict := self._watcher.entered(thread, call)):
-                delay = verdict.delay
-                if verdict.result is not None:
-                    call.outcome = verdict.result
-                    ptrace.skip(thread.tid)
+            syscall = Syscall(info.number, info.args, time.perf_counter_ns())
+            thread.syscall = syscall
+            if self._handler.needs_entries and (
+                injection := self._handler.on_syscall_enter(thread, syscall)
+            ):
+                delay = injection.delay
+                if injection.result is not None:
+                    syscall.injected_result = injection.result
+                    ptrace.skip_syscall(thread.tid)
         if delay:
-            self._delays.add(thread.tid, delay)
+            self._delayed.add(thread.tid, delay)
         else:
-            ptrace.quick(ptrace.SYSCALL, thread.tid, None, None)
+            ptrace.ptrace_unchecked(ptrace.SYSCALL, thread.tid, None, None)
 
     def _leave(self, thread: Thread) -> None:
-        if call := thread.call:
-            result = call.outcome
+        if syscall := thread.syscall:
+            result = syscall.injected_result
             if result is None:
                 result = ptrace.syscall_info(thread.tid).result
-            self._watcher.left(thread, call, result)
+            self._handler.on_syscall_exit(thread, syscall, result)
         self._finish(thread)
 
     def _finish(self, thread: Thread) -> None:
-        if thread.call and thread.call.outcome is not None:
-            ptrace.set_result(thread.tid, thread.call.outcome)
-        thread.inside, thread.call = False, None
+        if thread.syscall and thread.syscall.injected_result is not None:
+            ptrace.set_result(thread.tid, thread.syscall.injected_result)
+        thread.in_syscall, thread.syscall = False, None
         self._resume(thread)
 
-    def _event(self, thread: Thread, status: int) -> None:
-        """Any stop that is not at a system call, or the thread's end."""
+    def _on_event(self, thread: Thread, status: int) -> None:
+        """Handle a stop outside a system call, or the end of the thread."""
         if not os.WIFSTOPPED(status):
-            return self._ended(thread, status)
-        event, number = status >> 16, _signal_of(status)
+            return self._on_thread_end(thread, status)
+        event, number = status >> 16, _pending_signal(status)
         if event in ptrace.NEW_TASK_EVENTS:
-            self._born(thread, ptrace.event_message(thread.tid))
+            self._on_new_task(thread, ptrace.event_message(thread.tid))
         elif event == ptrace.EVENT_EXEC:
-            self._executed(thread)
+            self._on_exec(thread)
         elif event == ptrace.EVENT_STOP and os.WSTOPSIG(status) in _STOP_SIGNALS:
-            # Stopped by job control: it stays so, and we hear of what wakes it.
-            ptrace.quick(ptrace.LISTEN, thread.tid, None, None)
+            # A group stop (job control): PTRACE_LISTEN keeps it stopped, and reports SIGCONT.
+            ptrace.ptrace_unchecked(ptrace.LISTEN, thread.tid, None, None)
             return None
-        elif number == signal.SIGINT and self._child and ptrace.from_terminal(thread.tid):
-            number = None  # the Ctrl-C was for the trace
+        elif number == signal.SIGINT and self._tracee and ptrace.signal_from_kernel(thread.tid):
+            number = None  # Ctrl-C on the terminal ends the trace, not the program
         return self._resume(thread, number)
 
-    def _unknown(self, tid: int, status: int) -> None:
-        """A task that stops before its parent's event tells of it, or no tracee at all."""
+    def _on_unknown_task(self, tid: int, status: int) -> None:
+        """Handle a task that stops before its parent's clone event, or that is no tracee."""
         if os.WIFSTOPPED(status):
-            thread = self._threads[tid] = Thread(tid, tasks.process_of(tid))
-            self._event(thread, status)
+            thread = self._threads[tid] = Thread(tid, ptrace.thread_group(tid))
+            self._on_event(thread, status)
 
-    def _born(self, parent: Thread, tid: int) -> None:
-        child = self._threads.setdefault(tid, Thread(tid, tasks.process_of(tid)))
+    def _on_new_task(self, parent: Thread, tid: int) -> None:
+        child = self._threads.setdefault(tid, Thread(tid, ptrace.thread_group(tid)))
         if child.pid != parent.pid:
-            self._watcher.forked(parent.pid, child.pid)
+            self._handler.on_fork(parent.pid, child.pid)
 
-    def _executed(self, thread: Thread) -> None:
-        # Whichever thread calls exec, it goes on under the process's own id, alone.
+    def _on_exec(self, thread: Thread) -> None:
+        # The thread that calls execve(2) takes the tid of the thread group leader, and all other
+        # threads of the process end.
         former = ptrace.event_message(thread.tid)
         if former != thread.tid and (caller := self._threads.pop(former, None)):
-            thread.inside, thread.call = caller.inside, caller.call
-        if self._child and thread.tid == self._first and not self._child.filtered():
-            self._every_call = thread.inside = True
-        self._watcher.executed(thread.pid)
+            thread.in_syscall, thread.syscall = caller.in_syscall, caller.syscall
+        if self._tracee and thread.tid == self._first and not self._tracee.has_filter():
+            self._every_syscall = thread.in_syscall = True
+        self._handler.on_exec(thread.pid)
 
-    def _ended(self, thread: Thread, status: int) -> None:
+    def _on_thread_end(self, thread: Thread, status: int) -> None:
         del self._threads[thread.tid]
         if thread.tid != thread.pid:
             return
         if thread.pid == self._first:
             self.status = status
-            if self._child:
-                self._child.check()
-        self._watcher.ended(thread.pid, status)
+            if self._tracee:
+                self._tracee.check_exec()
+        self._handler.on_process_end(thread.pid, status)
 
 
-def _signal_of(status: int) -> int | None:
-    """The signal that a stopped thread is about to be given; None at any other stop."""
+def _pending_signal(status: int) -> int | None:
+    """Return the signal of a signal-delivery stop, or None for another stop."""
     number = os.WSTOPSIG(status)
     return None if status >> 16 or number == signal.SIGTRAP | 0x80 else number

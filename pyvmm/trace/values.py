@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""C structs as plain values that JSON can hold, and the names of the numbers among them.
+"""Convert C structs into JSON values, and name the numbers in them.
 
-A struct becomes a dict of its members, bytes become hex text, other arrays lists. A named union
-becomes the hex of its bytes: which member holds is for `pyvmm.trace.details` to know. Padding
-that is zero is left out.
+A struct becomes a dict of its members, bytes become a hex string, other arrays become lists. A
+named union becomes the hex string of its bytes, because only `pyvmm.trace.ioctl_decode` knows
+which member is valid. Padding that is zero is omitted.
 """
 
 import ctypes
@@ -15,15 +15,15 @@ from pyvmm.uapi.layout import Struct
 
 Value = int | str | list["Value"] | dict[str, "Value"]
 Values = dict[str, Value]
-Names = dict[str, str]  # the name of a number, by its place: "entries[2].type"
+Names = dict[str, str]  # the symbolic name of a number, by its path: "entries[2].type"
 
-# How many elements a struct's flexible array has is said by the first of these that it has.
+# Members that hold the element count of a flexible array. The first one that exists is used.
 _COUNTS = ("nmsrs", "nent", "nr", "n", "nevents", "len", "count", "nr_ranges")
-_MOST = 4096  # elements: no table of the headers is longer
+_MAX_ELEMENTS = 4096  # no table in the headers is longer
 
 
-def size_of(kind: type[Any], data: bytes) -> int:
-    """The bytes that a struct takes with its flexible array, by the count that `data` holds."""
+def struct_size(kind: type[Any], data: bytes) -> int:
+    """Return the size in bytes of a struct with the flexible array that `data` announces."""
     size = ctypes.sizeof(kind)
     if (array := _flexible(kind)) and len(data) >= size:
         _, offset, element = array
@@ -31,10 +31,13 @@ def size_of(kind: type[Any], data: bytes) -> int:
     return size
 
 
-def plain(kind: type[Any], data: bytes, names: Names, at: str = "") -> Values:
-    """The members of a `kind` that `data` holds whole; puts their names into `names`."""
-    here = data.ljust(ctypes.sizeof(kind), b"\0")
-    struct = kind.from_buffer_copy(here)
+def struct_values(kind: type[Any], data: bytes, names: Names, prefix: str = "") -> Values:
+    """Return the members of struct `kind` that `data` contains completely.
+
+    Symbolic names are added to `names`, with `prefix` before each path.
+    """
+    padded = data.ljust(ctypes.sizeof(kind), b"\0")
+    struct = kind.from_buffer_copy(padded)
     values: Values = {}
     for name in kind.members:
         field = getattr(kind, name)
@@ -42,14 +45,14 @@ def plain(kind: type[Any], data: bytes, names: Names, at: str = "") -> Values:
         end = field.offset + _size(field)
         if end > len(data):
             break
-        if field.size == 0 or (_is_padding(name) and not any(here[field.offset : end])):
+        if field.size == 0 or (_is_padding(name) and not any(padded[field.offset : end])):
             continue
         if isinstance(value, int):
             values[name] = value
             if symbol := symbol_of(f"{kind.__name__}.{name}", value):
-                names[f"{at}{name}"] = symbol
+                names[f"{prefix}{name}"] = symbol
         else:
-            values[name] = _nested(value, names, f"{at}{name}")
+            values[name] = _nested(value, names, f"{prefix}{name}")
     if array := _flexible(kind):
         name, offset, element = array
         elements = _elements(element, data, offset, _count(kind, data))
@@ -57,38 +60,38 @@ def plain(kind: type[Any], data: bytes, names: Names, at: str = "") -> Values:
             values[name] = bytes(data[offset:]).hex()
         else:
             values[name] = [
-                _element(element, item, names, f"{at}{name}[{i}].")
+                _element(element, item, names, f"{prefix}{name}[{i}].")
                 for i, item in enumerate(elements)
             ]
     return values
 
 
-def number_of(values: Values, name: str) -> int:
-    """A member that is a number; 0 where it is missing, or something else."""
+def int_member(values: Values, name: str) -> int:
+    """Return member `name` if it is an integer, else 0."""
     value = values.get(name)
     return value if isinstance(value, int) else 0
 
 
 def is_union(kind: type[Any]) -> bool:
-    """Is this struct a C union: do all members, two or more, begin at its start?"""
+    """Return True if `kind` is a C union: it has several members, all at offset 0."""
     return len(kind.members) > 1 and not any(getattr(kind, m).offset for m in kind.members)
 
 
-def _nested(value: Any, names: Names, at: str) -> Value:
+def _nested(value: Any, names: Names, path: str) -> Value:
     if isinstance(value, Struct):
         if is_union(type(value)):
             return bytes(value).hex()
-        return plain(type(value), bytes(value), names, f"{at}.")
+        return struct_values(type(value), bytes(value), names, f"{path}.")
     if value._type_ in (ctypes.c_uint8, ctypes.c_int8, ctypes.c_char):
         return bytes(value).hex()
     return [
-        item if isinstance(item, int) else _nested(item, names, f"{at}[{i}]")
+        item if isinstance(item, int) else _nested(item, names, f"{path}[{i}]")
         for i, item in enumerate(value)
     ]
 
 
 def _flexible(kind: type[Any]) -> tuple[str, int, Any] | None:
-    """The name, offset and element type of a struct's flexible array."""
+    """Return the name, offset and element type of a struct's flexible array, or None."""
     for name in reversed(kind.members):
         field = getattr(kind, name)
         if field.size == 0 and isinstance(array := getattr(kind(), name), ctypes.Array):
@@ -100,10 +103,11 @@ def _count(kind: type[Any], data: bytes) -> int:
     struct = kind.from_buffer_copy(data.ljust(ctypes.sizeof(kind), b"\0"))
     array = _flexible(kind)
     if array and array[2] is ctypes.c_uint8 and "argsz" in kind.members:
-        return min(max(int(struct.argsz) - array[1], 0), _MOST)  # vfio's: the whole size in bytes
+        # vfio's argsz is the size of the struct and its array in bytes
+        return min(max(int(struct.argsz) - array[1], 0), _MAX_ELEMENTS)
     for name in _COUNTS:
         if name in kind.members:
-            return min(int(getattr(struct, name)), _MOST)
+            return min(int(getattr(struct, name)), _MAX_ELEMENTS)
     return 0
 
 
@@ -113,14 +117,14 @@ def _elements(kind: Any, data: bytes, offset: int, count: int) -> Iterator[bytes
         yield data[at : at + size]
 
 
-def _element(kind: Any, data: bytes, names: Names, at: str) -> Value:
+def _element(kind: Any, data: bytes, names: Names, prefix: str) -> Value:
     if issubclass(kind, Struct):
-        return plain(kind, data, names, at)
+        return struct_values(kind, data, names, prefix)
     return int.from_bytes(data, "little")
 
 
 def _size(field: Any) -> int:
-    """Bytes of a member; a bit-field's `size` has its width in bits above bit 16."""
+    """Return the size of a member in bytes; ctypes keeps a bit-field's width above bit 16."""
     size: int = field.size
     return size if size < 1 << 16 else 1
 

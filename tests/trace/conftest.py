@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real tracees: small programs that drive /dev/kvm, run and traced for each test."""
+"""Fixtures that run and trace small programs that use /dev/kvm."""
 
 import os
 import subprocess
@@ -14,13 +14,12 @@ import pytest
 from pyvmm.kvm import System
 from pyvmm.trace.events import Event
 from pyvmm.trace.inject import Rules, parse
-from pyvmm.trace.known import Known
+from pyvmm.trace.kvm_trace import KvmTrace
 from pyvmm.trace.tracer import Tracer
-from pyvmm.trace.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 
-# What most tracees begin with; wherever pytest runs, they find pyvmm's tests.
+# The first lines of each traced program. The path lets it import pyvmm's tests.
 PRELUDE = f"""
 import ctypes, fcntl, os, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -33,27 +32,24 @@ from pyvmm.uapi import kvm as uapi
 
 
 class Traces(Protocol):
-    """Runs a Python program under trace and returns all events."""
+    """The type of the `trace` fixture."""
 
-    def __call__(
-        self, program: str, *rules: str, detailed: bool = True, mappings: bool = True
-    ) -> list[Event]: ...
+    def __call__(self, program: str, *rules: str, detailed: bool = True) -> list[Event]: ...
 
 
 @pytest.fixture
 def trace(kvm: System) -> Traces:
-    """Trace a program, with rules to inject if there are any."""
+    """Return a function that traces a Python program and returns its events."""
 
-    def run(program: str, *rules: str, detailed: bool = True, mappings: bool = True) -> list[Event]:
+    def run(program: str, *rules: str, detailed: bool = True) -> list[Event]:
         events: list[Event] = []
-        known = Known(Rules(map(parse, rules)), detailed)
-        watch = Watch(known, [events.append], mappings=mappings)
-        tracer = Tracer(watch, watch.calls)
+        handler = KvmTrace([events.append], Rules(map(parse, rules)), detailed=detailed)
+        tracer = Tracer(handler, handler.syscalls)
         tracer.start([sys.executable, "-c", PRELUDE + textwrap.dedent(program)])
         try:
             tracer.run()
         finally:
-            known.close()
+            handler.close()
         assert tracer.status == 0, "the traced program failed"
         return events
 
@@ -62,7 +58,7 @@ def trace(kvm: System) -> Traces:
 
 @pytest.fixture
 def background() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start a program that goes on by itself; whatever is left of it ends with the test."""
+    """Return a function that starts a program, which is killed at the end of the test."""
     started = []
 
     def start(*command: str | Path) -> "subprocess.Popen[str]":

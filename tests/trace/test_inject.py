@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import errno
+from pathlib import Path
 
 import pytest
 
 from pyvmm.errors import UsageError
 from pyvmm.trace.events import Ioctl, Run
-from pyvmm.trace.inject import Rule, parse
+from pyvmm.trace.inject import Rule, parse, read_scenario
 from pyvmm.uapi.kvm import KVM_CAP_READONLY_MEM
 from tests.trace.conftest import Traces
 
@@ -42,7 +43,7 @@ MEMSLOT = "KVM_SET_USER_MEMORY_REGION"
         ("run:memory_fault gpa=4096", {"fault": (4096, 0x1000, 0), "times": 1}),
     ],
 )
-def test_a_rule_is_understood(text: str, expected: dict[str, object]) -> None:
+def test_parse(text: str, expected: dict[str, object]) -> None:
     rule = parse(text)
     assert {name: getattr(rule, name) for name in expected} == expected
 
@@ -50,35 +51,62 @@ def test_a_rule_is_understood(text: str, expected: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no rule to inject"),
-        ("cap:KVM_CAP_NONSENSE=0", "no KVM_CAP_NONSENSE"),
-        ("cap:KVM_CAP_HLT=lots", "'lots' is no number"),
-        ("ioctl:KVM_NONSENSE:errno=EINVAL", "no ioctl KVM_NONSENSE"),
-        ("ioctl:KVM_IRQFD:errno=EWHAT", "no error EWHAT"),
-        ("ioctl:KVM_IRQFD:explode=1", "an action is errno=, return= or delay="),
-        ("ioctl:KVM_IRQFD where gsi:errno=EINVAL", "a condition is MEMBER=VALUE"),
-        ("ioctl:KVM_IRQFD:delay=5", "with us, ms or s"),
-        ("ioctl:KVM_IRQFD:errno=EINVAL before=5", "not before="),
+        ("", "cannot parse injection rule"),
+        ("cap:KVM_CAP_NONSENSE=0", "do not define KVM_CAP_NONSENSE"),
+        ("cap:KVM_CAP_HLT=lots", "'lots' is not a number"),
+        ("ioctl:KVM_NONSENSE:errno=EINVAL", "do not define ioctl KVM_NONSENSE"),
+        ("ioctl:KVM_IRQFD:errno=EWHAT", "unknown errno EWHAT"),
+        ("ioctl:KVM_IRQFD:explode=1", "the action must be errno=, return= or delay="),
+        ("ioctl:KVM_IRQFD where gsi:errno=EINVAL", "a condition must be MEMBER=VALUE"),
+        ("ioctl:KVM_IRQFD:delay=5", "a unit: us, ms or s"),
+        ("ioctl:KVM_IRQFD:errno=EINVAL before=5", "unknown option before="),
         ("run:memory_fault size=4096", "needs gpa="),
     ],
 )
-def test_a_bad_rule_says_why(text: str, message: str) -> None:
+def test_parse_error(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse(text)
 
 
-def test_after_and_times_count_what_matches() -> None:
+def test_scenario_rules_keep_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.toml"
+    path.write_text('inject = ["cap:KVM_CAP_HLT=0", "run:delay=1ms"]')
+    assert read_scenario(path) == ["cap:KVM_CAP_HLT=0", "run:delay=1ms"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("inject = [", "is not valid TOML"),
+        ("", "it needs inject"),
+        ("inject = [1]", "is not a scenario"),
+        ("inject = []\nname = 'x'", "unknown keys: name"),
+    ],
+)
+def test_invalid_scenario_is_rejected(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_scenario(path)
+
+
+def test_missing_scenario_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        read_scenario(tmp_path / "none.toml")
+
+
+def test_after_and_times_count_matching_calls() -> None:
     rule = Rule("", "KVM_IRQFD", where=(("gsi", "5"),), after=2, times=3)
-    acted = [rule.acts({"gsi": gsi}, {}) for gsi in (5, 9, 5, 5, 9, 5, 5, 5)]
-    assert acted == [False, False, False, True, False, True, True, False]
+    applied = [rule.applies({"gsi": gsi}, {}) for gsi in (5, 9, 5, 5, 9, 5, 5, 5)]
+    assert applied == [False, False, False, True, False, True, True, False]
 
 
-def test_a_condition_takes_the_headers_names() -> None:
+def test_condition_accepts_symbolic_names() -> None:
     rule = parse("ioctl:KVM_CREATE_DEVICE where type=KVM_DEV_TYPE_VFIO:errno=ENODEV")
-    assert rule.acts({"type": 4}, {"type": "KVM_DEV_TYPE_VFIO"})
+    assert rule.applies({"type": 4}, {"type": "KVM_DEV_TYPE_VFIO"})
 
 
-def test_a_capability_is_taken_away_and_marked(trace: Traces) -> None:
+def test_injected_capability_is_marked(trace: Traces) -> None:
     rule = "cap:KVM_CAP_READONLY_MEM=0"
     events = trace(
         """
@@ -91,7 +119,7 @@ def test_a_capability_is_taken_away_and_marked(trace: Traces) -> None:
     assert [(e.result, e.injected) for e in injected] == [(0, rule)]
 
 
-def test_one_memslot_is_refused_by_its_address(trace: Traces) -> None:
+def test_memslot_is_rejected_by_its_address(trace: Traces) -> None:
     trace(
         """
         with System.open() as system, system.create_vm() as vm, Mapping.anonymous(1 << 20) as ram:
@@ -107,19 +135,16 @@ def test_one_memslot_is_refused_by_its_address(trace: Traces) -> None:
 
 
 RUNS = """
-    import time
     from pyvmm.kvm.exits import MemoryFault, RunFailure
     from tests.exits_vmm import exiting_machine
     with exiting_machine(1000) as machine:
-        start = time.monotonic()
         outcome = machine.run()
-        took = time.monotonic() - start
         records = machine.faults.records
 """
 
 
-def test_a_memory_fault_is_answered_as_the_kernels_would_be(trace: Traces) -> None:
-    """pyvmm's own fault path gets it, finds nothing wrong, and runs the guest again."""
+def test_injected_memory_fault_is_handled_by_the_vmm(trace: Traces) -> None:
+    """The traced pyvmm handles the fault, finds no cause, and replays the access."""
     events = trace(
         RUNS
         + """
@@ -142,7 +167,7 @@ def test_a_memory_fault_is_answered_as_the_kernels_would_be(trace: Traces) -> No
     assert fault.names == {"flags": "KVM_MEMORY_EXIT_FLAG_PRIVATE"}
 
 
-def test_a_bare_fault(trace: Traces) -> None:
+def test_injected_efault_without_address(trace: Traces) -> None:
     events = trace(
         RUNS + "    assert records[0].fault.report.exit == RunFailure(14)",
         "run:errno=EFAULT after=100",
@@ -150,9 +175,12 @@ def test_a_bare_fault(trace: Traces) -> None:
     assert [e.exit for e in events if isinstance(e, Run) and e.injected] == ["run_failure"]
 
 
-def test_a_delayed_run(trace: Traces) -> None:
-    trace(RUNS + "    assert took >= 0.2, took", "run:delay=20ms after=5 times=10")
+def test_delay_holds_each_run(trace: Traces) -> None:
+    events = trace(RUNS + "    assert not records", "run:delay=20ms after=5 times=10")
+    delayed = [e for e in events if isinstance(e, Run) and e.injected]
+    assert len(delayed) == 10
+    assert all(event.seconds >= 0.02 for event in delayed)
 
 
-def test_only_one_vcpu(trace: Traces) -> None:
+def test_rule_for_another_vcpu_does_not_apply(trace: Traces) -> None:
     trace(RUNS + "    assert not records", "run:errno=EFAULT vcpu=1")

@@ -6,13 +6,13 @@ from pyvmm.errors import Status
 
 WITHOUT_PYTHON_PTRACE = """
 import sys
-sys.modules["ptrace"] = None  # from now on, importing it fails
+sys.modules["ptrace"] = None  # makes the import fail
 from pyvmm.cli import main
 sys.exit(main(["trace", "--help"]))
 """
 
 
-def test_the_extra_that_is_missing_is_named() -> None:
+def test_missing_extra_is_named() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_PYTHON_PTRACE], capture_output=True, text=True, check=False
     )

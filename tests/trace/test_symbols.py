@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from pyvmm.trace.symbols import SYMBOLS, symbol_of
+from pyvmm.trace.symbols import SYMBOLS, attr_group, attr_name, symbol_of
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from pyvmm.trace.symbols import SYMBOLS, symbol_of
         ("no.such", 1, None),
     ],
 )
-def test_a_number_by_its_name(owner: str, value: int, name: str | None) -> None:
+def test_symbol_of(owner: str, value: int, name: str | None) -> None:
     assert symbol_of(owner, value) == name
 
 
@@ -35,3 +35,31 @@ def test_a_number_by_its_name(owner: str, value: int, name: str | None) -> None:
 def test_any_number_has_a_name_or_none(owner: str) -> None:
     for value in (0, 1, 0xFFFF_FFFF, (1 << 64) - 1, -1):
         assert symbol_of(owner, value) is None or symbol_of(owner, value)
+
+
+@pytest.mark.parametrize(
+    ("device", "group", "attribute", "name"),
+    [
+        ("kvm-arm-vgic-v3", 0, 2, "KVM_DEV_ARM_VGIC_GRP_ADDR/KVM_VGIC_V3_ADDR_TYPE_DIST"),
+        ("kvm-arm-vgic-v3", 4, 0, "KVM_DEV_ARM_VGIC_GRP_CTRL/KVM_DEV_ARM_VGIC_CTRL_INIT"),
+        ("kvm-arm-vgic-v3", 3, 0, "KVM_DEV_ARM_VGIC_GRP_NR_IRQS/0x0"),
+        ("kvm-arm-vgic-its", 0, 4, "KVM_DEV_ARM_VGIC_GRP_ADDR/KVM_VGIC_ITS_ADDR_TYPE"),
+        ("kvm-vfio", 1, 1, "KVM_DEV_VFIO_FILE/KVM_DEV_VFIO_FILE_ADD"),
+        ("kvm-vfio", 9, 0x1F, "9/0x1f"),
+        ("no such device", 0, 0, "0/0x0"),
+    ],
+)
+def test_attr_name(device: str, group: int, attribute: int, name: str) -> None:
+    assert attr_name(device, group, attribute) == name
+
+
+@pytest.mark.needs_arch("x86_64")
+def test_attr_name_depends_on_the_fd() -> None:
+    assert attr_name("vcpu", 0, 0) == "KVM_VCPU_TSC_CTRL/KVM_VCPU_TSC_OFFSET"
+    assert attr_name("system", 0, 0) == "KVM_X86_GRP_SYSTEM/KVM_X86_XCOMP_GUEST_SUPP"
+
+
+def test_group_without_values_has_size_0() -> None:
+    group = attr_group("kvm-arm-vgic-v3", 4)
+    assert group
+    assert group.size == 0

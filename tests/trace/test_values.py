@@ -4,7 +4,7 @@ import ctypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvmm.trace.values import Names, is_union, plain, size_of
+from pyvmm.trace.values import Names, is_union, struct_size, struct_values
 from pyvmm.uapi import iommufd, kvm, native_arch, vfio
 from pyvmm.uapi.layout import Struct
 
@@ -17,19 +17,19 @@ STRUCTS = [
 
 
 @given(st.sampled_from(STRUCTS), st.binary(max_size=256))
-def test_any_bytes_of_any_struct_are_shown(kind: type[Struct], data: bytes) -> None:
-    values = plain(kind, data, {})
+def test_any_bytes_of_any_struct(kind: type[Struct], data: bytes) -> None:
+    values = struct_values(kind, data, {})
     assert set(values) <= set(kind.members)
 
 
 @given(st.sampled_from(STRUCTS), st.binary(min_size=1, max_size=64))
-def test_a_flexible_array_has_an_end(kind: type[Struct], data: bytes) -> None:
-    assert size_of(kind, data.ljust(ctypes.sizeof(kind), b"\xff")) <= 4 << 20
+def test_flexible_array_has_a_limit(kind: type[Struct], data: bytes) -> None:
+    assert struct_size(kind, data.ljust(ctypes.sizeof(kind), b"\xff")) <= 4 << 20
 
 
-def test_what_is_cut_off_is_left_out() -> None:
+def test_incomplete_members_are_omitted() -> None:
     region = bytes(kvm.kvm_userspace_memory_region(slot=3, guest_phys_addr=0x1000))
-    assert plain(kvm.kvm_userspace_memory_region, region[:20], {}) == {
+    assert struct_values(kvm.kvm_userspace_memory_region, region[:20], {}) == {
         "slot": 3,
         "flags": 0,
         "guest_phys_addr": 0x1000,
@@ -40,16 +40,16 @@ def test_elements_of_a_flexible_array() -> None:
     table = kvm.kvm_irq_routing.with_room(2)(nr=2)
     table.entries[1].gsi, table.entries[1].type = 9, kvm.KVM_IRQ_ROUTING_MSI
     names: Names = {}
-    values = plain(kvm.kvm_irq_routing, bytes(table), names)
+    values = struct_values(kvm.kvm_irq_routing, bytes(table), names)
     assert [route["gsi"] for route in values["entries"]] == [0, 9]  # type: ignore[union-attr,index,call-overload]
     assert names == {"entries[1].type": "KVM_IRQ_ROUTING_MSI"}
 
 
-def test_padding_shows_only_if_it_is_not_zero() -> None:
+def test_zero_padding_is_omitted() -> None:
     bank = kvm.kvm_enable_cap(cap=1)
-    assert "pad" not in plain(kvm.kvm_enable_cap, bytes(bank), {})
+    assert "pad" not in struct_values(kvm.kvm_enable_cap, bytes(bank), {})
 
 
-def test_unions() -> None:
+def test_is_union() -> None:
     assert is_union(kvm.kvm_irq_routing_entry_u)
     assert not is_union(kvm.kvm_one_reg)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``struct kvm_run`` of a traced vCPU: the very page that its VMM and KVM talk through.
+"""The ``struct kvm_run`` of a traced vCPU: the page that its VMM shares with KVM.
 
-pidfd_getfd(2) gives us the vCPU's descriptor for a moment, and mmap(2) the page: KVM refuses
-ioctls from another process than the VM's, and maps it for any. A look at the exit reason is then
-a look at memory, where process_vm_readv(2) would be a system call for each of a hundred thousand
-exits. The mapping holds the VM, so it goes when the tracee's last descriptor of the vCPU does.
+pidfd_getfd(2) duplicates the vCPU's descriptor for a moment, to mmap(2) the page. KVM rejects
+ioctls from another process than the VM's, but not mmap(2). Reading the exit reason then needs no
+system call; process_vm_readv(2) would add one to each of a hundred thousand exits. The mapping
+holds a reference to the VM, so it is removed when the tracee closes its last descriptor of the
+vCPU.
 """
 
 import errno as errnos
@@ -18,52 +19,55 @@ from pyvmm import libc
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.kvm import exits
 from pyvmm.memory import PAGE_SIZE
-from pyvmm.trace.ptrace import NUMBERS
+from pyvmm.trace.ptrace import SYSCALLS
 from pyvmm.trace.symbols import symbol_of
 from pyvmm.trace.values import Names, Value, Values
 from pyvmm.uapi.kvm import KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO
 from pyvmm.uapi.names import names
 from pyvmm.uapi.native_arch import kvm_run
 
-_SIZE = 2 * PAGE_SIZE  # struct kvm_run, and the data of port I/O
+_SIZE = 2 * PAGE_SIZE  # struct kvm_run, then the port I/O data
 _REASON = struct.Struct("=8xI").unpack_from
 _KINDS = {n: name.removeprefix("KVM_EXIT_").lower() for n, name in names("KVM_EXIT_").items()}
 
 
 class RunPage:
-    """The shared page of one vCPU."""
+    """The mapped ``struct kvm_run`` of one vCPU."""
 
     def __init__(self, pid: int, fd: int) -> None:
-        """Map it. Raises `OSError` where the process is gone, or the kernel older than 5.6."""
+        """Map the page of vCPU `fd` of process `pid`.
+
+        Raises `OSError` if the process has ended, or before Linux 5.6 (pidfd_getfd).
+        """
         pidfd = os.pidfd_open(pid)
         try:
-            number = libc.syscall(NUMBERS["pidfd_getfd"], pidfd, fd, 0)
+            copy = libc.syscall(SYSCALLS["pidfd_getfd"], pidfd, fd, 0)
         finally:
             os.close(pidfd)
         try:
-            self._mapping = mmap.mmap(number, _SIZE)
+            self._mapping = mmap.mmap(copy, _SIZE)
         finally:
-            os.close(number)
+            os.close(copy)
         self.shared = memoryview(self._mapping)
 
     def close(self) -> None:
-        """Unmap it: the VM is the tracee's alone again."""
+        """Unmap the page, which drops this process's reference to the VM."""
         self.shared.release()
         self._mapping.close()
 
     def kind(self, errno: int) -> str:
-        """The exit by name, "mmio"; a failed ``KVM_RUN`` by what it can be trusted to mean."""
+        """Return the kind of exit ("mmio"); after a failed ``KVM_RUN``, the kind for its errno."""
         [reason] = _REASON(self.shared)
         if errno:
-            return _failed(reason, errno)
+            return _failure_kind(reason, errno)
         return _KINDS.get(reason, f"exit_{reason}")
 
     def exit(self, errno: int) -> exits.Exit:
-        """The exit that it holds, after a ``KVM_RUN`` that failed with `errno`, or did not (0)."""
+        """Return the decoded exit of a ``KVM_RUN`` that failed with `errno`, or succeeded (0)."""
         return exits.decode_failure(self.shared, errno) if errno else exits.decode(self.shared)
 
-    def before(self) -> Values:
-        """What the VMM has put there for the kernel: the answer to a read, a wish to stop."""
+    def vmm_input(self) -> Values:
+        """Return what the VMM wrote for KVM: the data of an emulated read, or a stop request."""
         run = kvm_run.from_buffer(self._mapping)
         values: Values = {}
         if run.immediate_exit:
@@ -79,7 +83,7 @@ class RunPage:
         return values
 
     def inject_memory_fault(self, gpa: int, size: int, flags: int) -> None:
-        """Fill in what the kernel would for a ``KVM_EXIT_MEMORY_FAULT``."""
+        """Fill in a ``KVM_EXIT_MEMORY_FAULT`` as KVM does; `gpa` and `size` in bytes."""
         run = kvm_run.from_buffer(self._mapping)
         run.exit_reason = KVM_EXIT_MEMORY_FAULT
         run.memory_fault.gpa = gpa
@@ -88,18 +92,18 @@ class RunPage:
         del run
 
 
-def members_of(ending: exits.Exit, names: Names) -> Values:
-    """An exit's payload, member by member; puts the names of its numbers into `names`."""
-    members: Any = ending
-    values = {f.name: _value(getattr(ending, f.name)) for f in fields(members)}
-    values.pop("errno", None)  # it is the call's
+def exit_values(vcpu_exit: exits.Exit, names: Names) -> Values:
+    """Return the members of an exit's payload; add symbolic names to `names`."""
+    payload: Any = vcpu_exit
+    values = {f.name: _value(getattr(vcpu_exit, f.name)) for f in fields(payload)}
+    values.pop("errno", None)  # the event already has it
     for name, value in values.items():
-        if isinstance(value, int) and (symbol := symbol_of(f"{ending.kind}.{name}", value)):
+        if isinstance(value, int) and (symbol := symbol_of(f"{vcpu_exit.kind}.{name}", value)):
             names[name] = symbol
     return values
 
 
-def _failed(reason: int, errno: int) -> str:
+def _failure_kind(reason: int, errno: int) -> str:
     if errno in (errnos.EINTR, errnos.EAGAIN):
         return "intr"
     if errno in (errnos.EFAULT, EHWPOISON) and reason == KVM_EXIT_MEMORY_FAULT:

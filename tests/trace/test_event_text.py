@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from pyvmm.trace.event_text import errno_text, event_line, format_members
 from pyvmm.trace.events import Event, Ioctl
-from pyvmm.trace.text import line, meaning, members
 from pyvmm.trace.values import Values
-from tests.trace.test_filters import CAP, END, FLIP, HLT, MMIO, SLOT
+from tests.trace.sample_events import CAP, END, FLIP, HLT, MMIO, SLOT
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ from tests.trace.test_filters import CAP, END, FLIP, HLT, MMIO, SLOT
         *("mapping", "process"),
     ],
 )
-def test_a_line(event: Event, text: str) -> None:
-    assert line(event) == f"  0.000000 1 {text}"
+def test_event_line(event: Event, text: str) -> None:
+    assert event_line(event) == f"  0.000000 1 {text}"
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_a_line(event: Event, text: str) -> None:
     ],
     ids=["numbers", "list", "structs", "zeros", "data"],
 )
-def test_members(values: Values, text: str) -> None:
-    assert members(values, {}, "") == text
+def test_format_members(values: Values, text: str) -> None:
+    assert format_members(values, {}, "") == text
 
 
-def test_every_error_has_a_meaning() -> None:
-    assert meaning("EFAULT") == "Bad address"
-    assert meaning("EHWPOISON") == "Memory page has hardware error"
-    assert meaning("999") == "Unknown error 999"
+def test_errno_text() -> None:
+    assert errno_text("EFAULT") == "Bad address"
+    assert errno_text("EHWPOISON") == "Memory page has hardware error"
+    assert errno_text("999") == "Unknown error 999"

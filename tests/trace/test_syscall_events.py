@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from pyvmm.trace.events import Ioctl, Mapping
-from pyvmm.trace.slots import concerns
-from pyvmm.trace.text import line
+from pyvmm.trace.event_text import event_line
+from pyvmm.trace.events import Ioctl, Mapping, Run
+from pyvmm.trace.views import in_memslot_timeline
 from tests.trace.conftest import Traces
 
 SLOT = """
@@ -21,19 +21,19 @@ SLOT = """
         ("ram.advise(4, at=PAGE_SIZE, size=PAGE_SIZE)", "madvise", "MADV_DONTNEED"),
     ],
 )
-def test_what_is_flipped_under_a_memslot(trace: Traces, change: str, call: str, what: str) -> None:
+def test_mapping_change_under_a_memslot(trace: Traces, change: str, call: str, what: str) -> None:
     events = trace(f"{SLOT}    {change}\n    os._exit(0)")
-    [flip] = [e for e in events if isinstance(e, Mapping) and e.slots]
-    assert (flip.call, flip.what) == (call, what)
-    assert flip.slots == [{"vm": "vm1", "slot": 0, "gpa": 0x10_1000, "size": 0x1000}]
+    [event] = [e for e in events if isinstance(e, Mapping) and e.slots]
+    assert (event.call, event.what) == (call, what)
+    assert event.slots == [{"vm": "vm1", "slot": 0, "gpa": 0x10_1000, "size": 0x1000}]
 
 
-def test_memory_that_no_memslot_shows_is_not_told_of(trace: Traces) -> None:
+def test_memory_outside_memslots_is_ignored(trace: Traces) -> None:
     events = trace(f"{SLOT}    Mapping.anonymous(PAGE_SIZE).close()\n    os._exit(0)")
     assert not [e for e in events if isinstance(e, Mapping) and e.slots]
 
 
-def test_a_slot_that_was_removed_is_forgotten(trace: Traces) -> None:
+def test_deleted_memslot_is_ignored(trace: Traces) -> None:
     events = trace(
         f"{SLOT}    [slot] = vm.memslots\n    vm.memslots.remove(slot)\n"
         "    ram.unmap(at=0, size=PAGE_SIZE)\n    os._exit(0)"
@@ -41,7 +41,7 @@ def test_a_slot_that_was_removed_is_forgotten(trace: Traces) -> None:
     assert not [e for e in events if isinstance(e, Mapping) and e.slots]
 
 
-def test_mapping_a_vcpu_is_told_of(trace: Traces) -> None:
+def test_mapping_of_a_vcpu(trace: Traces) -> None:
     events = trace(
         """
         with System.open() as system, system.create_vm() as vm:
@@ -52,12 +52,26 @@ def test_mapping_a_vcpu_is_told_of(trace: Traces) -> None:
     assert mapped.what == "rw- vm1/vcpu0 from 0x0"
 
 
-def test_the_timeline(trace: Traces) -> None:
+def test_memslot_timeline(trace: Traces) -> None:
     events = trace(f"{SLOT}    ram.unmap(at=0, size=PAGE_SIZE)\n    vm.close()\n    os._exit(0)")
-    lines = [line(e) for e in events if concerns(e)]
+    lines = [event_line(e) for e in events if in_memslot_timeline(e)]
     assert len(lines) == 3
     assert "memory_size=32 KiB (0x8000)" in lines[0]
     assert "over anonymous rw-p" in lines[0]
     assert "under vm1 slot 0 at GPA 0x100000, 4 KiB (0x1000); now nothing is mapped" in lines[1]
     assert lines[2].endswith("closes vm1")
     assert [e.on for e in events if isinstance(e, Ioctl) and e.mapped] == ["vm1"]
+
+
+def test_guest_exits(trace: Traces) -> None:
+    events = trace(
+        """
+        from tests.exits_vmm import exiting_machine
+        with exiting_machine(5) as machine:
+            machine.run()
+        """
+    )
+    runs = [e for e in events if isinstance(e, Run)]
+    assert sum(e.exit in ("io", "mmio") for e in runs) >= 5
+    assert {e.on for e in runs} == {"vm1/vcpu0"}
+    assert all(0 < e.seconds < 60 for e in runs)

@@ -4,35 +4,31 @@ import pytest
 from pyvmm.trace.events import Event, Ioctl
 from tests.trace.conftest import Traces
 
-CHECK = 0xAE03
-
 
 def labels(events: list[Event], name: str) -> list[str]:
-    """What an ioctl was asked of, in turn."""
+    """Return the label of the object of each call of an ioctl, in order."""
     return [e.on for e in events if isinstance(e, Ioctl) and e.name == name]
 
 
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        pytest.param("system.check(0); vm.check(0)", ["kvm", "vm1"], id="what they are"),
-        pytest.param(
-            "copy = os.dup(vm.fileno()); fcntl.ioctl(copy, 0xAE03, 0)", ["vm1"], id="duplicated"
-        ),
+        pytest.param("system.check(0); vm.check(0)", ["kvm", "vm1"], id="by /proc link"),
+        pytest.param("copy = os.dup(vm.fileno()); fcntl.ioctl(copy, 0xAE03, 0)", ["vm1"], id="dup"),
         pytest.param(
             "copy = os.dup2(vm.fileno(), 77); vm.close(); fcntl.ioctl(77, 0xAE03, 0)",
             ["vm1"],
-            id="the first one closed",
+            id="original closed",
         ),
         pytest.param(
             "number = vm.fileno(); vm.close(); system.create_vm(0).check(0)",
             ["vm2"],
-            id="another behind the same number",
+            id="number reused",
         ),
         pytest.param(
             "other = system.create_vm(0); other.check(0); vm.check(0)",
             ["vm2", "vm1"],
-            id="two of a kind",
+            id="two VMs",
         ),
         pytest.param(
             """
@@ -43,18 +39,18 @@ def labels(events: list[Event], name: str) -> list[str]:
         ),
     ],
 )
-def test_a_descriptor_is_known(trace: Traces, program: str, expected: list[str]) -> None:
+def test_descriptor_is_identified(trace: Traces, program: str, expected: list[str]) -> None:
     events = trace(f"system = System.open()\nvm = system.create_vm(0)\n{program.strip()}")
     assert labels(events, "KVM_CHECK_EXTENSION")[-len(expected) :] == expected
 
 
-def test_an_inherited_descriptor_is_known(trace: Traces) -> None:
+def test_inherited_descriptor_is_identified(trace: Traces) -> None:
     events = trace(
         """
         system = System.open(); vm = system.create_vm(0)
         if not os.fork():
             try:
-                fcntl.ioctl(vm.fileno(), 0xAE03, 0)  # EIO: the VM is its creator's
+                fcntl.ioctl(vm.fileno(), 0xAE03, 0)  # EIO: not the VM's process
             finally:
                 os._exit(0)
         os.wait()
@@ -64,23 +60,23 @@ def test_an_inherited_descriptor_is_known(trace: Traces) -> None:
     assert (last.on, last.errno) == ("vm1", "EIO")
 
 
-def test_a_descriptor_that_was_passed_is_known(trace: Traces) -> None:
-    """Even if the sender's is closed when it comes out of the socket."""
+def test_descriptor_from_a_socket_is_identified(trace: Traces) -> None:
+    """The sender closes its descriptor before the receiver gets its copy."""
     events = trace(
         """
         import socket
-        here, there = socket.socketpair()
+        sender, receiver = socket.socketpair()
         system = System.open(); vm = system.create_vm(0)
-        socket.send_fds(here, [b"x"], [vm.fileno()])
+        socket.send_fds(sender, [b"x"], [vm.fileno()])
         vm.close()
-        [received] = socket.recv_fds(there, 1, 1)[1]
+        [received] = socket.recv_fds(receiver, 1, 1)[1]
         fcntl.ioctl(received, 0xAE03, 0)
         """
     )
     assert labels(events, "KVM_CHECK_EXTENSION")[-1] == "vm1"
 
 
-def test_a_vcpu_belongs_to_its_vm(trace: Traces) -> None:
+def test_vcpu_label_has_its_vm(trace: Traces) -> None:
     events = trace(
         """
         with System.open() as system, system.create_vm() as vm:
@@ -91,7 +87,7 @@ def test_a_vcpu_belongs_to_its_vm(trace: Traces) -> None:
     assert made == "vm1/vcpu1"
 
 
-def test_a_closed_descriptor_is_a_number(trace: Traces) -> None:
+def test_closed_descriptor_is_shown_as_a_number(trace: Traces) -> None:
     events = trace(
         """
         try:

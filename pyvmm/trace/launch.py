@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Launch the processes of a trace.
+
+The ``pyvmm trace`` command forks the tracer and waits for it; the tracer forks the traced
+program, which installs a seccomp filter and calls execve(2).
+
+* The filter is a classic BPF program over ``struct seccomp_data``
+  (Documentation/userspace-api/seccomp_filter.rst). It stops the program at the system calls that
+  are traced. ioctl(2) stops only for the types of KVM, vfio and iommufd. Every other system call
+  runs at full speed.
+* A seccomp filter cannot be removed, and without a tracer the filtered calls fail with ENOSYS. A
+  tracee cannot be handed to another tracer either. So the tracer is a child process from the
+  start: when the user ends the trace, the command exits and the tracer stays until the program
+  ends.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from pyvmm import libc
+from pyvmm.errors import UsageError
+from pyvmm.trace.ptrace import CPU_X86_64, SYSCALLS
+
+IOCTL_TYPES = (0xAE, ord(";"))  # KVMIO; VFIO_TYPE, which iommufd shares
+
+_ARCH = 0xC000_003E if CPU_X86_64 else 0xC000_00B7  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
+
+# linux/bpf_common.h: load a word of the data, mask it, jump if equal, return
+_LOAD, _AND, _JEQ, _RETURN = 0x20, 0x54, 0x15, 0x06
+_NUMBER_AT, _ARCH_AT, _REQUEST_AT = 0, 4, 24  # in struct seccomp_data; args[1]'s lower half
+_ALLOW, _TRACE = 0x7FFF_0000, 0x7FF0_0000  # SECCOMP_RET_*
+
+# linux/prctl.h, linux/seccomp.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
+
+_NO_FILTER = b"-"  # on the status pipe: the kernel rejected the filter
+_RESEND_MS = 200  # between two SIGTERMs: the tracer may miss one that comes just before a wait
+
+
+class ParentCommand:
+    """The command that waits for this tracer process."""
+
+    def __init__(self, pipe: int) -> None:
+        """Report the exit status through `pipe`."""
+        self._pipe = pipe
+
+    def exit(self, status: int) -> None:
+        """Make the command exit with `status`; this process continues without its stdio."""
+        for text in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                text.flush()
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os.close(null)
+        os.write(self._pipe, bytes([status]))
+        os.close(self._pipe)
+
+
+def fork_tracer() -> ParentCommand:
+    """Fork, and return in the child; the parent waits for it and exits with its status."""
+    status_read, status_write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(status_write)
+        sys.exit(_wait(child, status_read))
+    os.close(status_read)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _ignore)  # the command forwards it as SIGTERM
+    return ParentCommand(status_write)
+
+
+def on_stop_request(stop: Callable[[], None]) -> None:
+    """Call `stop` when the command asks the tracer to end the trace (SIGTERM)."""
+    signal.signal(signal.SIGTERM, lambda signum, frame: stop())
+
+
+def _wait(child: int, status_read: int) -> int:
+    """Wait for the tracer's exit status and return it; forward SIGINT and SIGTERM to the tracer."""
+    pending: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda signum, frame: pending.append(signum))
+    wakeup_read, wakeup_write = os.pipe()
+    os.set_blocking(wakeup_write, False)
+    signal.set_wakeup_fd(wakeup_write)
+    poll = select.poll()
+    poll.register(status_read, select.POLLIN)
+    poll.register(wakeup_read, select.POLLIN)
+    while True:
+        ready = dict(poll.poll(_RESEND_MS if pending else None))
+        if status_read in ready:
+            break
+        if wakeup_read in ready:
+            os.read(wakeup_read, 64)
+        if pending:
+            os.kill(child, signal.SIGTERM)
+    if status := os.read(status_read, 1):
+        code = status[0]
+    else:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = code if code >= 0 else 128 - code
+    return 128 + pending[0] if pending else code
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
+@dataclass
+class Tracee:
+    """A forked process that waits for `exec_command` before it installs the filter."""
+
+    pid: int
+    command: list[str]
+    _start_pipe: int  # the child starts when this end is closed
+    _status_pipe: int  # what the child writes before execve(2) closes its end
+
+    def exec_command(self) -> None:
+        """Let the process install its filter and call execve(2)."""
+        os.close(self._start_pipe)
+
+    def kill(self) -> None:
+        """Kill the process before its execve(2), and reap it."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._start_pipe)
+        os.close(self._status_pipe)
+
+    def has_filter(self) -> bool:
+        """Return True if the kernel accepted the seccomp filter. Call it after execve(2)."""
+        return _NO_FILTER not in self._read()
+
+    def check_exec(self) -> None:
+        """Raise `UsageError` if execve(2) failed. Call it after the process has ended."""
+        if failure := self._read().lstrip(_NO_FILTER):
+            raise UsageError(f"cannot run {self.command[0]}: {os.strerror(int(failure))}")
+
+    def _read(self) -> bytes:
+        data = os.read(self._status_pipe, 64) if self._status_pipe >= 0 else b""
+        if self._status_pipe >= 0:
+            os.close(self._status_pipe)
+            self._status_pipe = -1
+        return data
+
+
+def fork_tracee(command: list[str], syscalls: Sequence[str], stdout: int | None = None) -> Tracee:
+    """Fork a process that will run `command` and stop at `syscalls`; `stdout` replaces its fd 1."""
+    start_read, start_write = os.pipe()
+    status_read, status_write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(start_read)
+        os.close(status_write)
+        return Tracee(pid, command, start_write, status_read)
+    try:
+        os.close(start_write)
+        os.read(start_read, 1)  # returns at EOF, when the tracer has closed its end
+        _exec(command, filter_program(syscalls), stdout, status_write)
+    finally:
+        os._exit(127)
+
+
+def _exec(command: list[str], code: bytes, stdout: int | None, status_pipe: int) -> None:
+    if stdout is not None:
+        os.dup2(stdout, 1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; execve(2) inherits that
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        install_filter(code)
+    except OSError:
+        os.write(status_pipe, _NO_FILTER)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(status_pipe, str(error.errno).encode())
+
+
+def filter_program(syscalls: Iterable[str]) -> bytes:
+    """Return the BPF program that stops at `syscalls`, and at ioctl only for `IOCTL_TYPES`."""
+    numbers = [SYSCALLS[name] for name in syscalls if name != "ioctl" and name in SYSCALLS]
+    code = [(_LOAD, _ARCH_AT, None), (_JEQ, _ARCH, "native"), (_RETURN, _ALLOW, None)]
+    native = len(code)
+    code.append((_LOAD, _NUMBER_AT, None))
+    code += [(_JEQ, number, "trace") for number in numbers]
+    code += [(_JEQ, SYSCALLS["ioctl"], "ioctl"), (_RETURN, _ALLOW, None)]
+    ioctl = len(code)
+    code += [(_LOAD, _REQUEST_AT, None), (_AND, 0xFF00, None)]
+    code += [(_JEQ, kind << 8, "trace") for kind in IOCTL_TYPES]
+    code.append((_RETURN, _ALLOW, None))
+    targets = {"native": native, "ioctl": ioctl, "trace": len(code)}
+    code.append((_RETURN, _TRACE, None))
+    return b"".join(
+        struct.pack("=HBBI", op, targets[to] - at - 1 if to else 0, 0, operand)
+        for at, (op, operand, to) in enumerate(code)
+    )
+
+
+def install_filter(code: bytes) -> None:
+    """Install a seccomp filter on this process; its children and execve(2) inherit it.
+
+    Without CAP_SYS_ADMIN the kernel requires no_new_privs first. That disables set-user-id
+    programs, as ptrace(2) does anyway. Raises `OSError`: EINVAL if the kernel was built without
+    CONFIG_SECCOMP_FILTER.
+    """
+    buffer = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: a u16 count, and a pointer
+    fprog = (ctypes.c_uint64 * 2)(len(code) // 8, ctypes.addressof(buffer))
+    arguments = (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0)
+    try:
+        libc.prctl(*arguments)
+    except OSError:
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(*arguments)
