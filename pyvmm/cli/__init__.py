@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line: one argparse tree, one module per command.
 
-A command's module offers ``add_arguments(parser)``, which also sets the default ``run``: a
-function that takes the parsed options and returns the exit status. The module is imported when
-its command is parsed, so ``caps`` never pays for the lab and the lab never pays for KVM.
+A command's module defines ``add_arguments(parser)``, which sets these defaults:
+
+    run             a function that takes the parsed options and returns the exit status
+    takes_command   True if a command line may follow ``--``; it becomes ``options.rest``
+    takes_unknown   True if ``options.rest`` may begin with unknown arguments
+
+The module is imported when its command is parsed: ``caps`` does not import the lab, and the lab
+does not import KVM.
 """
 
 import argparse
@@ -48,23 +53,13 @@ EXIT_STATUSES = (
 )
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that reports errors as every ``pyvmm`` command does."""
+class CommandParser(argparse.ArgumentParser):
+    """A parser that imports its command's module when it parses.
 
-    def error(self, message: str) -> NoReturn:
-        """Print the usage and one line on stderr, and exit with status 2."""
-        self.print_usage(sys.stderr)
-        self.exit(Status.USAGE, f"pyvmm: error: {message}\n")
+    It reports errors as one ``pyvmm: error: …`` line after the usage.
+    """
 
-    def print_help(self, file: Any = None) -> None:
-        """Print the help text. Raises `OSError` where argparse would ignore a full disk."""
-        print(self.format_help(), end="", file=file, flush=True)
-
-
-class CommandParser(Parser):
-    """The parser of a command or subcommand, which imports the command's module when it parses."""
-
-    def __init__(self, *args: Any, command: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
         """Create the parser; `command` names the module in `pyvmm.cli` to import, if any."""
         super().__init__(*args, **kwargs)
         self._command = command
@@ -77,6 +72,15 @@ class CommandParser(Parser):
         if unknown and not getattr(options, "takes_unknown", False):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return options, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and one line on stderr, and exit with status 2."""
+        self.print_usage(sys.stderr)
+        self.exit(Status.USAGE, f"pyvmm: error: {message}\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help text. Raises `OSError` where argparse would ignore a full disk."""
+        print(self.format_help(), end="", file=file, flush=True)
 
 
 @as_command()
@@ -91,28 +95,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(INTRODUCTION, end="")
         return Status.DONE
     # What follows the first "--" is another program's command line, which argparse must not see.
-    end = arguments.index("--") if "--" in arguments else len(arguments)
+    end = [*arguments, "--"].index("--")
     global_options = _global_options()
     options, rest = global_options.parse_known_args(arguments[:end])
     if rest == ["help"]:
         rest = ["--help"]
     elif rest and rest[0].startswith("-") and rest[0] not in ("-h", "--help"):
         rest.insert(0, "run")
-    if options.kvm_headers and rest[:1] != ["lab"]:  # lab hands them to the emulated host
+    if options.kvm_headers and rest[:1] != ["lab"]:  # lab passes them to the emulated host
         from pyvmm.uapi import overlay
 
         overlay.load(options.kvm_headers)
     options, unknown = _parser(global_options).parse_known_args(rest, options)
-    options.rest = unknown + arguments[end + 1 :]
-    if arguments[end + 1 :] and not getattr(options, "takes_command", False):
-        raise UsageError(f"this takes no command: {' '.join(options.rest)}")
+    command_line = arguments[end + 1 :]
+    if command_line and not getattr(options, "takes_command", False):
+        raise UsageError(f"this takes no command: {' '.join(command_line)}")
+    options.rest = unknown + command_line
     status: int = options.run(options)
     return status
 
 
 def _global_options() -> argparse.ArgumentParser:
     """Return the parser of the options that are accepted before and after any command."""
-    parser = Parser(usage=USAGE, add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser("pyvmm", usage=USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument(
         "--kvm-headers",
         type=Path,

@@ -16,7 +16,13 @@ def progress() -> Iterator[Callable[[str, float | None], None]]:
     """
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskID,
+            TaskProgressColumn,
+            TimeElapsedColumn,
+        )
     except ImportError:
         yield _lines()
         return
@@ -26,21 +32,20 @@ def progress() -> Iterator[Callable[[str, float | None], None]]:
         return
     columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal) as bars:
-        task = None
-        current = ""
+        tasks: dict[str, TaskID] = {}
+
+        def complete() -> None:
+            for task in tasks.values():
+                bars.update(task, completed=1.0, total=1.0)
 
         def report(step: str, done: float | None) -> None:
-            nonlocal task, current
-            if task is None or step != current:
-                if task is not None:
-                    bars.update(task, completed=1.0, total=1.0)
-                task = bars.add_task(step, total=1.0 if done is not None else None)
-                current = step
-            bars.update(task, completed=done or 0.0)
+            if step not in tasks:
+                complete()
+                tasks[step] = bars.add_task(step, total=None if done is None else 1.0)
+            bars.update(tasks[step], completed=done or 0.0)
 
         yield report
-        if task is not None:
-            bars.update(task, completed=1.0, total=1.0)
+        complete()
 
 
 def _lines() -> Callable[[str, float | None], None]:
