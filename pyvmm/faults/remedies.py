@@ -83,24 +83,25 @@ def _protect(case: _Case) -> Remedy | None:
     return Remedy(Fix.REPLAY, how, faithful=True, apply=lambda: repairs.protect(facts))
 
 
-def _emulate(case: _Case) -> Remedy | None:
-    """Drop the memslot over the mapping and emulate accesses to it.
-
-    They go through the region's read and write if the mapping has a region behind it, else to
-    the memory itself once a replay's repair has made it accessible.
-    """
+def _emulate_region(case: _Case) -> Remedy | None:
+    """Drop the memslot over the mapping; emulate accesses through the region behind it."""
     facts, context = case.facts, case.context
-    if facts.mapping is None:
+    if facts.mapping is None or (backing := facts.mapping.backing) is None:
         return None
-    if backing := facts.mapping.backing:
-        how = f"dropped the memslot; accesses go through {backing.name}'s read and write"
-        return Remedy(
-            Fix.EMULATE,
-            how,
-            faithful=True,
-            apply=lambda: repairs.emulate(facts, context, backing),
-        )
-    if not case.repaired or facts.pfnmap:
+    return Remedy(
+        Fix.EMULATE,
+        f"dropped the memslot; accesses go through {backing.name}'s read and write",
+        faithful=True,
+        apply=lambda: repairs.emulate(facts, context, backing),
+    )
+
+
+def _emulate(case: _Case) -> Remedy | None:
+    """Do the same, or without a region emulate accesses to the repaired memory itself."""
+    facts, context = case.facts, case.context
+    if remedy := _emulate_region(case):
+        return remedy
+    if facts.mapping is None or not case.repaired:
         return None
     repair, memory = case.repaired[0], repairs.MappedMemory(facts.mapping)
 
@@ -219,6 +220,7 @@ _BY_NAME: dict[str, Callable[[_Case], Remedy | None]] = {
     "emulate": _emulate,
     "emulate_aligned": _emulate_aligned,
     "emulate_instruction": _emulate_instruction,
+    "emulate_region": _emulate_region,
     "empty_bus": _empty_bus,
     "extend_file": _extend_file,
     "fresh_page": _fresh_page,

@@ -107,10 +107,18 @@ def _judge(condition: Condition[F], facts: F, cause: str | None) -> Finding:
 
 
 def most_likely(conditions: Iterable[Condition[F]], facts: F) -> Finding | None:
-    """Return the first condition that the facts fulfil, or None."""
-    for finding in judge(conditions, facts):
-        if finding.mark != "impossible" and finding.needs is None:
-            return finding
+    """Return the finding on the first condition that the facts fulfil, or None.
+
+    Called for each fault: it builds no finding for the conditions before.
+    """
+    for condition in conditions:
+        if facts.errno in condition.errnos and condition.arch in (None, facts.host.arch):
+            try:
+                broken = condition.test(facts)
+            except Absent:
+                continue
+            if broken:
+                return Finding(condition.name, broken.mark, broken.why)
     return None
 
 

@@ -317,7 +317,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "vfio_pci_mmap_huge_fault (drivers/vfio/pci/vfio_pci_core.c)",
         "the vfio device behind the memslot is gone, in reset, or its memory space is disabled",
         _device_memory_off,
-        remedies=("emulate",),
+        remedies=("emulate_region",),
     ),
     Condition(
         "device-unaligned",
@@ -335,7 +335,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _REMAPPED,
         "a write to device memory (PFNMAP) whose host PTE is still read-only",
         _pfnmap_not_writable,
-        remedies=("prefault", "emulate"),
+        remedies=("prefault", "emulate_region"),
     ),
     Condition(
         CACHEABLE_PFNMAP,
@@ -344,7 +344,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "device memory (PFNMAP) mapped cacheable replaced the mapping behind the memslot",
         _cacheable_pfnmap,
         arch="arm64",
-        remedies=("copy", "restore_replaced", "emulate"),
+        remedies=("copy", "restore_replaced", "emulate_region"),
     ),
     Condition(
         "file-truncated",
