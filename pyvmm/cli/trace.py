@@ -160,9 +160,15 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
     )
     views.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the trace to FILE")
     only = parser.add_argument_group("filters (repeatable)")
-    only.add_argument("--fd", action="append", default=[], metavar="LABEL", help="vm1, vcpu, …")
-    only.add_argument("--ioctl", action="append", default=[], metavar="NAME", help="KVM_*_ONE_REG")
-    only.add_argument("--exit", action="append", default=[], metavar="KIND", help="mmio, io, …")
+    only.add_argument(
+        "--fd", action="append", default=[], metavar="LABEL", help="an object: vm1, vcpu, …"
+    )
+    only.add_argument(
+        "--ioctl", action="append", default=[], metavar="NAME", help="an ioctl: KVM_*_ONE_REG"
+    )
+    only.add_argument(
+        "--exit", action="append", default=[], metavar="KIND", help="an exit: mmio, io, …"
+    )
     only.add_argument(
         "--address", action="append", default=[], metavar="A[-B]", help="a GPA, HVA, IOVA or port"
     )

@@ -54,7 +54,7 @@ class Rule:
         text: The rule as the user wrote it; events show it.
         ioctl: The name of the ioctl; "KVM_RUN" for ``run:``.
         where: Conditions on the argument, as (member, value or symbolic name).
-        result: The injected return value, an errno negative; None runs the ioctl.
+        result: The injected return value (-errno for an error); None runs the ioctl.
         delay: Seconds to wait before the ioctl.
         fault: The GPA, size in bytes and flags of an injected memory fault, or None.
         after: The number of matching calls to skip.
@@ -111,11 +111,11 @@ def parse(text: str) -> Rule:
     """Parse a rule. Raises `UsageError` with the reason if it is not valid."""
     text = " ".join(text.split())
     if match := _CAP.fullmatch(text):
-        return _with_rest(_capability(text, match), match["rest"])
+        return _with_options(_capability(text, match), match["rest"])
     if match := _IOCTL.fullmatch(text):
         _check_ioctl(match["name"], text)
         rule = Rule(text, match["name"], _conditions(match["where"], text))
-        return _with_rest(_with_action(rule, match["what"]), match["rest"])
+        return _with_options(_with_action(rule, match["what"]), match["rest"])
     if match := _RUN.fullmatch(text):
         return _run(text, match["what"], match["rest"])
     raise UsageError(f"cannot parse injection rule {text!r}: {_FORMS}")
@@ -152,7 +152,7 @@ def _run(text: str, what: str, rest: str) -> Rule:
     if what != "memory_fault":
         rule = _with_action(rule, what)
         rule.times = None if rule.result is None else 1
-        return _with_rest(rule, rest)
+        return _with_options(rule, rest)
     options = dict(item.split("=", 1) for item in rest.split())
     if "gpa" not in options:
         raise UsageError(f"in {text!r}: a memory fault needs gpa=ADDRESS")
@@ -161,7 +161,7 @@ def _run(text: str, what: str, rest: str) -> Rule:
         for name, default in (("gpa", ""), ("size", "0x1000"), ("flags", "0"))
     )
     rule.result, rule.fault, rule.times = -errnos.EFAULT, (gpa, size, flags), 1
-    return _with_rest(rule, " ".join(f"{name}={value}" for name, value in options.items()))
+    return _with_options(rule, " ".join(f"{name}={value}" for name, value in options.items()))
 
 
 def _with_action(rule: Rule, what: str) -> Rule:
@@ -182,7 +182,7 @@ def _with_action(rule: Rule, what: str) -> Rule:
     return rule
 
 
-def _with_rest(rule: Rule, rest: str) -> Rule:
+def _with_options(rule: Rule, rest: str) -> Rule:
     for item in rest.split():
         name, value = item.split("=", 1)
         if name not in ("after", "times", "vcpu"):

@@ -63,7 +63,7 @@ class Injection:
     """A change to a system call, made at its entry.
 
     Attributes:
-        result: The result to return instead of running the call, an errno negative; None to run it.
+        result: The result to return instead of running the call (-errno for an error), or None.
         delay: Seconds to hold the thread before the call.
     """
 
@@ -84,7 +84,7 @@ class SyscallHandler(Protocol):
         """Handle the entry of a traced system call, and optionally change the call."""
 
     def on_syscall_exit(self, thread: Thread, syscall: Syscall, result: int) -> None:
-        """Handle the exit of a traced system call; `result` is negative for an errno."""
+        """Handle the exit of a traced system call; `result` is -errno for an error."""
 
     def on_fork(self, parent: int, child: int) -> None:
         """Handle the creation of process `child` by process `parent`."""

@@ -15,7 +15,7 @@ from pyvmm.trace.events import SCHEMA
 
 TRACE = [sys.executable, "-m", "pyvmm", "trace"]
 ASKS = [sys.executable, "-c", "from pyvmm.kvm import System\nwith System.open(): print('asked')"]
-# Says that it is ready, and goes on asking for as long as it lives.
+# Prints "ready", then calls KVM_GET_API_VERSION until it is killed.
 FOREVER = """
 import sys, time
 from pyvmm.kvm import System
@@ -35,13 +35,13 @@ def trace(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_trace_is_on_stderr_and_the_commands_output_its_own() -> None:
+def test_trace_goes_to_stderr() -> None:
     run = trace("--", *ASKS)
     assert (run.stdout, run.returncode) == ("asked\n", 0)
     assert "kvm KVM_GET_API_VERSION = 12" in run.stderr
 
 
-def test_json_is_alone_on_stdout() -> None:
+def test_json_goes_to_stdout() -> None:
     run = trace("--json", "--", *ASKS)
     first, *rest = map(json.loads, run.stdout.splitlines())
     assert first["schema"] == SCHEMA
@@ -49,24 +49,24 @@ def test_json_is_alone_on_stdout() -> None:
     assert run.stderr == "asked\n"
 
 
-def test_a_summary_as_json() -> None:
+def test_json_summary() -> None:
     run = trace("--summary", "--json", "--", *ASKS)
     summary = json.loads(run.stdout)
     assert [(i["name"], i["calls"]) for i in summary["ioctls"]] == [("KVM_GET_API_VERSION", 1)]
 
 
 @pytest.mark.parametrize("code", [0, 3, 255])
-def test_the_commands_status_is_passed_on(code: int) -> None:
+def test_exit_status_of_the_command(code: int) -> None:
     assert trace("--summary", "--", "sh", "-c", f"exit {code}").returncode == code
 
 
-def test_a_signal_that_kills_the_command_is_said() -> None:
+def test_exit_status_of_a_killed_command() -> None:
     run = trace("--summary", "--", "sh", "-c", "kill -SEGV $$")
     assert run.returncode == 128 + signal.SIGSEGV
     assert "the command was killed by signal 11" in run.stderr
 
 
-def test_recorded_shown_and_compared(tmp_path: Path) -> None:
+def test_record_show_and_diff(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     assert trace("--record", one, "--", *ASKS).stderr == ""
     scenario = tmp_path / "kernel.toml"
@@ -97,7 +97,7 @@ def test_recorded_shown_and_compared(tmp_path: Path) -> None:
         (["diff", "/no/such/file", "/no/such/file"], 2, "cannot read"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], status: int, message: str) -> None:
+def test_usage_error_is_one_line(arguments: list[str], status: int, message: str) -> None:
     run = trace(*arguments)
     assert run.returncode == status
     assert run.stderr.startswith("pyvmm: error: ")
@@ -107,7 +107,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], status: int, message: str
 
 @pytest.fixture
 def tracing() -> Iterator["subprocess.Popen[str]"]:
-    """A trace of a program that goes on for ever, which says first that it is ready."""
+    """Trace a program that runs until it is killed, and wait until it is ready."""
     process = subprocess.Popen(
         [*TRACE, "--summary", "--", sys.executable, "-c", FOREVER],
         stdout=subprocess.PIPE,
@@ -124,8 +124,8 @@ def child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
-def goes_on(pid: int) -> bool:
-    """Is it seen to run or to wait? Each ioctl of it is still a short stop under its tracer."""
+def is_running(pid: int) -> bool:
+    """Return True if the process runs or sleeps. Each ioctl is a short ptrace stop."""
     for _ in range(50):
         if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "SR":
             return True
@@ -136,7 +136,7 @@ def goes_on(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
-def test_an_interrupted_trace_leaves_the_command_running(
+def test_interrupted_trace_leaves_the_command_running(
     tracing: "subprocess.Popen[str]", number: int, status: int
 ) -> None:
     command = child_of(child_of(tracing.pid))
@@ -145,14 +145,14 @@ def test_an_interrupted_trace_leaves_the_command_running(
     assert tracing.stderr
     assert tracing.wait(30) == status
     try:
-        time.sleep(0.5)  # some fifty ioctls, each of which would fail without a tracer
-        assert goes_on(command)
+        time.sleep(0.5)  # about fifty ioctls, each of which would fail without a tracer
+        assert is_running(command)
     finally:
         os.kill(command, signal.SIGKILL)
     assert "KVM_GET_API_VERSION (system)" in tracing.stderr.read()
 
 
-def test_attaching_and_leaving() -> None:
+def test_attach_and_detach() -> None:
     process = subprocess.Popen([sys.executable, "-c", FOREVER], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
@@ -173,7 +173,7 @@ def test_attaching_and_leaving() -> None:
         process.wait()
 
 
-def test_a_reader_that_goes_away_does_the_command_no_harm(tmp_path: Path) -> None:
+def test_closed_pipe_does_not_stop_the_command(tmp_path: Path) -> None:
     program = FOREVER.replace("while True", "for _ in range(100)") + "\nopen(sys.argv[1], 'w')"
     done = tmp_path / "done"
     tracing = subprocess.Popen(
@@ -192,8 +192,8 @@ def test_a_reader_that_goes_away_does_the_command_no_harm(tmp_path: Path) -> Non
     assert done.exists()
 
 
-def test_ctrl_c_on_a_terminal_is_for_the_trace() -> None:
-    """The terminal sends it to the command as well, which must not notice."""
+def test_ctrl_c_on_a_terminal_ends_only_the_trace() -> None:
+    """The terminal also sends SIGINT to the command, which must not receive it."""
     shell, terminal = os.forkpty()
     if not shell:
         traced = shlex.join([*TRACE, "--summary", "--", sys.executable, "-c", FOREVER])
@@ -211,7 +211,7 @@ def test_ctrl_c_on_a_terminal_is_for_the_trace() -> None:
         os.write(terminal, b"\x03")
         read_until(b"status 130")
         time.sleep(0.2)
-        alive = goes_on(command)
+        alive = is_running(command)
         os.kill(command, signal.SIGKILL)
         assert alive
     finally:

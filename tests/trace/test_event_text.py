@@ -46,7 +46,15 @@ from tests.trace.sample_events import CAP, END, FLIP, HLT, MMIO, SLOT
         (END, "--- process 1 ends, status 0"),
     ],
     ids=[
-        *("ioctl", "memslot", "failed and injected", "made", "mmio", "answered", "interrupted"),
+        *(
+            "ioctl",
+            "memslot",
+            "failed and injected",
+            "new descriptor",
+            "mmio",
+            "read data",
+            "interrupted",
+        ),
         *("mapping", "process"),
     ],
 )

@@ -41,9 +41,9 @@ KVM_RUN, VFIO, TCGETS = 0xAE80, 0x3B64, 0x5401
         pytest.param(SYSCALLS["ioctl"], (3, 0x4020AE46), TRACE, id="KVM with a struct"),
         pytest.param(SYSCALLS["ioctl"], (3, VFIO), TRACE, id="vfio, iommufd"),
         pytest.param(SYSCALLS["ioctl"], (3, KVM_RUN | 7 << 32), TRACE, id="upper 32 bits set"),
-        pytest.param(SYSCALLS["ioctl"], (3, TCGETS), ALLOW, id="a terminal's"),
-        pytest.param(SYSCALLS["close"], (3,), TRACE, id="watched"),
-        pytest.param(SYSCALLS["write"], (1,), ALLOW, id="not watched"),
+        pytest.param(SYSCALLS["ioctl"], (3, TCGETS), ALLOW, id="terminal ioctl"),
+        pytest.param(SYSCALLS["close"], (3,), TRACE, id="traced"),
+        pytest.param(SYSCALLS["write"], (1,), ALLOW, id="not traced"),
     ],
 )
 def test_filter_stops_at_traced_calls(number: int, args: tuple[int, ...], expected: int) -> None:

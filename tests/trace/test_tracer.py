@@ -275,5 +275,5 @@ def test_attach_error_names_the_other_tracer(background: Start) -> None:
 
 
 def test_attach_error_names_the_owner() -> None:
-    said = as_nobody(lambda: str(ptrace.attach_error(1)))
-    assert "belongs to root: trace it as that user" in said
+    error = as_nobody(lambda: str(ptrace.attach_error(1)))
+    assert "belongs to root: trace it as that user" in error

@@ -53,15 +53,15 @@ def test_summary_counts_filtered_events() -> None:
     ("options", "selected"),
     [
         pytest.param(Filter(), ALL, id="no filter"),
-        pytest.param(Filter(on=("vm1",)), [SLOT], id="an fd by label"),
+        pytest.param(Filter(on=("vm1",)), [SLOT], id="fd by label"),
         pytest.param(Filter(on=("vcpu", "system")), [CAP, MMIO, HLT], id="fds by kind"),
         pytest.param(Filter(on=("vm1/*",)), [MMIO, HLT], id="fds by pattern"),
-        pytest.param(Filter(ioctls=("KVM_RUN",)), [MMIO, HLT], id="an ioctl"),
-        pytest.param(Filter(ioctls=("KVM_SET_*", "KVM_CHECK_*")), [SLOT, CAP], id="ioctls"),
-        pytest.param(Filter(exits=("hlt",)), [HLT], id="an exit"),
-        pytest.param(Filter(addresses=((0x2FFF, 0x2FFF),)), [SLOT, MMIO, FLIP], id="a GPA"),
-        pytest.param(Filter(addresses=((0x3000, 0x3FFF),)), [], id="the first GPA after"),
-        pytest.param(Filter(addresses=((0x7F1800, 0x7F1800),)), [SLOT, FLIP], id="an HVA"),
+        pytest.param(Filter(ioctls=("KVM_RUN",)), [MMIO, HLT], id="ioctl"),
+        pytest.param(Filter(ioctls=("KVM_SET_*", "KVM_CHECK_*")), [SLOT, CAP], id="ioctl patterns"),
+        pytest.param(Filter(exits=("hlt",)), [HLT], id="exit"),
+        pytest.param(Filter(addresses=((0x2FFF, 0x2FFF),)), [SLOT, MMIO, FLIP], id="GPA"),
+        pytest.param(Filter(addresses=((0x3000, 0x3FFF),)), [], id="GPA after the slot"),
+        pytest.param(Filter(addresses=((0x7F1800, 0x7F1800),)), [SLOT, FLIP], id="HVA"),
     ],
 )
 def test_filter(options: Filter, selected: list[Event]) -> None:
