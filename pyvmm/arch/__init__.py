@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hardware's architecture: it shows here and nowhere else."""
+"""Everything that depends on the guest's architecture: arm64 and x86-64."""

@@ -18,7 +18,7 @@ def test_each_machine_has_its_architecture(
     assert arch.MEMORY_TYPES.keys() == set(MemoryType)
 
 
-def test_another_machine_is_told_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_is_pointed_to_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(LackingError, match=r"not on riscv64: use python -m pyvmm lab run"):
         native()

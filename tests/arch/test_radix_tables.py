@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The radix tree by itself, with an encoding of its own: bit 0 a leaf, bit 1 a branch."""
+"""The radix tables with a test encoding: bit 0 is a leaf, bit 1 a branch."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ def tables(gva_bits: int = 48, largest_shift: int = 30) -> RadixTables:
 
 
 def walk(image: bytes, gva: int, gva_bits: int = 48) -> int | None:
-    """What `gva` leads to, found from the root down; None where nothing is mapped."""
+    """Translate `gva`; return None if it is not mapped."""
     table, shift = BASE, 12
     while shift + 9 < gva_bits:
         shift += 9
@@ -52,32 +52,32 @@ pages = st.integers(0, (1 << 36) - 1).map(lambda n: n * PAGE)
     largest_shift=st.sampled_from([12, 21, 30]),
     data=st.data(),
 )
-def test_every_byte_of_a_window_leads_where_it_should(
+def test_every_byte_of_a_window_is_mapped(
     gva: int, gpa: int, size: int, largest_shift: int, data: st.DataObject
 ) -> None:
     gva = min(gva, (1 << 48) - size)
-    made = tables(largest_shift=largest_shift)
-    made.map(Window(gva, gpa, size))
+    built = tables(largest_shift=largest_shift)
+    built.map(Window(gva, gpa, size))
     offset = data.draw(st.integers(0, size - 1))
-    assert walk(made.image, gva + offset) == gpa + offset
+    assert walk(built.image, gva + offset) == gpa + offset
 
 
 @given(gva=pages, size=st.integers(1, 2000).map(lambda n: n * PAGE))
-def test_nothing_beside_a_window_is_mapped(gva: int, size: int) -> None:
+def test_nothing_next_to_a_window_is_mapped(gva: int, size: int) -> None:
     gva = min(gva, (1 << 48) - size)
-    made = tables()
-    made.map(Window(gva, 0, size))
-    for beside in (gva - 1, gva + size):
-        if 0 <= beside < 1 << 48:
-            assert walk(made.image, beside) is None
+    built = tables()
+    built.map(Window(gva, 0, size))
+    for outside in (gva - 1, gva + size):
+        if 0 <= outside < 1 << 48:
+            assert walk(built.image, outside) is None
 
 
 @pytest.mark.parametrize("gva_bits", range(25, 49))
 def test_the_root_fits_the_address_width(gva_bits: int) -> None:
-    made = tables(gva_bits=gva_bits)
+    built = tables(gva_bits=gva_bits)
     top = (1 << gva_bits) - PAGE
-    made.map(Window(top, 0x1234000, PAGE))
-    assert walk(made.image, top + 5, gva_bits) == 0x1234005
+    built.map(Window(top, 0x1234000, PAGE))
+    assert walk(built.image, top + 5, gva_bits) == 0x1234005
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_the_root_fits_the_address_width(gva_bits: int) -> None:
         (0, 0, 4 * GIB, 30, 4),
         (0, 0, 4 * GIB, 21, 2048),
         (0, 0, 2 * MIB, 12, 512),
-        (0, 2 * MIB, GIB, 30, 512),  # GVA and GPA disagree modulo 1 GiB
+        (0, 2 * MIB, GIB, 30, 512),  # GVA and GPA differ modulo 1 GiB
         (PAGE, PAGE, 4 * MIB - PAGE, 30, 511 + 1),
     ],
 )
 def test_blocks_are_as_large_as_the_addresses_allow(
     gva: int, gpa: int, size: int, largest_shift: int, expect: int
 ) -> None:
-    made = tables(largest_shift=largest_shift)
-    made.map(Window(gva, gpa, size))
-    assert leaves(made.image) == expect
+    built = tables(largest_shift=largest_shift)
+    built.map(Window(gva, gpa, size))
+    assert leaves(built.image) == expect
 
 
 @pytest.mark.parametrize(
@@ -106,27 +106,27 @@ def test_blocks_are_as_large_as_the_addresses_allow(
         (Window(PAGE, 0, PAGE), Window(0, 0, 2 * MIB)),
     ],
 )
-def test_windows_must_not_meet(first: Window, second: Window) -> None:
-    made = tables()
-    made.map(first)
+def test_windows_must_not_overlap(first: Window, second: Window) -> None:
+    built = tables()
+    built.map(first)
     with pytest.raises(ValueError, match="mapped twice"):
-        made.map(second)
+        built.map(second)
 
 
 @pytest.mark.parametrize(
     "window",
     [Window(1, 0, PAGE), Window(0, 1, PAGE), Window(0, 0, 1), Window(0, 0, 0)],
 )
-def test_windows_are_whole_pages(window: Window) -> None:
+def test_a_window_is_a_multiple_of_4_kib(window: Window) -> None:
     with pytest.raises(ValueError, match="not a multiple of 4 KiB"):
         tables().map(window)
 
 
-def test_windows_end_with_the_address_space() -> None:
+def test_a_window_must_fit_in_the_address_space() -> None:
     with pytest.raises(ValueError, match="beyond the 48-bit"):
         tables().map(Window((1 << 48) - PAGE, 0, 2 * PAGE))
 
 
-def test_tables_lie_on_pages() -> None:
+def test_tables_are_page_aligned() -> None:
     with pytest.raises(ValueError, match="4 KiB boundary"):
         RadixTables(1, leaf=lambda *_: 0, branch=lambda _: 0, gva_bits=48, largest_shift=30)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""x86-64: registers, the modes that a vCPU can start in, page tables."""
+"""x86-64: registers, vCPU initialization, long mode, page tables."""

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A vCPU that stands on an instruction, with registers and memory made up: all pure data."""
+"""A stopped vCPU with given registers and memory, without KVM."""
 
 from collections.abc import Mapping
 
 from pyvmm.arch.arm64.registers import IDS
 from pyvmm.arch.arm64.vcpu_state import StoppedVcpu
 
-SIZE = 1 << 16  # of the memory, which lies at IPA 0
+SIZE = 1 << 16
 
 
 class Memory:
-    """64 KiB of guest memory, and nothing above."""
+    """64 KiB of guest memory at IPA 0."""
 
     def __init__(self, content: bytes = b"") -> None:
         self.content = bytearray(content.ljust(SIZE, b"\0"))
@@ -29,5 +29,5 @@ class Memory:
 
 
 def stopped_vcpu(registers: Mapping[str, int], memory: Memory) -> StoppedVcpu:
-    """Registers that are not given are 0: the MMU is off, and the guest runs at EL0."""
+    """Return a vCPU whose other registers are 0: the MMU is off and the guest runs at EL0."""
     return StoppedVcpu({**dict.fromkeys(IDS, 0), **registers}, memory.peek)

@@ -26,7 +26,7 @@ FWB, DIC, IDC = 1 << 40, 1 << 29, 1 << 28
     ],
     ids=["both", "no DIC", "no FWB", "neither"],
 )  # fmt: skip
-def test_what_keeps_kvm_from_cacheable_pfnmap(mmfr2: int, ctr: int, expect: str | None) -> None:
+def test_missing_features_for_cacheable_pfnmap(mmfr2: int, ctr: int, expect: str | None) -> None:
     assert features(mmfr2=mmfr2, ctr=ctr).why_no_cacheable_pfnmap() == expect
 
 
@@ -35,18 +35,18 @@ def test_idc_is_not_dic() -> None:
 
 
 @pytest.mark.parametrize(("field", "width"), [(0, 32), (2, 40), (5, 48), (6, 52)])
-def test_physical_addresses(field: int, width: int) -> None:
+def test_physical_address_width(field: int, width: int) -> None:
     assert features(mmfr0=field).pa_bits == width
 
 
-def test_a_physical_address_size_of_the_future_is_at_least_the_largest_known() -> None:
+def test_a_reserved_physical_address_size_counts_as_the_largest() -> None:
     assert features(mmfr0=0xF).pa_bits == 56
 
 
 @pytest.mark.parametrize(
     ("mmfr0", "granules"),
     [
-        (0x0000_0000, (4096, 65536)),  # a field of 0 is "there" but for 16 KiB
+        (0x0000_0000, (4096, 65536)),  # 0 means supported, except for 16 KiB
         (0x0010_0000, (4096, 16384, 65536)),
         (0xFF00_0000, ()),
         (0x1000_0000, (4096, 65536)),  # 1: with 52-bit addresses
@@ -57,7 +57,7 @@ def test_granules(mmfr0: int, granules: tuple[int, ...]) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_real_vcpu_has_them(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
+def test_features_of_a_vcpu(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
     setup.prepare(kvm, vm, vcpu)
     found = CpuFeatures.of(lambda name: registers.read(vcpu, name))
     assert 4096 in found.granules

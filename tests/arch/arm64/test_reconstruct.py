@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rebuilding an access, whatever the guest did. Against a real kernel: tests/faults."""
+"""Rebuilding an access from any guest state; tests/faults has the tests with KVM."""
 
 import pytest
 from hypothesis import given
@@ -21,15 +21,15 @@ doublewords = st.one_of(st.integers(0, (1 << 64) - 1), st.integers(0, SIZE + 8))
 TRANSLATION = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1", "ID_AA64MMFR0_EL1")
 
 
-def at(word: int, **registers: int) -> RebuiltAccess:
-    """An instruction at `PC`, with the MMU off."""
+def rebuilt_at_pc(word: int, **registers: int) -> RebuiltAccess:
+    """Rebuild the access of an instruction at `PC` with the MMU off."""
     memory = Memory()
     memory.write(PC, word.to_bytes(4, "little"))
     return rebuild(stopped_vcpu({"pc": PC, "pstate": EL1H, **registers}, memory))
 
 
-def touched(rebuilt: RebuiltAccess) -> list[tuple[int, int, str]]:
-    return [(touch.gpa, touch.size, touch.access) for touch in rebuilt.pages]
+def accesses(rebuilt: RebuiltAccess) -> list[tuple[int, int, str]]:
+    return [(page.gpa, page.size, page.access) for page in rebuilt.pages]
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,16 @@ def touched(rebuilt: RebuiltAccess) -> list[tuple[int, int, str]]:
         (LDADD_W4_W5_X2, 0x2000, [(0x2000, 4, "read"), (0x2000, 4, "write")]),
     ],
 )
-def test_what_is_touched_in_order(word: int, x2: int, data: list[tuple[int, int, str]]) -> None:
-    rebuilt = at(word, x2=x2)
-    assert touched(rebuilt) == [(PC, 4, "exec"), *data]
+def test_pages_are_in_the_order_of_access(
+    word: int, x2: int, data: list[tuple[int, int, str]]
+) -> None:
+    rebuilt = rebuilt_at_pc(word, x2=x2)
+    assert accesses(rebuilt) == [(PC, 4, "exec"), *data]
     assert (rebuilt.pc, rebuilt.incomplete) == (PC, None)
 
 
-def test_with_the_mmu_off_the_guest_takes_an_alignment_fault_itself() -> None:
-    assert at(LDR_X4_X2, x2=0x2004).pages[-1].unaligned_for_device is None
+def test_with_the_mmu_off_no_access_is_unaligned_for_stage_2_alone() -> None:
+    assert rebuilt_at_pc(LDR_X4_X2, x2=0x2004).pages[-1].unaligned_for_device is None
 
 
 @pytest.mark.parametrize(
@@ -62,19 +64,21 @@ def test_with_the_mmu_off_the_guest_takes_an_alignment_fault_itself() -> None:
         (LDR_X4_X2, {"pc": SIZE}, "cannot be read from guest memory"),
     ],
 )
-def test_what_cannot_be_told_is_said(word: int, registers: dict[str, int], incomplete: str) -> None:
-    rebuilt = at(word, **registers)
+def test_an_incomplete_access_has_a_reason(
+    word: int, registers: dict[str, int], incomplete: str
+) -> None:
+    rebuilt = rebuilt_at_pc(word, **registers)
     assert rebuilt.incomplete is not None
     assert incomplete in rebuilt.incomplete
 
 
-def test_a_table_that_points_at_itself_is_walked_but_once_a_level() -> None:
+def test_a_table_that_points_to_itself_is_read_once_per_level() -> None:
     memory = Memory()
     memory.write(0, (0 | 0b11).to_bytes(8, "little") * 512)
     tcr = 16 | 1 << 23  # 48 bits with 4 KiB; no TTBR1
     registers = {"pc": 0x1000, "pstate": EL1H, "SCTLR_EL1": 1, "TCR_EL1": tcr}
     rebuilt = rebuild(stopped_vcpu(registers, memory))
-    assert len([touch for touch in rebuilt.pages if touch.is_table]) <= 4
+    assert len([page for page in rebuilt.pages if page.is_table]) <= 4
 
 
 @given(
@@ -85,7 +89,7 @@ def test_a_table_that_points_at_itself_is_walked_but_once_a_level() -> None:
     translation=st.fixed_dictionaries({}, optional=dict.fromkeys(TRANSLATION, doublewords)),
     content=st.binary(max_size=256),
 )
-def test_it_always_returns(
+def test_any_guest_state_can_be_rebuilt(
     word: int,
     registers: dict[str, int],
     pc: int,
@@ -99,5 +103,5 @@ def test_it_always_returns(
     rebuilt = rebuild(stopped_vcpu(given_, memory))
     assert rebuilt.pc == pc
     assert str(rebuilt.instruction)
-    for touch in rebuilt.pages:
-        assert 0 < touch.size <= 4096 - touch.gpa % 4096
+    for page in rebuilt.pages:
+        assert 0 < page.size <= 4096 - page.gpa % 4096

@@ -12,17 +12,17 @@ from pyvmm.uapi.kvm import KVM_GET_MP_STATE, KVM_MP_STATE_STOPPED, kvm_mp_state
 pytestmark = pytest.mark.needs_arch("aarch64")
 
 
-def test_entry_state(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
+def test_enter_sets_the_entry_state(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
     setup.prepare(kvm, vm, vcpu)
-    translation = setup.build_page_tables(0x4000_0000, [identity(0x4000_0000, 0x20_0000)])
-    setup.enter(vcpu, 0x4010_0000, (1, 2, 3), translation)
+    tables = setup.build_page_tables(0x4000_0000, [identity(0x4000_0000, 0x20_0000)])
+    setup.enter(vcpu, 0x4010_0000, (1, 2, 3), tables)
     expect = {"pc": 0x4010_0000, "pstate": 0x3C5, "x0": 1, "x1": 2, "x2": 3, "x3": 0}
     assert {name: setup.read(vcpu, name) for name in expect} == expect
-    told = {name: setup.read(vcpu, name) for name in translation.registers}
-    assert told == translation.registers
+    actual = {name: setup.read(vcpu, name) for name in tables.registers}
+    assert actual == tables.registers
 
 
-def test_secondary_vcpus_wait(kvm: System, vm: Vm) -> None:
+def test_secondary_vcpus_are_powered_off(kvm: System, vm: Vm) -> None:
     first, second = vm.create_vcpu(0), vm.create_vcpu(1)
     setup.prepare(kvm, vm, first, 0)
     setup.prepare(kvm, vm, second, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The table of encodings, held against GNU as: the registers that it knows by name."""
+"""The encodings of system registers, compared with GNU as."""
 
 import struct
 from pathlib import Path
@@ -10,15 +10,15 @@ from pyvmm.arch.arm64.sysregs import SYSREGS
 from pyvmm.errors import LackingError
 from pyvmm.guest.assemble import assemble
 
-# Registers of Armv8.9, which binutils learnt later than Debian 12's.
+# Registers of Armv8.9, which binutils in Debian 12 do not know.
 NEW = {"SCTLR2_EL1", "TCR2_EL1", "MAIR2_EL1", "PIRE0_EL1", "PIR_EL1", "POR_EL1", "POR_EL0",
        "ID_AA64PFR2_EL1", "ID_AA64ISAR3_EL1", "ID_AA64FPFR0_EL1", "ID_AA64MMFR3_EL1",
        "ID_AA64MMFR4_EL1"}  # fmt: skip
-# KVM's ids of these two are not what the architecture has.
+# KVM swaps the ids of these two.
 SWAPPED = {"CNTV_CVAL_EL0", "CNTVCT_EL0"}
 
 
-def test_encodings_are_the_assembler_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encodings_match_the_assembler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     names = [name for name in SYSREGS if name not in NEW | SWAPPED]
     source = tmp_path / "mrs.s"
@@ -34,9 +34,9 @@ def test_encodings_are_the_assembler_s(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def encoding(mrs: int) -> tuple[int, ...]:
-    """op0, op1, CRn, CRm, op2 of an MRS instruction (Arm ARM C6.2.MRS)."""
+    """Return op0, op1, CRn, CRm and op2 of an MRS instruction (Arm ARM C6.2.MRS)."""
     return (2 + (mrs >> 19 & 1), mrs >> 16 & 7, mrs >> 12 & 15, mrs >> 8 & 15, mrs >> 5 & 7)
 
 
-def test_no_two_names_share_an_encoding() -> None:
+def test_encodings_are_unique() -> None:
     assert len(set(SYSREGS.values())) == len(SYSREGS)

@@ -14,7 +14,7 @@ from pyvmm.uapi.kvm_arm64 import (
 )
 
 
-def test_frames_lie_one_behind_the_other() -> None:
+def test_frames_are_consecutive() -> None:
     layout = GicLayout.at(0x800_0000, vcpus=2)
     assert layout == GicLayout(0x800_0000, 0x801_0000, 0x805_0000)
     assert layout.end == 0x807_0000
@@ -28,13 +28,13 @@ def two_vcpus(kvm: System, vm: Vm) -> Vm:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_gic_and_its_its(two_vcpus: Vm) -> None:
+def test_a_gic_with_an_its(two_vcpus: Vm) -> None:
     layout = GicLayout.at(0x800_0000, vcpus=2)
     gic = create_gic(two_vcpus, layout, irqs=96)
     create_its(two_vcpus, layout)
     assert gic.get_attr(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0) == 96
-    place = gic.get_attr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST)
-    assert place == layout.distributor
+    distributor = gic.get_attr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST)
+    assert distributor == layout.distributor
 
 
 @pytest.mark.needs_arch("aarch64")
@@ -45,7 +45,9 @@ def test_a_gic_and_its_its(two_vcpus: Vm) -> None:
         (GicLayout(0x800_0000, 0x801_0000, 0), 33, errno.EINVAL),  # not a multiple of 32
     ],
 )
-def test_what_kvm_refuses(two_vcpus: Vm, layout: GicLayout, irqs: int, expect: int) -> None:
-    with pytest.raises(IoctlError) as refusal:
+def test_kvm_rejects_an_invalid_gic(
+    two_vcpus: Vm, layout: GicLayout, irqs: int, expect: int
+) -> None:
+    with pytest.raises(IoctlError) as error:
         create_gic(two_vcpus, layout, irqs=irqs)
-    assert refusal.value.errno == expect
+    assert error.value.errno == expect

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stage-1 walk, against tables that a builder of its own lays into a sparse memory."""
+"""The stage-1 walk on tables in sparse memory, from a builder of this test."""
 
 import random
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ SOFTWARE_BITS = 0b1111 << 55 | 1 << 52 | 1 << 11  # software use, contiguous, nG
 
 @dataclass(frozen=True)
 class Geometry:
-    """One way to cut up an address space: page bits, VA bits, and where wide addresses go."""
+    """The shape of a table tree: page bits, VA bits, and the encoding of 52-bit addresses."""
 
     page: int
     va_bits: int
@@ -42,7 +42,7 @@ class Geometry:
         return 52 if self.wide else 48
 
     def levels(self) -> list[tuple[int, int, int]]:
-        """(level, top bit + 1, lowest bit) of each level's index, from the last level up."""
+        """Return (level, top bit + 1, lowest bit) of each level's index, last level first."""
         found, low, level = [], self.page, 3
         while low < self.va_bits:
             high = min(low + self.page - 3, self.va_bits)
@@ -56,7 +56,7 @@ class Geometry:
         return [level for level, _, _ in self.levels() if level in allowed[self.page]]
 
     def encode(self, address: int) -> int:
-        """An address as a descriptor holds it."""
+        """Encode an address for a descriptor."""
         if self.wide == "LPA2":
             return address & ((1 << 50) - 1) | address >> 50 << 8
         if self.wide == "LPA":
@@ -85,7 +85,7 @@ class Geometry:
 
 @dataclass
 class Memory:
-    """Descriptors by IPA; everywhere else there is no memory."""
+    """Descriptors by IPA; all other addresses are unreadable."""
 
     words: dict[int, int] = field(default_factory=dict)
     order: Any = "little"
@@ -98,7 +98,7 @@ class Memory:
         return None if value is None else value.to_bytes(8, self.order)
 
 
-def lay(
+def build_path(
     geometry: Geometry,
     va: int,
     level: int,
@@ -108,7 +108,7 @@ def lay(
     attributes: int = AF,
     limits: int = 0,
 ) -> Memory:
-    """The one path of tables (first to last, at these addresses) that maps `va` to `ipa`."""
+    """Build the path of tables (first to last, at these addresses) that maps `va` to `ipa`."""
     memory = Memory()
     path = [part for part in reversed(geometry.levels()) if part[0] <= level]
     for (here, high, low), table, following in zip(path, tables, [*tables[1:], None], strict=False):
@@ -137,7 +137,7 @@ def mappings(draw: st.DrawFn, geometry: Geometry) -> dict[str, Any]:
     level = draw(st.sampled_from(geometry.block_levels()))
     shift = next(low for here, _, low in geometry.levels() if here == level)
     space = st.integers(0, (1 << geometry.pa_bits) - 1)
-    # Tables apart from each other; the first one aligned to a whole page, which always suffices.
+    # Distinct page-aligned tables; page alignment always suffices for the first one.
     pages = draw(
         st.lists(
             st.integers(0, (1 << (geometry.pa_bits - geometry.page)) - 1),
@@ -163,10 +163,10 @@ def mappings(draw: st.DrawFn, geometry: Geometry) -> dict[str, Any]:
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @settings(max_examples=30)
 @given(data=st.data())
-def test_what_was_mapped_is_found(geometry: Geometry, data: st.DataObject) -> None:
+def test_a_mapped_page_is_found(geometry: Geometry, data: st.DataObject) -> None:
     case = data.draw(mappings(geometry))
     attributes = AF | case["index"] << 2 | case["noise"]
-    memory = lay(
+    memory = build_path(
         *(geometry, case["va"], case["level"], case["ipa"], case["tables"]), attributes=attributes
     )
     regime = geometry.regime(case["upper"], case["tables"][0])
@@ -182,11 +182,11 @@ def test_what_was_mapped_is_found(geometry: Geometry, data: st.DataObject) -> No
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @settings(max_examples=30)
 @given(data=st.data())
-def test_a_descriptor_that_is_missing_or_invalid_is_named(
+def test_a_missing_or_invalid_descriptor_is_reported(
     geometry: Geometry, data: st.DataObject
 ) -> None:
     case = data.draw(mappings(geometry))
-    memory = lay(geometry, case["va"], case["level"], case["ipa"], case["tables"])
+    memory = build_path(geometry, case["va"], case["level"], case["ipa"], case["tables"])
     broken = data.draw(st.sampled_from(list(memory.words)))
     depth = list(memory.words).index(broken)
     level = case["level"] - len(memory.words) + 1 + depth
@@ -229,7 +229,7 @@ sane_tcr = st.builds(
     need=st.integers(0, 7).map(Permission),
     el0=st.booleans(),
 )
-def test_garbage_ends_in_a_typed_result(
+def test_random_registers_and_tables_have_a_result(
     regime: Regime, va: int, seed: int, need: Permission, el0: bool
 ) -> None:
     reads = []
@@ -252,13 +252,13 @@ VA, IPA, TABLE = 0x1234_5678_9ABC, 0x8000_0000, 0x4000_0000
 TABLES = [TABLE + n * 0x1000 for n in range(4)]
 
 
-def look(
+def walk_to_page(
     attributes: int = AF, limits: int = 0, *, level: int = 3, tcr: int = 0, **keywords: Any
 ) -> WalkOutput | WalkFailure:
-    """Walk to one page of `PLAIN`, with bits changed in the registers."""
+    """Walk to one page of `PLAIN` with changed registers."""
     arguments = {name: keywords.pop(name) for name in ("need", "el0") if name in keywords}
     va = keywords.pop("va", VA)
-    memory = lay(PLAIN, va, level, IPA, TABLES, attributes=attributes, limits=limits)
+    memory = build_path(PLAIN, va, level, IPA, TABLES, attributes=attributes, limits=limits)
     regime = PLAIN.regime(False, TABLE)
     regime = replace(regime, tcr_el1=regime.tcr_el1 | tcr, **keywords)
     return walk(regime, va, memory.read, **arguments)
@@ -291,7 +291,7 @@ NO_EL0, READ_ONLY, UXN_TABLE, PXN_TABLE = 1 << 61, 1 << 62, 1 << 60, 1 << 59
     ],
 )
 def test_direct_permissions(attributes: int, limits: int, el1: str, el0: str) -> None:
-    found = look(AF | attributes, limits)
+    found = walk_to_page(AF | attributes, limits)
     assert isinstance(found, WalkOutput)
     assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
 
@@ -312,7 +312,7 @@ HD, HPD0, WXN = 0b11 << 39, 1 << 41, 1 << 19 | 1
 def test_registers_change_permissions(
     attributes: int, limits: int, registers: dict[str, int], el1: str, el0: str
 ) -> None:
-    found = look(AF | attributes, limits, **registers)
+    found = walk_to_page(AF | attributes, limits, **registers)
     assert isinstance(found, WalkOutput)
     assert (str(found.permissions.el1), str(found.permissions.el0)) == (el1, el0)
 
@@ -326,16 +326,16 @@ INDIRECT = (
 
 @pytest.mark.parametrize(("index", "expected"), list(enumerate(INDIRECT)))
 def test_indirect_permissions(index: int, expected: str) -> None:
-    """PIIndex is UXN:PXN:DBM:AP[1], and tables do not limit it."""
+    """Check each PIIndex (UXN:PXN:DBM:AP[1]); table limits do not apply."""
     placed = (index >> 3) << 54 | (index >> 2 & 1) << 53 | (index >> 1 & 1) << 51 | (index & 1) << 6
-    found = look(AF | placed, READ_ONLY | NO_EL0, **PIE)
+    found = walk_to_page(AF | placed, READ_ONLY | NO_EL0, **PIE)
     assert isinstance(found, WalkOutput)
     assert str(found.permissions.el1) == str(found.permissions.el0) == expected
 
 
 @pytest.mark.parametrize(("tcr", "el1"), [(0, "r--"), (HD, "rw-")])
-def test_a_clean_page_under_indirect_permissions(tcr: int, el1: str) -> None:
-    found = look(AF | AP_RO | PXN | AP_EL0, tcr=tcr, **PIE)
+def test_a_clean_page_with_indirect_permissions(tcr: int, el1: str) -> None:
+    found = walk_to_page(AF | AP_RO | PXN | AP_EL0, tcr=tcr, **PIE)
     assert isinstance(found, WalkOutput)
     assert str(found.permissions.el1) == el1
 
@@ -355,8 +355,10 @@ R, W, X = Permission.READ, Permission.WRITE, Permission.EXECUTE
         (UXN, {"need": X, "el0": True}, False),
     ],
 )
-def test_an_access_is_checked(attributes: int, keywords: dict[str, Any], allowed: bool) -> None:
-    found = look(AF | attributes, **keywords)
+def test_needed_permissions_are_checked(
+    attributes: int, keywords: dict[str, Any], allowed: bool
+) -> None:
+    found = walk_to_page(AF | attributes, **keywords)
     if allowed:
         assert isinstance(found, WalkOutput)
     else:
@@ -389,10 +391,10 @@ TAG = 0xA5 << 56
         ({"tcr2_el1": 1 << 4}, (Stage1Fault.UNSUPPORTED, None)),
     ],
 )
-def test_refused(keywords: dict[str, Any], expected: tuple[Stage1Fault, int | None]) -> None:
+def test_faults(keywords: dict[str, Any], expected: tuple[Stage1Fault, int | None]) -> None:
     if expected == (Stage1Fault.ACCESS_FLAG, 3):
-        keywords = {"attributes": 0} | keywords  # bits above 47 of TTBR are an ASID
-    assert fault(look(**keywords)) == expected
+        keywords = {"attributes": 0} | keywords  # TTBR bits above 47 are an ASID
+    assert fault(walk_to_page(**keywords)) == expected
 
 
 @pytest.mark.parametrize(
@@ -404,8 +406,8 @@ def test_refused(keywords: dict[str, Any], expected: tuple[Stage1Fault, int | No
         {"tcr": 1 << 55},
     ],
 )
-def test_granted(keywords: dict[str, Any]) -> None:
-    found = look(**keywords)
+def test_accepted(keywords: dict[str, Any]) -> None:
+    found = walk_to_page(**keywords)
     assert isinstance(found, WalkOutput)
     assert found.ipa == IPA | VA & 0xFFF
 
@@ -413,13 +415,13 @@ def test_granted(keywords: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("physical", "granted"), [(5, False), (6, True)])
 def test_blocks_of_4_tib_need_52_bits(physical: int, granted: bool) -> None:
     geometry = Geometry(16, 48, "LPA")
-    memory = lay(geometry, VA, 1, 0, TABLES)
+    memory = build_path(geometry, VA, 1, 0, TABLES)
     regime = geometry.regime(False, TABLE, id_aa64mmfr0_el1=physical)
     assert isinstance(walk(regime, VA, memory.read), WalkOutput) == granted
 
 
-def test_ds_means_nothing_to_a_cpu_without_lpa2() -> None:
-    memory = lay(PLAIN, VA, 3, IPA, TABLES, attributes=AF | 0b11 << 8)
+def test_ds_is_ignored_without_lpa2() -> None:
+    memory = build_path(PLAIN, VA, 3, IPA, TABLES, attributes=AF | 0b11 << 8)
     regime = PLAIN.regime(False, TABLE, id_aa64mmfr0_el1=6)
     found = walk(replace(regime, tcr_el1=regime.tcr_el1 | 1 << 59), VA, memory.read)
     assert isinstance(found, WalkOutput)
@@ -427,7 +429,7 @@ def test_ds_means_nothing_to_a_cpu_without_lpa2() -> None:
 
 
 def test_big_endian_tables() -> None:
-    memory = lay(PLAIN, VA, 3, IPA, TABLES)
+    memory = build_path(PLAIN, VA, 3, IPA, TABLES)
     memory.order = "big"
     assert isinstance(
         walk(PLAIN.regime(False, TABLE, sctlr_el1=1 | 1 << 25), VA, memory.read), WalkOutput
@@ -435,8 +437,8 @@ def test_big_endian_tables() -> None:
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_a_table_that_is_its_own_entry_ends_at_the_last_level(geometry: Geometry) -> None:
-    """Each entry points at the table that it is in: the walk maps the table itself as a page."""
+def test_a_table_that_points_to_itself_ends_at_the_last_level(geometry: Geometry) -> None:
+    """Each entry points to its own table, so the walk maps the table as a page."""
     table = 1 << 30
     word = (table | AF | 0b11).to_bytes(8, "little")
     found = walk(geometry.regime(False, table), 0, lambda ipa, size: word)

@@ -80,14 +80,14 @@ def test_an_mmu_agrees(case: tuple[dict[str, int], int], el: int, access: str, m
     registers, va = case
     regime = Regime(**registers, id_aa64mmfr0_el1=PA_48_BITS)
     found = walk(regime, va, mmu.read, need=NEED[access], el0=el == 0)
-    answer = mmu.translate(registers, va, el, access)
+    result = mmu.translate(registers, va, el, access)
     if isinstance(found, WalkOutput):
-        assert not answer.failed, f"{answer.fault}, {found}"
-        assert answer.page == found.ipa & ~0xFFF
-        assert stage1_type(answer.attribute) == found.memory_type
+        assert not result.failed, f"{result.fault}, {found}"
+        assert result.page == found.ipa & ~0xFFF
+        assert stage1_type(result.attribute) == found.memory_type
     elif not _is_block_too_high(found):
-        assert answer.failed, found
-        assert answer.fault == (STATUS[found.fault], found.level), found
+        assert result.failed, found
+        assert result.fault == (STATUS[found.fault], found.level), found
 
 
 def _is_block_too_high(found: WalkFailure) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Unicorn, which is QEMU's AArch64 translator, runs one instruction for comparison.
+"""An oracle: Unicorn, QEMU's AArch64 translator, executes one instruction.
 
-It knows nothing of the code under test: where both agree on every byte accessed, every register
-and all of memory afterwards, the encoding was read right.
+It shares no code with pyvmm. If both agree on every accessed byte, every register and all memory,
+the instruction was decoded correctly.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from unicorn import arm64_const as uc
 ARENA, ARENA_SIZE = 0x1000_0000, 0x40_0000
 CODE = ARENA + ARENA_SIZE // 2
 DATA = CODE + ARENA_SIZE // 4
-STORES = range(DATA - 0x2_0000, DATA + 0x2_0000)  # where tests let an instruction write
+STORES = range(DATA - 0x2_0000, DATA + 0x2_0000)  # the range for writes
 
 # Unicorn's register numbers; PSTATE is EL1h with the flags clear.
 _NUMBERS = {
@@ -38,19 +38,18 @@ _MRS_X0 = {"CTR_EL0": 0xD53B0020, "DCZID_EL0": 0xD53B00E0}
 
 
 @dataclass
-class Outcome:
-    """What running an instruction did."""
+class OracleRun:
+    """The effects of one instruction; `memory` is the content of `STORES` afterwards."""
 
     refused: bool
     read: set[int] = field(default_factory=set)
     written: set[int] = field(default_factory=set)
     registers: dict[str, int] = field(default_factory=dict)
     memory: bytes = b""
-    """What `STORES` holds afterwards."""
 
 
 class Oracle:
-    """An emulated CPU with 4 MiB of memory, the same after each run as before."""
+    """An emulated CPU with 4 MiB of memory, which each run restores."""
 
     def __init__(self) -> None:
         self._cpu = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
@@ -59,13 +58,13 @@ class Oracle:
         self._cpu.reg_write(uc.UC_ARM64_REG_CPACR_EL1, _FP_EL1_EL0)
         self._cpu.hook_add(UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, self._accessed)
         self._cpu.hook_add(UC_HOOK_INTR, self._interrupted)
-        self._outcome = Outcome(refused=False)
+        self._outcome = OracleRun(refused=False)
         self.pattern = bytes(n * 73 + (n >> 8) * 29 + 0x85 & 0xFF for n in range(ARENA_SIZE))
         self._cpu.mem_write(ARENA, self.pattern)
         self.constants = {name: self._constant(word) for name, word in _MRS_X0.items()}
 
-    def run(self, word: int, registers: dict[str, int], *, before: int | None = None) -> Outcome:
-        """Run `word` at `CODE` with these registers; `before` is run first, to open a monitor."""
+    def run(self, word: int, registers: dict[str, int], *, before: int | None = None) -> OracleRun:
+        """Run `word` at `CODE`, after `before` (a load-exclusive), with these registers."""
         self._load(registers)
         if before is not None:
             self._step(before)
@@ -81,8 +80,8 @@ class Oracle:
         for name, number in _NUMBERS.items():
             self._cpu.reg_write(number, registers[name])
 
-    def _step(self, word: int) -> Outcome:
-        self._outcome = Outcome(refused=False)
+    def _step(self, word: int) -> OracleRun:
+        self._outcome = OracleRun(refused=False)
         self._cpu.mem_write(CODE, word.to_bytes(4, "little"))
         self._cpu.ctl_remove_cache(CODE, CODE + 4)
         try:
@@ -97,8 +96,8 @@ class Oracle:
         return int(self._cpu.reg_read(uc.UC_ARM64_REG_X0))
 
     def _accessed(self, _: Uc, kind: int, va: int, size: int, *__: object) -> None:
-        touched = range(va, va + size)
-        (self._outcome.written if kind == UC_MEM_WRITE else self._outcome.read).update(touched)
+        accessed = range(va, va + size)
+        (self._outcome.written if kind == UC_MEM_WRITE else self._outcome.read).update(accessed)
 
     def _interrupted(self, cpu: Uc, *_: object) -> None:
         self._outcome.refused = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Accesses, cut at page boundaries."""
+"""Accesses: splitting at page boundaries, and alignment on Device memory."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,9 @@ PAGE_SIZES = (4096, 16384, 65536)
         (2**64 - 4, 16, [(2**64 - 4, 4), (0, 12)]),
     ],
 )
-def test_pages(va: int, size: int, parts: list[tuple[int, int]]) -> None:
+def test_an_access_is_split_at_page_boundaries(
+    va: int, size: int, parts: list[tuple[int, int]]
+) -> None:
     found = Access(va, size, Kind.WRITE).pages(4096)
     assert list(found) == [Access(*part, Kind.WRITE) for part in parts]
 
@@ -33,7 +35,7 @@ def test_pages(va: int, size: int, parts: list[tuple[int, int]]) -> None:
     size=st.integers(1, 1 << 17),
     page_size=st.sampled_from(PAGE_SIZES),
 )
-def test_parts_follow_each_other_and_stay_in_their_page(va: int, size: int, page_size: int) -> None:
+def test_parts_are_consecutive_and_within_a_page(va: int, size: int, page_size: int) -> None:
     at, left = va, size
     for part in Access(va, size, Kind.READ).pages(page_size):
         assert part.va == at % 2**64
@@ -59,12 +61,12 @@ def test_parts_follow_each_other_and_stay_in_their_page(va: int, size: int, page
         (0xD50B7A22, 0x1001, None),  # dc cvac, x2
     ],
 )
-def test_what_device_memory_does_not_take(form: int, va: int, why: str | None) -> None:
+def test_accesses_that_fault_on_device_memory(form: int, va: int, why: str | None) -> None:
     operation = decode(form)
     assert not isinstance(operation, NoAccess | Undecodable)
     registers = {"x2": va, "DCZID_EL0": 4, "CTR_EL0": 4 << 16}
     assert {access.unaligned_for_device for access in operation.accesses(registers)} == {why}
 
 
-def test_fetch() -> None:
+def test_a_fetch_is_4_bytes() -> None:
     assert fetch(0x8000) == Access(0x8000, 4, Kind.FETCH)

@@ -186,11 +186,11 @@ def check(word: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_any_word_has_an_check(word: int) -> None:
+def test_any_word_decodes(word: int) -> None:
     check(word)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_any_load_or_store_has_an_check(word: int) -> None:
+def test_any_load_or_store_decodes(word: int) -> None:
     """Loads and stores have x1x0 in bits 28:25; set them so that every word is one."""
     check(word & ~(1 << 25) | 1 << 27)

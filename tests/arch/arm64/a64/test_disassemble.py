@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Instructions as text."""
+"""Disassembly by capstone."""
 
 import sys
 
@@ -21,11 +21,11 @@ from pyvmm.errors import LackingError
         (0x02000000, ".inst 0x02000000"),
     ],
 )
-def test_text(word: int, text: str) -> None:
+def test_disassemble(word: int, text: str) -> None:
     assert disassemble(word, 0x8000) == text
 
 
-def test_without_capstone_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_capstone_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "capstone", None)
     with pytest.raises(LackingError, match=r"pyvmm\[decode\]"):
         disassemble(0xD503201F)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Decoding, accesses and completion, against Unicorn: every byte, every register."""
+"""Decoding, accesses and execution, compared with Unicorn: every byte and every register."""
 
 import random
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from pyvmm.arch.arm64.a64.operation import (
     Undecodable,
     ZeroBlock,
 )
-from tests.arch.arm64.a64.oracle import ARENA, ARENA_SIZE, CODE, DATA, STORES, Oracle, Outcome
+from tests.arch.arm64.a64.oracle import ARENA, ARENA_SIZE, CODE, DATA, STORES, Oracle, OracleRun
 
 MAPPED = range(ARENA, ARENA + ARENA_SIZE - 0x1000)
 
 
 @dataclass
 class Buffer:
-    """The same memory that the oracle starts from."""
+    """Memory with the initial contents of the oracle's."""
 
     data: bytearray
 
@@ -48,7 +48,7 @@ def oracle() -> Oracle:
 
 
 def arrange(operation: Operation, chance: random.Random, oracle: Oracle) -> dict[str, int]:
-    """Random registers, such that the operation's address falls near `DATA`."""
+    """Return random registers that put the operation's address near `DATA`."""
     registers = {f"x{n}": chance.getrandbits(64) for n in range(31)}
     registers |= {f"v{n}": chance.getrandbits(128) for n in range(32)}
     place = DATA + chance.randrange(-0x800, 0x800)
@@ -59,7 +59,7 @@ def arrange(operation: Operation, chance: random.Random, oracle: Oracle) -> dict
         case Transfer(address, exclusive=False):
             _aim(address, place, chance, registers)
         case Transfer(address) | Atomic(address) | CompareAndSwap(address):
-            # These fault on the guest's side where they are not aligned.
+            # Unaligned, these are alignment faults.
             _aim(address, place & ~0xF, chance, registers)
     if isinstance(operation, CompareAndSwap) and chance.random() < 0.7:
         _make_equal(operation, registers, oracle)
@@ -80,7 +80,7 @@ def _aim(
             low = low % 512 if not index.signed else low
             registers[index.register] = upper | low & ((1 << index.width) - 1)
         else:
-            # Any offset at all; the base makes up for it.
+            # Any offset; the base compensates for it.
             registers[index.register] = upper | low
             if address.indexing.name == "OFFSET":
                 place -= low << index.shift
@@ -99,12 +99,12 @@ def _make_equal(operation: CompareAndSwap, registers: dict[str, int], oracle: Or
 
 
 def monitor(word: int) -> int:
-    """The load-exclusive that lets the store-exclusive `word` succeed: LDXR or LDXP of zr."""
+    """Return the LDXR or LDXP (of zr) that lets the store-exclusive `word` succeed."""
     return word & ~(0x1F << 16 | 0x1F << 10 | 0x1F) | 1 << 22 | 0x1F << 16 | 0x1E << 10 | 0x1F
 
 
 def agree(word: int, seed: int, oracle: Oracle) -> None:
-    """Where the two differ, this fails."""
+    """Assert that `execute` and the oracle agree."""
     operation = decode(word)
     assert not isinstance(operation, NoAccess | Undecodable), operation
     registers = arrange(operation, random.Random(seed), oracle)
@@ -114,7 +114,7 @@ def agree(word: int, seed: int, oracle: Oracle) -> None:
     store_exclusive = isinstance(operation, Transfer) and operation.status
     ran = oracle.run(word, registers, before=monitor(word) if store_exclusive else None)
     assert not ran.refused
-    _touched_the_same(operation, accesses, ran)
+    _assert_same_accesses(operation, accesses, ran)
     memory = Buffer(bytearray(oracle.pattern))
     memory.write(CODE, word.to_bytes(4, "little"))  # a literal may be the instruction itself
     changed = registers | execute(operation, registers, memory)
@@ -125,24 +125,24 @@ def agree(word: int, seed: int, oracle: Oracle) -> None:
 
 
 def _is_narrow_extreme(operation: Operation) -> bool:
-    """Signed minimum or maximum of less than 64 bits, which Unicorn 2.1 compares without the sign.
+    """Return True for a signed minimum or maximum of less than 64 bits.
 
-    So did QEMU until its commit "target/arm: Mark LDS{MIN,MAX} as signed operations" (2021).
-    `test_extremes` checks these by themselves.
+    Unicorn 2.1 compares these unsigned, as QEMU did until commit "target/arm: Mark LDS{MIN,MAX}
+    as signed operations" (2021). `test_extremes` checks them without the oracle.
     """
     extremes = (AtomicFunction.SIGNED_MAX, AtomicFunction.SIGNED_MIN)
     return isinstance(operation, Atomic) and operation.function in extremes and operation.size < 8
 
 
-def _touched_the_same(operation: Operation, accesses: list[Access], ran: Outcome) -> None:
+def _assert_same_accesses(operation: Operation, accesses: list[Access], ran: OracleRun) -> None:
     expected: dict[Kind, set[int]] = {kind: set() for kind in Kind}
     for access in accesses:
         expected[access.kind].update(range(access.va, access.va + access.size))
     read, written = ran.read, ran.written
     if isinstance(operation, Transfer) and operation.status:
-        read = set()  # the oracle stores by comparing and swapping
+        read = set()  # the oracle implements it as compare and swap
     if isinstance(operation, CompareAndSwap) and not written:
-        written = expected[Kind.WRITE]  # they differed
+        written = expected[Kind.WRITE]  # the comparison failed
     assert (read, written) == (expected[Kind.READ], expected[Kind.WRITE])
 
 
@@ -172,7 +172,7 @@ GROUPS = {
 
 
 def words(pattern: str) -> st.SearchStrategy[int]:
-    """Instructions of a group."""
+    """Return a strategy for the instructions of a group."""
     pattern = pattern.replace(" ", "")
     fixed = int(pattern.replace("x", "0"), 2)
     free = int(pattern.replace("1", "0").replace("x", "1"), 2)
@@ -182,14 +182,16 @@ def words(pattern: str) -> st.SearchStrategy[int]:
 @pytest.mark.parametrize("group", GROUPS)
 @settings(max_examples=50, deadline=None)
 @given(data=st.data(), seed=st.integers(0, (1 << 32) - 1))
-def test_the_oracle_agrees(group: str, data: st.DataObject, seed: int, oracle: Oracle) -> None:
+def test_execute_agrees_with_the_oracle(
+    group: str, data: st.DataObject, seed: int, oracle: Oracle
+) -> None:
     word = data.draw(words(GROUPS[group]))
     assume(not isinstance(decode(word), NoAccess | Undecodable))
     agree(word, seed, oracle)
 
 
 def doubleword(number: int) -> Buffer:
-    """Memory that holds `number` at `DATA`."""
+    """Return memory with `number` at `DATA`."""
     buffer = Buffer(bytearray(DATA - ARENA + 64))
     buffer.write(DATA, number.to_bytes(8, "little"))
     return buffer
@@ -211,7 +213,7 @@ def doubleword(number: int) -> Buffer:
         (0xB8227023, 5, 0xF_0000_0004, 4),  # ldumin w
     ],
 )
-def test_extremes(word: int, old: int, operand: int, new: int) -> None:
+def test_minimum_and_maximum(word: int, old: int, operand: int, new: int) -> None:
     memory = doubleword(old)
     operation = decode(word)
     assert isinstance(operation, Atomic)
@@ -243,7 +245,7 @@ def test_big_endian_data(word: int, expected: dict[str, int]) -> None:
 
 
 def test_64_bytes() -> None:
-    """LD64B x2, [x1], which the oracle does not know."""
+    """Check LD64B x2, [x1], which the oracle does not support."""
     operation = decode(0xF83FD022)
     assert isinstance(operation, Transfer)
     memory = Buffer(bytearray(DATA - ARENA) + BYTES)
@@ -255,7 +257,7 @@ def test_64_bytes() -> None:
 @pytest.mark.parametrize(
     ("pstate", "name"), [(0b0101, "sp_el1"), (0b0100, "sp_el0"), (0, "sp_el0")]
 )
-def test_the_stack_pointer_in_use(pstate: int, name: str) -> None:
+def test_pstate_selects_the_stack_pointer(pstate: int, name: str) -> None:
     operation = decode(0xF84087E3)  # ldr x3, [sp], #8
     assert isinstance(operation, Transfer)
     registers = {name: DATA, "pc": CODE, "pstate": pstate}
@@ -263,12 +265,12 @@ def test_the_stack_pointer_in_use(pstate: int, name: str) -> None:
     assert changed == {"x3": 5, name: DATA + 8, "pc": CODE + 4}
 
 
-def test_what_memory_raises_passes_through() -> None:
+def test_an_exception_from_memory_propagates() -> None:
     class Broken(Buffer):
         def read(self, va: int, size: int) -> bytes:
-            raise OSError(va, "gone")
+            raise OSError(va, "unreadable")
 
     operation = decode(0xF9400023)  # ldr x3, [x1]
     assert isinstance(operation, Transfer)
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(OSError, match="unreadable"):
         execute(operation, {"x1": DATA, "pc": CODE}, Broken(bytearray()))
