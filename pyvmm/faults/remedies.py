@@ -170,7 +170,7 @@ def _fresh_page(case: _Case) -> Remedy | None:
         return None
     return Remedy(
         Fix.REPLAY,
-        "mapped a fresh page in place of the poisoned one; its contents are lost",
+        "mapped a fresh page in its place; its contents are lost",
         faithful=False,
         apply=lambda: repairs.replace_page(facts),
     )

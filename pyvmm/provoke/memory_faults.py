@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Faults at ordinary memory: unmapped, protected, replaced, truncated, poisoned, guest_memfd."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -11,6 +12,7 @@ from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.peek import poke
+from pyvmm.memory.vma import vmas
 from pyvmm.provoke import fixed_mmap
 from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
 from pyvmm.uapi.kvm import (
@@ -20,6 +22,7 @@ from pyvmm.uapi.kvm import (
 )
 
 _MADV_HWPOISON = 100  # asm-generic/mman-common.h
+_MADV_GUARD_INSTALL = 102
 _MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architecture
 
 
@@ -41,6 +44,15 @@ def _remove_access(testbed: Testbed) -> None:
 def _remove_write_access(testbed: Testbed) -> None:
     libc.mprotect(testbed.add_anonymous(), TARGET_SIZE, PROT_READ)
     testbed.write()
+
+
+def _install_guard(testbed: Testbed) -> None:
+    hva = testbed.add_anonymous()
+    with contextlib.suppress(OSError):  # EINVAL: an older kernel
+        libc.madvise(hva, PAGE_SIZE, _MADV_GUARD_INSTALL)
+    if "gu" not in vmas(hva, PAGE_SIZE)[0].flags:
+        raise SkippedError("this kernel shows no guard regions in smaps (gu)")
+    testbed.read()
 
 
 def _replace_by_anonymous(testbed: Testbed) -> None:
@@ -158,6 +170,7 @@ PROVOCATIONS = (
     Provocation(
         "read-only", "mprotect(PROT_READ), then a write", "hva-read-only", _remove_write_access
     ),
+    Provocation("guarded", "madvise(MADV_GUARD_INSTALL)", "guard-region", _install_guard),
     Provocation(
         "replaced-by-memory",
         "mmap(MAP_FIXED) of anonymous memory over a file's",

@@ -102,6 +102,17 @@ def _hva_read_only(f: AccessFacts) -> Broken | None:
     return known(f"HVA {f.page:#x} is not writable (mapped {f.area.perms})")
 
 
+def _guard_region(f: AccessFacts) -> Broken | None:
+    if f.host_slot is None or f.area is None or f.readable:
+        return None
+    if f.vma is None or "gu" not in f.vma.flags:
+        return None
+    return inferred(
+        f"HVA {f.page:#x} is not accessible, and its VMA has guard regions: probably "
+        "madvise(MADV_GUARD_INSTALL) made the page one"
+    )
+
+
 def _device_memory_off(f: AccessFacts) -> Broken | None:
     if f.area is None or (failure := f.backing_failure) is None:
         return None
@@ -310,6 +321,14 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "a write, and the VMM cannot write the memory behind the memslot",
         _hva_read_only,
         remedies=("protect", "emulate"),
+    ),
+    Condition(
+        "guard-region",
+        _ACCESS,
+        "handle_pte_marker (mm/memory.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
+        "the page behind the memslot is a guard region (MADV_GUARD_INSTALL)",
+        _guard_region,
+        remedies=("fresh_page",),
     ),
     Condition(
         "device-memory-off",

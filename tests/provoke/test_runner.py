@@ -16,6 +16,7 @@ FAULTS = {
     "file-unmapped": (BARE, "reconstructed", "replay", "read 0x746e6f63"),
     "no-access": (BARE, "reconstructed", "replay", "read 0x0"),
     "read-only": (BARE, "reconstructed", "replay", "wrote"),
+    "guarded": (BARE, "reconstructed", "replay", "read 0x0"),
     "replaced-by-secret-memory": (BARE, "reconstructed", "replay", "read 0x0"),
     "truncated": (BARE, "reconstructed", "replay", "read 0x0"),
     "poisoned": ("SIGBUS", "kernel", "replay", "read 0x0"),
