@@ -17,12 +17,14 @@ TEST_PACKAGES := $(RUN_PACKAGES) \
 # that do not depend on the machine, and those of the tracer, which take minutes under emulation.
 LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
 	tests/kvm tests/machine tests/caps/test_caps_report.py tests/vfio \
-	tests/passthrough tests/faults tests/test_examples.py
+	tests/why tests/explain/test_conditions.py tests/explain/test_process.py \
+	tests/passthrough tests/faults tests/provoke tests/test_examples.py
 LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
 LAB_DEVICES := grace edu nvme bochs
 # The tests whose results differ on a CPU without FWB and DIC.
-LAB_TESTS_WITHOUT_FWB := tests/passthrough tests/faults tests/test_examples.py::test_three_requirements
+LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke \
+	tests/test_examples.py::test_three_requirements
 
 .PHONY: run test lint lab-setup unit lab-test bench packages-run packages-test clean
 
