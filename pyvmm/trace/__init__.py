@@ -12,7 +12,7 @@ Decode:
     ioctl_decode    ioctl request, argument, and the data it points to
     run_page        struct kvm_run of a traced vCPU
     fd_table        file descriptors → VMs, vCPUs, devices
-    vms, explain    memslots of each VM, and the reasons for failures
+    traced_vm       memslots of each VM, and the reasons for its failures
 
 Make events:
     events          the event types, their JSON form, and recordings

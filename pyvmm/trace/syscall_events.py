@@ -16,14 +16,13 @@ from pyvmm.kvm.exits import Exit, MemoryFault, RunFailure
 from pyvmm.memory.peek import peek_prefix
 from pyvmm.memory.vma import vmas
 from pyvmm.trace.events import Ioctl, Mapping, Run
-from pyvmm.trace.explain import Explainer
 from pyvmm.trace.fd_table import FdTable, KernelObject
 from pyvmm.trace.inject import Rules
 from pyvmm.trace.ioctl_decode import Decoded, IoctlArgument, find_ioctl, ioctl_name
 from pyvmm.trace.run_page import RunPage, exit_values
+from pyvmm.trace.traced_vm import Explainer, TracedMemfd, TracedVm
 from pyvmm.trace.tracer import Injection, Syscall, Thread
 from pyvmm.trace.values import Names, Values, int_member
-from pyvmm.trace.vms import TracedMemfd, TracedVm
 
 MAPPING_SYSCALLS = ("mmap", "munmap", "mprotect", "mremap", "madvise")
 C_UINT_MASK = (1 << 32) - 1  # an fd and an ioctl request are C ints
@@ -298,11 +297,11 @@ class IoctlEvents:
         vm = self._state.vm_of(target, event.pid)
         if vm is None or not region:
             return
-        slot = vm.request(region)
+        slot = vm.requested_slot(region)
         if errno and not event.injected:
             event.cause, event.why = self._state.explainer.rejected(vm, slot, errno)
         elif not errno:
-            vm.memslots.set(slot)
+            vm.set_memslot(slot)
         if self._state.detailed and slot.size and not slot.guest_memfd:
             event.mapped = _vma_values(slot.hva, slot.size, event.pid)
 

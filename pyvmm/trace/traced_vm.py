@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Why an ioctl failed in a traced VM, judged by `pyvmm.why` on what the trace recorded."""
+"""The state of a traced VM, and the reasons for its failures.
+
+KVM accepts a VM's ioctls only from the process that created it. So the trace records what the VMM
+requested, and `pyvmm.why` judges failures on that and on the VMAs of the VMM's process.
+"""
 
 import errno as errnos
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from pyvmm.errors import PyvmmError
@@ -12,18 +17,89 @@ from pyvmm.kvm.memslots import ipa_bits, reason
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
 from pyvmm.memory.vma import vmas
-from pyvmm.trace.vms import TracedVm
+from pyvmm.trace.values import Values, int_member
 from pyvmm.uapi.kvm import KVM_MEMORY_EXIT_FLAG_PRIVATE
-from pyvmm.why import AccessFacts, Finding, Host, RegistrationFacts, Slot, kvm_run, most_likely
+from pyvmm.why import (
+    Absent,
+    AccessFacts,
+    Finding,
+    Host,
+    RegistrationFacts,
+    Slot,
+    kvm_run,
+    most_likely,
+)
 
 UNKNOWN = "unknown"
 
 
-class Explainer:
-    """Judges failures of traced VMs. A VM of its own, made when first needed, answers for the host.
+@dataclass(frozen=True)
+class TracedMemfd:
+    """A guest_memfd of VM `owner`; `size` in bytes."""
 
-    KVM accepts a VM's ioctls from one process only, but a capability's answer is the kernel's and
-    the CPU's, so any VM's is the same.
+    size: int
+    flags: int
+    owner: "TracedVm"
+
+    @property
+    def closed(self) -> bool:
+        """Raise `Absent`: the trace does not record the close of a guest_memfd."""
+        raise Absent("whether the guest_memfd was closed")
+
+
+@dataclass(eq=False)
+class TracedVm:
+    """A VM of process `pid`, as its VMM set it up.
+
+    Attributes:
+        label: The label of the VM in the trace: "vm1".
+        vm_type: The argument of ``KVM_CREATE_VM``.
+        enabled: The numbers of the capabilities that ``KVM_ENABLE_CAP`` enabled.
+        memfds: The guest_memfds, by file descriptor in the process.
+    """
+
+    label: str
+    pid: int
+    vm_type: int = 0
+    enabled: set[int] = field(default_factory=set)
+    memfds: dict[int, TracedMemfd] = field(default_factory=dict)
+    _slots: dict[int, Slot] = field(default_factory=dict)
+
+    @property
+    def memslots(self) -> list[Slot]:
+        """Return the registered memslots, sorted by GPA."""
+        return sorted(self._slots.values(), key=lambda slot: slot.gpa)
+
+    def set_memslot(self, slot: Slot) -> None:
+        """Record a successful request: register or move the memslot, or delete it (size 0)."""
+        if slot.size:
+            self._slots[slot.number] = slot
+        else:
+            self._slots.pop(slot.number, None)
+
+    def memslot_at(self, gpa: int) -> Slot | None:
+        """Return the memslot at `gpa`, or None."""
+        return next((slot for slot in self.memslots if slot.gpa <= gpa < slot.end), None)
+
+    def requested_slot(self, region: Values) -> Slot:
+        """Return the memslot of a ``struct kvm_userspace_memory_region`` or ``…_region2``."""
+        memfd = int_member(region, "guest_memfd")
+        return Slot(
+            int_member(region, "slot"),
+            int_member(region, "guest_phys_addr"),
+            int_member(region, "memory_size"),
+            int_member(region, "userspace_addr"),
+            int_member(region, "flags"),
+            self.memfds.get(memfd) if "guest_memfd" in region else None,
+            int_member(region, "guest_memfd_offset"),
+        )
+
+
+class Explainer:
+    """The judge of failures of traced VMs.
+
+    It creates a VM of its own on first use, to query capabilities. Their values depend only on the
+    kernel and the CPU, so they are those of the traced VM.
     """
 
     @cached_property
@@ -39,7 +115,7 @@ class Explainer:
         return host_facts(self._vm)
 
     def rejected(self, vm: TracedVm, slot: Slot, errno: int) -> tuple[str, str]:
-        """Return the cause of a rejected memslot and a sentence."""
+        """Return the cause of a rejected memslot, and a sentence."""
         return reason(
             RegistrationFacts(
                 errno=errno,
@@ -54,7 +130,7 @@ class Explainer:
         )
 
     def fault(self, vm: TracedVm, fault: MemoryFault) -> tuple[str, str]:
-        """Return the cause of a ``KVM_EXIT_MEMORY_FAULT`` and a sentence."""
+        """Return the cause of a ``KVM_EXIT_MEMORY_FAULT``, and a sentence."""
         private = bool(fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE)
         if finding := self._judge(vm, fault.gpa, fault.errno, fault.kind, private):
             return finding.name, finding.why
@@ -63,8 +139,8 @@ class Explainer:
     def bare_fault(self, vm: TracedVm) -> tuple[str, str]:
         """Return the likely cause of a ``KVM_RUN`` that failed with a bare EFAULT, and a sentence.
 
-        Only the VMM's own process can read the vCPU, so the address is not known. The first
-        memory behind a memslot to which an access would fail is named.
+        The address is unknown, because only the VMM's process can read the vCPU's registers. The
+        cause is that of the first inaccessible memory behind a memslot.
         """
         for gpa in _suspects(vm):
             if finding := self._judge(vm, gpa, errnos.EFAULT, "run_failure"):
@@ -87,7 +163,7 @@ class Explainer:
             private=private,
             known_gpa=gpa,
             slot_known=True,
-            known_slot=vm.memslots.at(gpa),
+            known_slot=vm.memslot_at(gpa),
             pid=vm.pid,
         )
         return most_likely(kvm_run.CONDITIONS, facts)

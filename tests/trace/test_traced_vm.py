@@ -7,13 +7,12 @@ import pytest
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.trace.events import Ioctl, Run
-from pyvmm.trace.explain import UNKNOWN, Explainer
-from pyvmm.trace.vms import TracedVm
+from pyvmm.trace.traced_vm import UNKNOWN, Explainer, TracedVm
 from pyvmm.uapi.kvm import KVM_MEM_READONLY
 from pyvmm.why import Slot
 from tests.trace.conftest import Traces
 
-REFUSED = """
+REJECTED = """
     with System.open() as system, system.create_vm() as vm, Mapping.anonymous(1 << 20) as ram:
         vm.memslots.add(0, ram)
         try:
@@ -33,16 +32,16 @@ REFUSED = """
         pytest.param("add(1 << 30, ram, number=0, size=4096)", "changed-in-place", id="resized"),
     ],
 )
-def test_a_refused_memslot_is_explained_as_pyvmm_does(
+def test_reason_of_a_rejected_memslot_equals_pyvmms(
     trace: Traces, capfd: pytest.CaptureFixture[str], add: str, cause: str
 ) -> None:
-    events = trace(REFUSED.format(add=add))
+    events = trace(REJECTED.format(add=add))
     own = capfd.readouterr().err
-    [refused] = [
+    [rejected] = [
         e for e in events if isinstance(e, Ioctl) and e.name.startswith("KVM_SET_USER") and e.errno
     ]
-    assert refused.cause == cause
-    assert f"{refused.cause}|{refused.why}" == own
+    assert rejected.cause == cause
+    assert f"{rejected.cause}|{rejected.why}" == own
 
 
 @pytest.fixture
@@ -58,49 +57,58 @@ def memory() -> Iterator[Mapping]:
         yield memory
 
 
-def traced(memory: Mapping, flags: int = 0) -> TracedVm:
-    """A VM of this process, as a trace would know it, with `memory` at GPA 1 MiB."""
+def traced_vm(memory: Mapping, flags: int = 0) -> TracedVm:
+    """Return a VM of this process with `memory` in slot 3 at GPA 1 MiB."""
     vm = TracedVm("vm1", os.getpid())
-    vm.memslots.set(Slot(3, 0x10_0000, memory.size, memory.hva, flags))
+    vm.set_memslot(Slot(3, 0x10_0000, memory.size, memory.hva, flags))
     return vm
 
 
-def test_memory_that_is_there_is_not_blamed(explainer: Explainer, memory: Mapping) -> None:
-    assert explainer.bare_fault(traced(memory))[0] == UNKNOWN
+def test_accessible_memory_has_no_cause(explainer: Explainer, memory: Mapping) -> None:
+    assert explainer.bare_fault(traced_vm(memory))[0] == UNKNOWN
 
 
-def test_a_hole_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
+def test_hole_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
     memory.unmap(at=2 * PAGE_SIZE, size=PAGE_SIZE)
-    cause = explainer.bare_fault(traced(memory))
-    assert cause[0] == "hva-unmapped"
-    assert f"GPA {0x10_0000 + 2 * PAGE_SIZE:#x}" in cause[1]
-    assert "slot 3" in cause[1]
+    cause, why = explainer.bare_fault(traced_vm(memory))
+    assert cause == "hva-unmapped"
+    assert f"GPA {0x10_0000 + 2 * PAGE_SIZE:#x}" in why
+    assert "slot 3" in why
 
 
-def test_memory_that_may_not_be_read(explainer: Explainer, memory: Mapping) -> None:
+def test_memory_without_read_permission(explainer: Explainer, memory: Mapping) -> None:
     memory.protect(PROT_NONE, at=0, size=PAGE_SIZE)
-    assert explainer.bare_fault(traced(memory))[0] == "hva-no-access"
+    assert explainer.bare_fault(traced_vm(memory))[0] == "hva-no-access"
 
 
-def test_a_read_only_slot_may_be_read_only(explainer: Explainer, memory: Mapping) -> None:
+def test_read_only_memory_behind_a_read_only_slot(explainer: Explainer, memory: Mapping) -> None:
     memory.protect(PROT_READ)
-    assert explainer.bare_fault(traced(memory, KVM_MEM_READONLY))[0] == UNKNOWN
+    assert explainer.bare_fault(traced_vm(memory, KVM_MEM_READONLY))[0] == UNKNOWN
 
 
-def test_a_fault_outside_every_memslot(explainer: Explainer, memory: Mapping) -> None:
-    cause = explainer.fault(traced(memory), MemoryFault(0, 0x5000_0000, PAGE_SIZE, 14))
-    assert cause[0] == "outside-memslots"
+def test_fault_outside_memslots(explainer: Explainer, memory: Mapping) -> None:
+    cause, _ = explainer.fault(traced_vm(memory), MemoryFault(0, 0x5000_0000, PAGE_SIZE, 14))
+    assert cause == "outside-memslots"
 
 
-def test_a_process_that_is_gone(explainer: Explainer) -> None:
+def test_process_that_has_ended(explainer: Explainer) -> None:
     vm = TracedVm("vm1", 2**22 + 1)
-    vm.memslots.set(Slot(0, 0, PAGE_SIZE, 0x1000))
+    vm.set_memslot(Slot(0, 0, PAGE_SIZE, 0x1000))
     assert explainer.bare_fault(vm)[0] == UNKNOWN
 
 
+def test_deleted_memslot() -> None:
+    vm = TracedVm("vm1", os.getpid())
+    vm.set_memslot(vm.requested_slot({"slot": 1, "guest_phys_addr": 0x1000, "memory_size": 0x1000}))
+    assert vm.memslot_at(0x1FFF) is vm.memslots[0]
+    assert vm.memslot_at(0x2000) is None
+    vm.set_memslot(vm.requested_slot({"slot": 1, "guest_phys_addr": 0x1000, "memory_size": 0}))
+    assert vm.memslots == []
+
+
 @pytest.mark.needs_arch("aarch64")
-def test_a_bare_fault_of_a_traced_vmm(trace: Traces) -> None:
-    """The kernel's own: the memory is unmapped before the guest's first instruction."""
+def test_bare_fault_of_a_traced_vmm(trace: Traces) -> None:
+    """The memory is unmapped before the guest's first instruction."""
     events = trace(
         """
         from tests.exits_vmm import exiting_machine
