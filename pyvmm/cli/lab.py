@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``pyvmm lab``: set up the emulated arm64 host, run commands in it, see what it keeps."""
+"""``pyvmm lab``: set up the emulated arm64 host, run commands in it, and manage its cache."""
 
 import argparse
 import json
@@ -29,12 +29,12 @@ def run(options: argparse.Namespace) -> int:
 def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
     name = options.kernel
     if options.patch and name in (None, "lab"):
-        name = f"lab:{options.patch.stem}"  # what is patched does not take the place of what is not
+        name = f"lab:{options.patch.stem}"  # keep the unpatched kernel
     with progress() as report:
         if name is not None and name.partition(":")[0] == "lab":
             kernel_build.build(name, report, source=options.source, patch=options.patch)
         elif options.source or options.patch:
-            raise UsageError("--source and --patch make a kernel of the lab's: --kernel lab:NAME")
+            raise UsageError("--source and --patch build lab kernels: add --kernel lab:NAME")
         host.prepare(
             qemu.find(report, options.qemu),
             kernel_build.find_or_build(name, report),
@@ -46,12 +46,12 @@ def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _run(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
-        raise UsageError("give a command of pyvmm's after --: lab run -- caps")
-    return _passed_through(options, [*_PYVMM, *_known(options), *command])
+        raise UsageError("no command: pass one of pyvmm's, such as lab run -- caps")
+    return _run_command(options, [*_PYVMM, *_headers_option(options), *command])
 
 
 def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """``pytest --lab``, which the plugin in `pyvmm.testing` knows, with these options as its."""
+    """Run ``pytest --lab`` with these options, which the plugin in `pyvmm.testing` defines."""
     if find_spec("pytest") is None:
         raise LackingError("lab test needs pytest: pip install 'pyvmm[test]'")
     argv = [sys.executable, "-m", "pytest", "-p", "pyvmm.testing.plugin"]
@@ -66,29 +66,31 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         argv += [f"--{name}={value}"] if value is not None else []
     argv += [f"--lab-device={name}" for name in options.device]
     argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
-    # From its start, since it rewrites the asserts of what is not imported yet; and no child's, so
-    # that whatever ends this process ends its hosts.
+    # execv: pytest rewrites asserts only in modules that it imports itself, and a signal to this
+    # process must end the hosts.
     os.execv(sys.executable, [*argv, *arguments])
 
 
 def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
     if command:
-        return _passed_through(options, command)
+        return _run_command(options, command)
     return _host(options).shell(["sh", "-l"])
 
 
 def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
-        raise UsageError("give a command of pyvmm's after --: lab matrix -- caps --json")
+        raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
     with progress() as report:
         program = qemu.find(report, options.qemu)
-        made = [
+        prepared = [
             host.prepare_by_name(program, name, _machine(options, cpu), report, _files(options))
             for cpu in options.cpus
             for name in options.kernels or [None]
         ]
-        hosts = {(each.machine.cpu, each.kernel.name): each for each in made}
-        cells = matrix.run(hosts, [*_PYVMM, *_known(options), *command], options.timeout, report)
+        hosts = {(each.machine.cpu, each.kernel.name): each for each in prepared}
+        cells = matrix.run(
+            hosts, [*_PYVMM, *_headers_option(options), *command], options.timeout, report
+        )
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -101,24 +103,24 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
 def _status(options: argparse.Namespace, rest: Sequence[str]) -> int:
     entries = cache.entries()
     if options.json:
-        things = [{"name": e.name, "size": e.size, "made": e.mtime} for e in entries]
-        document = {"schema": "pyvmm.lab.status/1", "root": str(cache.root()), "cached": things}
+        cached = [{"name": e.name, "size": e.size, "made": e.mtime} for e in entries]
+        document = {"schema": "pyvmm.lab.status/1", "root": str(cache.root()), "cached": cached}
         print(json.dumps(document, indent=1))
         return Status.DONE
     rows = [(e.name, f"{e.size / (1 << 20):.1f} MiB", _age(time.time() - e.mtime)) for e in entries]
-    rows.append(("in all", f"{sum(e.size for e in entries) / (1 << 20):.1f} MiB", ""))
-    output.table(f"The lab keeps in {cache.root()}", ("what", "size", "age"), rows)
+    rows.append(("total", f"{sum(e.size for e in entries) / (1 << 20):.1f} MiB", ""))
+    output.table(f"Cache of the lab: {cache.root()}", ("name", "size", "age"), rows)
     return Status.DONE
 
 
 def _clean(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    output.note(f"removing {cache.root()}")
+    output.note(f"removing the lab's files in {cache.root()}")
     cache.clean()
     return Status.DONE
 
 
-def _passed_through(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Run a command there with this process's own stdout and stderr."""
+def _run_command(options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Run a command in the host with the stdout and stderr of this process."""
     return _host(options).run(
         command,
         stdout=sys.stdout.buffer,
@@ -135,13 +137,13 @@ def _host(options: argparse.Namespace) -> host.Host:
 
 
 def _files(options: argparse.Namespace) -> list[Path]:
-    """What the emulated host is given: the headers that its pyvmm is to know, read here."""
+    """Return the file for the host that has the definitions of ``--kvm-headers``."""
     headers: Path | None = options.kvm_headers
     return [header_set.cache_file(headers, "arm64")] if headers else []
 
 
-def _known(options: argparse.Namespace) -> list[str]:
-    """The option by which a command there knows those headers."""
+def _headers_option(options: argparse.Namespace) -> list[str]:
+    """Return the option that loads these definitions in the host."""
     return [f"--kvm-headers={host.FILES / each.name}" for each in _files(options)]
 
 
@@ -158,62 +160,74 @@ def _machine(options: argparse.Namespace, cpu: str) -> qemu.EmulatedMachine:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm lab``."""
     parser.set_defaults(run=run)
-    parser.description = "Set up the emulated arm64 host, run commands in it, show its cache."
+    parser.description = "Set up the emulated arm64 host, run commands in it, and manage its cache."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, about: str, function: object) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         added.set_defaults(subcommand=function)
-        added.add_argument("--qemu", metavar="PROGRAM", help="a QEMU of yours")
+        added.add_argument("--qemu", metavar="PROGRAM", help="QEMU program to use")
         return added
 
-    setup = command("setup", "bring what is needed into the cache", _setup)
+    setup = command("setup", "download and build what the lab needs", _setup)
     setup.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
-    setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT of this tree")
-    setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with this patch")
-    run_parser = command("run", "run a command of pyvmm's: lab run -- caps", _run)
+    setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT from DIR")
+    setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with a patch")
+    run_parser = command("run", "run a pyvmm command in the host: lab run -- caps", _run)
     test = command(
-        "test", "pytest --lab: run tests there, reported here; takes pytest's arguments", _test
+        "test", "run tests in the host with pytest --lab; accepts pytest's arguments", _test
     )
-    shell = command("shell", "a terminal there, or any command after --", _shell)
+    shell = command("shell", "open a shell in the host, or run any command after --", _shell)
     for each in (run_parser, test, shell):
         each.add_argument(
-            "--cpu", default="max", metavar="NAME", help="QEMU's CPU, its options too"
+            "--cpu", default="max", metavar="NAME", help="CPU model of QEMU, with its options"
         )
         each.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
         _machine_options(each)
     test.set_defaults(takes_unknown=True)
-    table = command("matrix", "run a command of pyvmm's on CPUs and kernels, as a table", _matrix)
-    table.add_argument("--cpus", type=_names, default=["max"], metavar="NAMES", help="with commas")
-    table.add_argument("--kernels", type=_names, metavar="NAMES", help="with commas")
-    table.add_argument("--json", action="store_true", help="JSON on stdout")
-    table.add_argument("--markdown", action="store_true", help="a table in Markdown")
+    table = command("matrix", "compare a pyvmm command on several CPUs and kernels", _matrix)
+    table.add_argument("--cpus", type=_names, default=["max"], metavar="A,B,…", help="CPU models")
+    table.add_argument("--kernels", type=_names, metavar="A,B,…", help=kernel.NAMES)
+    table.add_argument("--json", action="store_true", help="print JSON")
+    table.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     _machine_options(table)
-    status = command("status", "what is cached, its size and age", _status)
-    status.add_argument("--json", action="store_true", help="JSON on stdout")
-    command("clean", "remove what is cached", _clean)
+    status = command("status", "list the cached files with their size and age", _status)
+    status.add_argument("--json", action="store_true", help="print JSON")
+    command("clean", "remove the cached files", _clean)
 
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(takes_command=True)
     add = parser.add_argument
     names = ", ".join(lab_devices.NAMES)
-    add("--device", action="append", default=[], metavar="NAME", help=f"one of {names}; repeatable")
-    add("--device-arg", action="append", default=[], metavar="ARG", help="a -device of QEMU's own")
-    add("--append", default="", metavar="TEXT", help="more for the kernel's command line")
-    add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="the kernel's RAM: 2G")
-    add("--timeout", type=_seconds, metavar="S", help="seconds, from power-on; of tests, for each")
+    add("--device", action="append", default=[], metavar="NAME", help=f"{names}; may be repeated")
+    add(
+        "--device-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="add -device ARG to QEMU",
+    )
+    add("--append", default="", metavar="TEXT", help="append to the kernel command line")
+    add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")
+    add(
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help="limit in seconds, from power-on or for each test",
+    )
 
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time")
-    return seconds
+def seconds(text: str) -> float:
+    """Parse a time limit; argparse prints this function's name if `text` is not a number."""
+    limit = float(text)
+    if not 0 < limit < float("inf"):
+        raise argparse.ArgumentTypeError(f"invalid time {text!r}: pass a number of seconds")
+    return limit
 
 
 def _size(text: str) -> int:

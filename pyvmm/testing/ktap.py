@@ -63,7 +63,7 @@ class KtapWriter:
             result.passed, result.reason = False, report.longreprtext
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Number the tests."""
+        """Assign numbers to the tests."""
         for item in session.items:
             self._result(*_split(item.nodeid))
 

@@ -69,9 +69,8 @@ def _fault(exit: Exit, context: VcpuContext) -> Iterator[str]:
 
 
 def _source(report: FaultReport) -> str:
-    if report.source == "kernel":
-        return "reported by KVM"
-    return "derived from the vCPU's state (KVM does not report it)"
+    derived = "derived from the vCPU's state (KVM does not report it)"
+    return "reported by KVM" if report.source == "kernel" else derived
 
 
 def _code(context: VcpuContext) -> Iterator[str]:
