@@ -107,18 +107,19 @@ def test_failed_test_shows_its_guest(session: Session) -> None:
 def test_failed_test_shows_its_fault(session: Session) -> None:
     result = session(
         """
-        from pyvmm.memory import Mapping
+        from pyvmm import libc
+        from pyvmm.memory import PROT_NONE, Mapping
         from pyvmm.testing import SystemOff
 
         def test_it(vm, guest):
-            with Mapping.anonymous(0x4000) as memory:
-                vm.memslots.add(0x80000000, memory)
-                memory.unmap()
-                guest("str w1, [x0]", 0x80001000).expects(SystemOff())
+            memory = Mapping.anonymous(0x4000)  # open when the report is written
+            vm.memslots.add(0x80000000, memory)
+            libc.mprotect(memory.hva, memory.size, PROT_NONE)
+            guest("str w1, [x0]", 0x80001000).expects(SystemOff())
         """
     )
     assert "write of 0x4 bytes at GPA 0x80001000, derived from the vCPU's state" in result.stdout
-    assert "hva-unmapped: nothing is mapped at HVA 0x" in result.stdout
+    assert "hva-no-access: " in result.stdout
     assert "remedy (replay): " in result.stdout
 
 
