@@ -42,16 +42,16 @@ class Ioctl(Event):
     """An ioctl other than ``KVM_RUN``.
 
     Attributes:
-        on: The label of the object that `fd` refers to; `kind` is the kind of fd.
-        name: The name of the ioctl, or the C macro of its number if it is unknown.
-        argument, returned, details, names, unread: As in `pyvmm.trace.ioctl_decode.Decoded`.
-        result: The return value, or 0 if it failed; `errno` is then the name of the error.
-        seconds: The duration, including the time that tracing takes.
-        made: The label of the object whose descriptor it returned.
-        mapped: For a memslot, the VMAs in its HVA range.
-        cause: The name of the reason it failed, for scripts; "" if unknown.
-        why: The same reason as a sentence.
-        injected: The rule that injected the result.
+        on: the label of the object that `fd` refers to; `kind` is the kind of fd.
+        name: the name of the ioctl, or the C macro of its number if it is unknown.
+        argument, returned, details, names, unread: as in `pyvmm.trace.ioctl_decode.Decoded`.
+        result: the return value, or 0 if it failed; `errno` is then the name of the error.
+        seconds: the duration, including the time that tracing takes.
+        made: the label of the object whose descriptor it returned.
+        mapped: for a memslot, the VMAs in its HVA range.
+        cause: the name of the reason it failed, for scripts; "" if unknown.
+        why: the same reason as a sentence.
+        injected: the rule that injected the result.
     """
 
     type: ClassVar[str] = "ioctl"
@@ -79,10 +79,10 @@ class Run(Event):
     """A ``KVM_RUN``.
 
     Attributes:
-        before: The input that the VMM wrote into ``struct kvm_run``.
-        exit: The kind of exit, such as "mmio".
-        payload: The members of the exit; `names` are their symbolic names.
-        cause, why, injected: As in `Ioctl`.
+        before: the input that the VMM wrote into ``struct kvm_run``.
+        exit: the kind of exit, such as "mmio".
+        payload: the members of the exit; `names` are their symbolic names.
+        cause, why, injected: as in `Ioctl`.
     """
 
     type: ClassVar[str] = "run"
@@ -104,11 +104,11 @@ class Mapping(Event):
     """A call that changes the mapping under a memslot, or maps a kernel object.
 
     Attributes:
-        call: The call: mmap, munmap, mprotect, mremap or madvise.
-        hva, size: The range that it changes, in bytes.
-        what: The requested change, in words.
-        slots: The parts of memslots in the range: ``{"vm", "slot", "gpa", "size"}``.
-        mapped: The VMAs in the range after the call.
+        call: the call: mmap, munmap, mprotect, mremap or madvise.
+        hva, size: the range that it changes, in bytes.
+        what: the requested change, in words.
+        slots: the parts of memslots in the range: ``{"vm", "slot", "gpa", "size"}``.
+        mapped: the VMAs in the range after the call.
     """
 
     type: ClassVar[str] = "mapping"
@@ -145,7 +145,7 @@ def from_json(document: dict[str, Any]) -> Event:
     values = {name: value for name, value in document.items() if name in members}
     for name, member in members.items():
         if name not in values and member.default is MISSING and member.default_factory is MISSING:
-            raise UsageError(f"invalid trace event: {kind.type} lacks {name!r}")
+            raise UsageError(f"invalid trace event: {kind.type} has no {name!r}")
     return kind(**values)
 
 

@@ -43,14 +43,14 @@ class KernelObject:
     """A kernel object that a tracee has a descriptor of.
 
     Attributes:
-        kind: The kind of fd, as `pyvmm.uapi` names it: "vm", "vcpu", "vfio-device".
-        label: The name in the trace: "vm1", "vm1/vcpu0", "vm1/kvm-vfio", "0000:01:00.0".
-        link: The target of its /proc/PID/fd symlink.
-        vm: The VM that it belongs to, or None.
-        device: The name of an in-kernel device, else `kind`; selects the device attributes.
-        page: The mapped ``struct kvm_run`` of a vCPU, or None before its first use.
-        index: The number of a vCPU, else -1.
-        fds: The descriptors of the object, as (pid, fd).
+        kind: the kind of fd, as `pyvmm.uapi` names it: "vm", "vcpu", "vfio-device".
+        label: the name in the trace: "vm1", "vm1/vcpu0", "vm1/kvm-vfio", "0000:01:00.0".
+        link: the target of its /proc/PID/fd symlink.
+        vm: the VM that it belongs to, or None.
+        device: the name of an in-kernel device, else `kind`; selects the device attributes.
+        page: the mapped ``struct kvm_run`` of a vCPU, or None before its first use.
+        index: the number of a vCPU, else -1.
+        fds: the descriptors of the object, as (pid, fd).
     """
 
     kind: str

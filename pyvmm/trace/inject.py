@@ -51,17 +51,17 @@ class Rule:
     """An injection rule.
 
     Attributes:
-        text: The rule as the user wrote it; events show it.
-        ioctl: The name of the ioctl; "KVM_RUN" for ``run:``.
-        where: Conditions on the argument, as (member, value or symbolic name).
-        result: The injected return value (-errno for an error); None runs the ioctl.
-        delay: Seconds to wait before the ioctl.
-        fault: The GPA, size in bytes and flags of an injected memory fault, or None.
-        after: The number of matching calls to skip.
-        times: The maximum number of injections, or None.
-        vcpu: The number of the only vCPU that the rule applies to, or None.
-        match_count: The number of calls that matched so far.
-        injection_count: The number of calls that were changed so far.
+        text: the rule as the user wrote it; events show it.
+        ioctl: the name of the ioctl; "KVM_RUN" for ``run:``.
+        where: conditions on the argument, as (member, value or symbolic name).
+        result: the injected return value (-errno for an error); None runs the ioctl.
+        delay: seconds to wait before the ioctl.
+        fault: the GPA, size in bytes and flags of an injected memory fault, or None.
+        after: the number of matching calls to skip.
+        times: the maximum number of injections, or None.
+        vcpu: the number of the only vCPU that the rule applies to, or None.
+        match_count: the number of calls that matched so far.
+        injection_count: the number of calls that were changed so far.
     """
 
     text: str

@@ -68,11 +68,11 @@ class Decoded:
     """A decoded ioctl.
 
     Attributes:
-        argument: The members that user space passed.
-        returned: The members that the kernel changed.
-        details: Data that the argument points to: a register's name and value, a capability chain.
-        names: Symbolic names of numbers, by path: "argument.flags".
-        unread: A sentence about the bytes that could not be read, or "".
+        argument: the members that user space passed.
+        returned: the members that the kernel changed.
+        details: data that the argument points to: a register's name and value, a capability chain.
+        names: symbolic names of numbers, by path: "argument.flags".
+        unread: a sentence about the bytes that could not be read, or "".
     """
 
     argument: Values = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Details:
     """Decoded data that an ioctl's argument points to.
 
     Attributes:
-        replaces: The member of the argument that `values` describes better, or "".
+        replaces: the member of the argument that `values` describes better, or "".
     """
 
     values: Values = field(default_factory=dict)
@@ -100,10 +100,10 @@ class IoctlCall:
     """An ioctl that has returned.
 
     Attributes:
-        before: The bytes of its argument before the call.
-        address: The address of its argument in the tracee.
-        read: Reads the tracee's memory after the call.
-        device: The kind of fd, or the name of an in-kernel device.
+        before: the bytes of its argument before the call.
+        address: the address of its argument in the tracee.
+        read: reads the tracee's memory after the call.
+        device: the kind of fd, or the name of an in-kernel device.
     """
 
     before: bytes
@@ -120,7 +120,7 @@ class IoctlArgument:
     """The argument of one ioctl, read before the call and again after it."""
 
     def __init__(self, ioctl: Ioctl, value: int, read: Read, device: str) -> None:
-        """`device` is the kind of fd, or the name of an in-kernel device."""
+        """Read the argument; `device` is the kind of fd, or the name of an in-kernel device."""
         self.ioctl = ioctl
         self._device = device
         self._value = value

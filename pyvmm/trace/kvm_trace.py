@@ -31,8 +31,8 @@ class KvmTrace:
     """The `SyscallHandler` that turns the system calls of traced programs into events.
 
     Attributes:
-        needs_entries: Whether the tracer must report the entry of system calls.
-        syscalls: The names of the system calls to stop at.
+        needs_entries: whether the tracer must report the entry of system calls.
+        syscalls: the names of the system calls to stop at.
     """
 
     def __init__(

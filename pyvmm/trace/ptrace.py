@@ -136,7 +136,7 @@ class SyscallInfo(NamedTuple):
 
     Attributes:
         at_exit: True at syscall exit. `number` is then -1 and `args` is empty.
-        result: The return value at syscall exit, or a negative errno; 0 at entry.
+        result: the return value at syscall exit, or a negative errno; 0 at entry.
     """
 
     at_exit: bool

@@ -17,10 +17,10 @@ class CallStats:
     """Statistics of one ioctl or one kind of exit.
 
     Attributes:
-        calls: The number of calls.
-        errors: The number of failed calls, by errno name.
-        injected: The number of calls with an injected result.
-        seconds: The total duration.
+        calls: the number of calls.
+        errors: the number of failed calls, by errno name.
+        injected: the number of calls with an injected result.
+        seconds: the total duration.
     """
 
     calls: int = 0
@@ -50,8 +50,8 @@ class Summary:
     """Counts of events. The size does not grow with the length of the trace.
 
     Attributes:
-        exits: Statistics by kind of exit.
-        slots: The registered memslots, by VM label and slot number.
+        exits: statistics by kind of exit.
+        slots: the registered memslots, by VM label and slot number.
     """
 
     def __init__(self) -> None:

@@ -150,8 +150,8 @@ class AttrGroup:
     """A group of device attributes.
 
     Attributes:
-        size: The size in bytes of a value, 0 for attributes without a value.
-        attributes: The name of each attribute by its number.
+        size: the size in bytes of a value, 0 for attributes without a value.
+        attributes: the name of each attribute by its number.
     """
 
     name: str

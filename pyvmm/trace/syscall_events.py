@@ -50,10 +50,10 @@ class TraceState:
     """The state of a running trace.
 
     Attributes:
-        rules: The injection rules.
-        detailed: Whether to decode arguments and exits; False only counts, which is cheaper.
-        vms: The state of each VM, by its kernel object.
-        start_ns: The start of the trace, in nanoseconds of `time.perf_counter_ns`.
+        rules: the injection rules.
+        detailed: whether to decode arguments and exits; False only counts, which is cheaper.
+        vms: the state of each VM, by its kernel object.
+        start_ns: the start of the trace, in nanoseconds of `time.perf_counter_ns`.
     """
 
     rules: Rules

@@ -62,9 +62,9 @@ class Divergence:
     """A place where the two traces differ.
 
     Attributes:
-        on: The label of the object.
-        before: The last line before it that both traces have, or "".
-        first, second: The lines that only the first or only the second trace has.
+        on: the label of the object.
+        before: the last line before it that both traces have, or "".
+        first, second: the lines that only the first or only the second trace has.
     """
 
     on: str
@@ -78,8 +78,8 @@ class TraceDiff:
     """The differences between two traces; False if there are none.
 
     Attributes:
-        changes: The divergences, object by object.
-        exits: The counts (first, second) of each kind of exit whose counts differ.
+        changes: the divergences, object by object.
+        exits: the counts (first, second) of each kind of exit whose counts differ.
     """
 
     changes: list[Divergence]

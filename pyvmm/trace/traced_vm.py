@@ -52,10 +52,10 @@ class TracedVm:
     """A VM of process `pid`, as its VMM set it up.
 
     Attributes:
-        label: The label of the VM in the trace: "vm1".
-        vm_type: The argument of ``KVM_CREATE_VM``.
-        enabled: The numbers of the capabilities that ``KVM_ENABLE_CAP`` enabled.
-        memfds: The guest_memfds, by file descriptor in the process.
+        label: the label of the VM in the trace: "vm1".
+        vm_type: the argument of ``KVM_CREATE_VM``.
+        enabled: the numbers of the capabilities that ``KVM_ENABLE_CAP`` enabled.
+        memfds: the guest_memfds, by file descriptor in the process.
     """
 
     label: str

@@ -28,10 +28,10 @@ class Syscall:
     """A system call between its entry stop and its exit stop.
 
     Attributes:
-        args: The six raw argument registers.
-        started: The time of the entry stop, in nanoseconds of `time.perf_counter_ns`.
-        injected_result: The result to return instead of running the call, or None.
-        handler_data: Data that the handler keeps from entry to exit.
+        args: the six raw argument registers.
+        started: the time of the entry stop, in nanoseconds of `time.perf_counter_ns`.
+        injected_result: the result to return instead of running the call, or None.
+        handler_data: data that the handler keeps from entry to exit.
     """
 
     number: int
@@ -47,8 +47,8 @@ class Thread:
 
     Attributes:
         in_syscall: True between the entry stop and the exit stop of a system call.
-        started: The time of the entry stop if entry is not reported to the handler, else 0.
-        syscall: The traced system call that it is in; None for one that is not traced.
+        started: the time of the entry stop if entry is not reported to the handler, else 0.
+        syscall: the traced system call that it is in; None for one that is not traced.
     """
 
     tid: int
@@ -63,8 +63,8 @@ class Injection:
     """A change to a system call, made at its entry.
 
     Attributes:
-        result: The result to return instead of running the call (-errno for an error), or None.
-        delay: Seconds to hold the thread before the call.
+        result: the result to return instead of running the call (-errno for an error), or None.
+        delay: seconds to hold the thread before the call.
     """
 
     result: int | None = None
@@ -75,7 +75,7 @@ class SyscallHandler(Protocol):
     """The callbacks of a `Tracer`.
 
     Attributes:
-        needs_entries: Whether to call `on_syscall_enter`. False makes each call cheaper.
+        needs_entries: whether to call `on_syscall_enter`. False makes each call cheaper.
     """
 
     needs_entries: bool
@@ -146,7 +146,7 @@ class Tracer:
     """A tracer of one program and its descendants, from its start or from `attach`.
 
     Attributes:
-        status: The wait status of that program after it has ended, else None.
+        status: the wait status of that program after it has ended, else None.
     """
 
     def __init__(self, handler: SyscallHandler, syscalls: Sequence[str]) -> None:

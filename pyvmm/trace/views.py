@@ -34,10 +34,10 @@ class Filter:
     """A selection of events. An empty member does not restrict the selection.
 
     Attributes:
-        on: Labels or kinds of fds, with wildcards: "vm1", "vm1/*", "vcpu", "vfio-device".
-        ioctls: Names of ioctls, with wildcards: "KVM_*_ONE_REG".
-        exits: Kinds of exits: "mmio".
-        addresses: Ranges (first, last) of GPAs, HVAs, IOVAs or ports that an event must overlap.
+        on: labels or kinds of fds, with wildcards: "vm1", "vm1/*", "vcpu", "vfio-device".
+        ioctls: names of ioctls, with wildcards: "KVM_*_ONE_REG".
+        exits: kinds of exits: "mmio".
+        addresses: ranges (first, last) of GPAs, HVAs, IOVAs or ports that an event must overlap.
     """
 
     on: tuple[str, ...] = ()
@@ -100,10 +100,10 @@ class ViewOptions:
     """The views to print. Without any, each event is one line.
 
     Attributes:
-        summary: Print counts at the end.
-        slots: Print only the memslot timeline.
-        json: Print JSON instead of text.
-        filter: The events to print and to count.
+        summary: print counts at the end.
+        slots: print only the memslot timeline.
+        json: print JSON instead of text.
+        filter: the events to print and to count.
     """
 
     summary: bool = False
