@@ -3,9 +3,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-AccessKind = Literal["read", "write", "exec"]
+from pyvmm.why.facts import AccessKind
 
 Peek: TypeAlias = Callable[[int, int], bytes | None]
 """``peek(gpa, size)``: read `size` bytes of guest memory, or None if they cannot all be read."""

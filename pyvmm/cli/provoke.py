@@ -13,7 +13,10 @@ from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 
 SCHEMA = "pyvmm.provoke/1"
-HEADINGS = ("provoked by", "the kernel gave", "address from", "cause", "fix", "outcome", "the guest")
+HEADINGS = (
+    *("provoked by", "the kernel gave", "address from"),
+    *("cause", "fix", "outcome", "the guest"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

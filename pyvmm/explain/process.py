@@ -13,8 +13,8 @@ from pyvmm.errors import LackingError, UsageError
 from pyvmm.explain.conditions import SlotPart, part_facts
 from pyvmm.memory.vma import Vma, vmas
 from pyvmm.why import Finding, Host, Slot, judge, kvm_run
-from pyvmm.why.facts import Access
-from pyvmm.why.stage2 import stage2_type
+from pyvmm.why.facts import AccessKind
+from pyvmm.why.stage2_type import stage2_type
 
 _PROC = Path("/proc")
 _DEBUGFS = Path("/sys/kernel/debug/kvm")
@@ -101,7 +101,7 @@ def slot_parts(slot: Slot, pid: int) -> Iterator[SlotPart]:
 
 def part_findings(part: SlotPart, host: Host, pid: int) -> Iterator[Finding]:
     """Yield the conditions that fail a guest access to a part, and its stage-2 memory type."""
-    access: Access = "read" if part.slot and part.slot.readonly else "write"
+    access: AccessKind = "read" if part.slot and part.slot.readonly else "write"
     facts = replace(part_facts(part, host, pid, errno.EFAULT), known_access=access)
     for finding in judge(kvm_run.CONDITIONS, facts):
         if finding.mark != "impossible" and finding.needs is None:

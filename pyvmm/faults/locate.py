@@ -8,7 +8,7 @@ has no address: each page access of the instruction is then a candidate.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pyvmm.arch.guest_access import AccessKind, PageAccess, RebuiltAccess
+from pyvmm.arch.guest_access import PageAccess, RebuiltAccess
 from pyvmm.errno_names import errno_name
 from pyvmm.faults.context import VcpuContext
 from pyvmm.faults.guest_memory import GuestMemory, gpa_of
@@ -17,6 +17,7 @@ from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import ArmLdst64b, ArmNisv, ArmSea, Exit, MemoryFault, Mmio, RunFailure
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.kvm import KVM_EXIT_ARM_SEA_FLAG_GPA_VALID
+from pyvmm.why.facts import AccessKind
 
 
 def locate(exit: Exit | Poisoned, context: VcpuContext) -> Sequence[FaultReport]:

@@ -4,9 +4,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pyvmm.arch.guest_access import AccessKind
 from pyvmm.faults.poison import Poisoned
 from pyvmm.kvm.exits import Exit
+from pyvmm.why.facts import AccessKind
 
 Source = Literal["kernel", "reconstructed"]
 

@@ -25,6 +25,7 @@ class GuestMemfd(Fd):
     kind = "guest_memfd"
 
     def __init__(self, number: int, size: int, flags: int, owner: Fd) -> None:
+        """Own fd `number`, a guest_memfd of the VM `owner`."""
         super().__init__(number)
         os.set_inheritable(number, False)  # KVM_CREATE_GUEST_MEMFD does not set O_CLOEXEC
         self.size = size

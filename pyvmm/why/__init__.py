@@ -11,7 +11,7 @@ a condition that needs an absent fact is undecided.
     condition      a condition, and the judge
     registration   the conditions of KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2
     kvm_run        the conditions of KVM_RUN
-    stage2         the stage-2 memory type of a VMA
+    stage2_type    the stage-2 memory type of a VMA
 
 To add a condition, write one record in `registration` or `kvm_run`, at its place in the kernel's
 order, and one row in the test of that file.

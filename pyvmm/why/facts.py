@@ -23,7 +23,7 @@ SMALLEST_IPA_BITS = 32  # the least that KVM_VM_TYPE_ARM_IPA_SIZE accepts
 
 T = TypeVar("T")
 
-Access = Literal["read", "write", "exec"]
+AccessKind = Literal["read", "write", "exec"]
 
 
 class Absent(Exception):
@@ -280,7 +280,7 @@ class AccessFacts(Facts):
     private: bool | None = None
     poisoned_hva: int | None = None
     known_gpa: int | None = None
-    known_access: Access | None = None
+    known_access: AccessKind | None = None
     rebuilt: bool = False
     rebuilt_misalignment: str | None = None
     slot_known: bool = False

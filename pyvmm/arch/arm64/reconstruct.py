@@ -19,8 +19,9 @@ from pyvmm.arch.arm64.vcpu_state import (
     operation_of,
 )
 from pyvmm.arch.arm64.walk import Stage1Fault, WalkFailure
-from pyvmm.arch.guest_access import AccessKind, PageAccess, Peek, RebuiltAccess
+from pyvmm.arch.guest_access import PageAccess, Peek, RebuiltAccess
 from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.why.facts import AccessKind
 
 # The smallest granule. Splitting at it is also correct for 16 and 64 KiB pages.
 _PAGE = 4096

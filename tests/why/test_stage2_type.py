@@ -3,7 +3,7 @@ import pytest
 
 from pyvmm.memory.vma import Vma
 from pyvmm.why import Host
-from pyvmm.why.stage2 import stage2_type
+from pyvmm.why.stage2_type import stage2_type
 from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86
 
 
