@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Guest physical memory as the VMM reads and writes it: memslots, and devices on the bus."""
 
+from contextlib import suppress
+
 from pyvmm.faults.context import VcpuContext
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.memory import PAGE_SIZE, Backing
@@ -28,7 +30,8 @@ def peek_guest(memslots: Memslots, gpa: int, size: int) -> bytes | None:
 class GuestMemory:
     """Guest physical memory and its devices, for an emulated instruction.
 
-    Implements `pyvmm.arch.guest_access.PhysicalMemory`.
+    Device memory (PFNMAP) behind a memslot goes through the mapping's `backing`, since
+    process_vm_readv(2) does not read it. Implements `pyvmm.arch.guest_access.PhysicalMemory`.
     """
 
     def __init__(self, context: VcpuContext) -> None:
@@ -41,17 +44,28 @@ class GuestMemory:
 
     def read(self, gpa: int, size: int) -> bytes | None:
         """Read `size` bytes at `gpa`; return None if neither memory nor a device responds."""
-        if self._memslots.at(gpa):
-            return self.peek(gpa, size)
-        value = self._mmio.read(gpa, size)
-        return None if value is None else value.to_bytes(size, "little")
+        slot = self._memslots.at(gpa)
+        if slot is None:
+            value = self._mmio.read(gpa, size)
+            return None if value is None else value.to_bytes(size, "little")
+        data = self.peek(gpa, size)
+        if data is None and slot.memory and (backing := slot.memory.backing):
+            with suppress(OSError):
+                return backing.read(slot.hva_of(gpa) - slot.memory.hva, size)
+        return data
 
     def write(self, gpa: int, data: bytes) -> bool:
         """Write `data` at `gpa`; return False if neither memory nor a device accepts it."""
         slot = self._memslots.at(gpa)
-        if slot and not slot.readonly:
-            return poke(slot.hva_of(gpa), data)
-        return self._mmio.write(gpa, len(data), int.from_bytes(data, "little"))
+        if slot is None or slot.readonly:
+            return self._mmio.write(gpa, len(data), int.from_bytes(data, "little"))
+        if poke(slot.hva_of(gpa), data):
+            return True
+        if slot.memory and (backing := slot.memory.backing):
+            with suppress(OSError):
+                backing.write(slot.hva_of(gpa) - slot.memory.hva, data)
+                return True
+        return False
 
 
 class BackedDevice:

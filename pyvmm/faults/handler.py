@@ -135,10 +135,14 @@ class FaultHandler:
             return FaultRecord(fault, Fix.STOP, _refusal(fault, wanted), "stopped", attempt)
         try:
             remedy.apply()
-        except (OSError, ValueError, PyvmmError) as error:
-            how = f"{remedy.fix} failed: {error}"
-            return FaultRecord(fault, Fix.STOP, how, "stopped", attempt)
-        return FaultRecord(fault, remedy.fix, remedy.how, "resolved", attempt)
+        except (ValueError, PyvmmError) as error:
+            why = str(error)
+        except OSError as error:
+            why = error.strerror or str(error)  # str() alone begins with "[Errno 17]"
+        else:
+            return FaultRecord(fault, remedy.fix, remedy.how, "resolved", attempt)
+        how = f"{remedy.fix} failed: {why}"
+        return FaultRecord(fault, Fix.STOP, how, "stopped", attempt)
 
     def _state(self) -> Hashable:
         return self._context.arch.fingerprint(self._context.vcpu)

@@ -127,11 +127,14 @@ def _copy(case: _Case) -> Remedy | None:
 def _emulate_aligned(case: _Case) -> Remedy | None:
     """Emulate the instruction once: replaying it fails again, since stage 2 stays Device."""
     facts, context = case.facts, case.context
+    # Through a `backing`, vfio makes the aligned accesses (vfio_pci_core_do_io_rw).
+    backed = facts.mapping is not None and facts.mapping.backing is not None
+    memory = GuestMemory(context) if backed else AlignedDeviceMemory(facts, context)
     return Remedy(
         Fix.EMULATE,
         "emulated the instruction with aligned accesses",
         faithful=True,
-        apply=lambda: repairs.emulate_instruction(context, AlignedDeviceMemory(facts, context)),
+        apply=lambda: repairs.emulate_instruction(context, memory),
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Judgements on another VMM's failures; where the kernel can be asked, it is asked first."""
+"""Judgements on another VMM's failures, compared with the kernel's answer where it has one."""
 
 import errno
 import os
@@ -71,7 +71,7 @@ def test_conditions_after_a_known_one_are_impossible(host: Host) -> None:
         ((Slot(0, 0x10000, PAGE_SIZE, HVA),), "known"),
         ((Slot(0, 0x20000, PAGE_SIZE, HVA),), "impossible"),
     ],
-    ids=["unknown slots", "overlapping", "apart"],
+    ids=["unknown slots", "overlapping", "disjoint"],
 )
 def test_overlap(host: Host, slots: tuple[Slot, ...] | None, mark: Mark) -> None:
     assert "overlap" in marked(rejected(host, NEW, errno.EEXIST, slots), mark)
@@ -92,7 +92,7 @@ def test_errno_of_no_condition(host: Host) -> None:
     assert rejected(host, Slot(1, 0, PAGE_SIZE, HVA), errno.EXDEV) == []
 
 
-def test_cacheable_pfnmap_remains_where_kvm_has_the_rule(host: Host) -> None:
+def test_cacheable_pfnmap_is_inferred_only_if_kvm_rejects_it(host: Host) -> None:
     mark: Mark = "inferred" if host.rejects_cacheable_pfnmap else "impossible"
     assert CACHEABLE_PFNMAP in marked(rejected(host, NEW), mark)
 
@@ -114,7 +114,7 @@ def run_failed(host: Host, number: int) -> list[Finding]:
 @pytest.mark.parametrize(
     ("offset", "unmapped"), [(None, "inferred"), (0, "impossible"), (PAGE_SIZE, "known")]
 )
-def test_a_hole_behind_a_memslot(host: Host, offset: int | None, unmapped: Mark) -> None:
+def test_the_hole_behind_a_memslot_is_found(host: Host, offset: int | None, unmapped: Mark) -> None:
     with Mapping.anonymous(2 * PAGE_SIZE) as memory:
         memory.unmap(at=PAGE_SIZE)
         slot = Slot(0, GPA, memory.size, memory.hva)
@@ -130,7 +130,7 @@ def test_a_gpa_outside_every_memslot(host: Host) -> None:
     assert marked(of_run(host, errno.EFAULT, [], GPA, os.getpid()), "known") == ["outside-memslots"]
 
 
-def test_without_memslots_nothing_is_known(host: Host) -> None:
+def test_without_memslots_every_condition_is_undecided_or_impossible(host: Host) -> None:
     found = run_failed(host, errno.EFAULT)
     assert {finding.mark for finding in found} <= {"inferred", "impossible"}
     assert found[0].needs == "the VM's memslots and the GPA accessed"

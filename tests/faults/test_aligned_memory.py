@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Unaligned accesses to what is Device in stage 2 alone: a BAR that sysfs has mapped, not vfio."""
+"""Unaligned accesses to memory that only stage 2 maps as Device: a BAR mapped through sysfs."""
 
 import ctypes
 import io
@@ -49,14 +49,14 @@ def machine(kvm: System) -> Iterator[Machine]:
 
 @pytest.fixture
 def device(kvm: System, machine: Machine, find: Find) -> Iterator[AssignedDevice]:
-    """One whose BAR0 is memory, which keeps what is written; for vfio to have it switched on."""
+    """A device whose BAR0 is RAM, opened with vfio, which enables its memory space."""
     with AssignedDevice(machine, str(find("bochs"))) as device:
         yield device
 
 
 @pytest.fixture
 def words(machine: Machine, device: AssignedDevice) -> Iterator[Words]:
-    """The BAR at `GPA`, holding `CONTENT`: for this process's accesses it is Device memory, too."""
+    """The BAR at `GPA`, filled with `CONTENT`; it is Device memory for this process, too."""
     fd = os.open(device.device.function.path / "resource0", os.O_RDWR | os.O_CLOEXEC)
     try:
         memory = Mapping.of_file(fd, SIZE)
@@ -75,7 +75,8 @@ def content(words: Words) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
-def carry_out(machine: Machine, word: int, x2: int) -> snippet.SnippetResult:
+def execute(machine: Machine, word: int, x2: int) -> snippet.SnippetResult:
+    """Run one instruction with x2, x4 and x5 set; return the guest's result."""
     machine.load(snippet.payload([word]))
     block = snippet.pack([0, 0, x2, 0, X4, X5])
     machine.enter(block)
@@ -83,75 +84,75 @@ def carry_out(machine: Machine, word: int, x2: int) -> snippet.SnippetResult:
     return snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
 
 
-def ended(machine: Machine) -> tuple[str, str, str]:
-    """The one fault, and what became of it."""
+def only_fault(machine: Machine) -> tuple[str, str, str]:
+    """Return cause, fix and outcome of the only fault."""
     [record] = machine.faults.records
     return record.fault.cause, record.fix, record.outcome
 
 
-MENDED = ("device-unaligned", "emulate", "resolved")
+EMULATED = ("device-unaligned", "emulate", "resolved")
 
 
 @pytest.mark.parametrize("at", [1, 2, 4, 7, PAGE_SIZE - 4])
-def test_a_read_gets_what_is_there(machine: Machine, words: Words, at: int) -> None:
-    answer = carry_out(machine, LDR_X4_X2, GPA + at)
-    assert answer.registers[4].to_bytes(8, "little") == CONTENT[at : at + 8]
-    assert ended(machine) == MENDED
+def test_an_unaligned_read_returns_the_bytes(machine: Machine, words: Words, at: int) -> None:
+    result = execute(machine, LDR_X4_X2, GPA + at)
+    assert result.registers[4].to_bytes(8, "little") == CONTENT[at : at + 8]
+    assert only_fault(machine) == EMULATED
 
 
 @pytest.mark.parametrize(
     ("word", "at", "size"),
     [(LDRH_W4_X2, 3, 2), (LDR_X4_X2_8_AFTER, 4, 8), (LDP_X4_X5_X2, 4, 16)],
 )
-def test_so_does_any_instruction(
+def test_registers_after_unaligned_loads(
     machine: Machine, words: Words, word: int, at: int, size: int
 ) -> None:
-    registers = carry_out(machine, word, GPA + at).registers
-    got = b"".join(register.to_bytes(8, "little") for register in registers[4:6])
-    assert got[:size] == CONTENT[at : at + size]
+    registers = execute(machine, word, GPA + at).registers
+    loaded = b"".join(register.to_bytes(8, "little") for register in registers[4:6])
+    assert loaded[:size] == CONTENT[at : at + size]
     assert registers[2] - (GPA + at) == (8 if word == LDR_X4_X2_8_AFTER else 0)
-    assert ended(machine) == MENDED
+    assert only_fault(machine) == EMULATED
 
 
 @pytest.mark.parametrize(("word", "at", "size"), [(STR_X4_X2, 5, 8), (STP_X4_X5_X2, 4092, 16)])
-def test_a_write_comes_there_and_nowhere_else(
+def test_an_unaligned_write_changes_only_its_bytes(
     machine: Machine, words: Words, word: int, at: int, size: int
 ) -> None:
-    carry_out(machine, word, GPA + at)
+    execute(machine, word, GPA + at)
     written = X4.to_bytes(8, "little") + X5.to_bytes(8, "little")
     assert content(words) == CONTENT[:at] + written[:size] + CONTENT[at + size :]
-    assert ended(machine) == MENDED
+    assert only_fault(machine) == EMULATED
 
 
-def test_elements_alone_need_be_aligned(machine: Machine, words: Words) -> None:
-    """And the memslot stays: what is aligned makes no exit."""
-    carry_out(machine, LDR_X4_X2, GPA + 4)
-    answer = carry_out(machine, LDP_X4_X5_X2, GPA + 8)
-    assert answer.registers[5].to_bytes(8, "little") == CONTENT[16:24]
+def test_a_pair_of_aligned_elements_does_not_fault(machine: Machine, words: Words) -> None:
+    """The memslot stays after an emulation, so aligned accesses cause no exit."""
+    execute(machine, LDR_X4_X2, GPA + 4)
+    result = execute(machine, LDP_X4_X5_X2, GPA + 8)
+    assert result.registers[5].to_bytes(8, "little") == CONTENT[16:24]
     assert machine.faults.counts.total() == 1
     assert machine.vm.memslots.at(GPA)
 
 
-def test_the_kernel_saw_an_alignment_fault(machine: Machine, words: Words) -> None:
+def test_the_cpu_reports_an_alignment_fault(machine: Machine, words: Words) -> None:
     with traced() as trace:
         trace.clear()
-        carry_out(machine, LDR_X4_X2, GPA + 4)
+        execute(machine, LDR_X4_X2, GPA + 4)
         fault = trace.faults()[-1]
     assert (fault.ipa, fault.far, fault.esr & 0x3F) == (GPA, GPA + 4, ALIGNMENT_FAULT)
 
 
-def test_a_replay_is_not_offered(machine: Machine, words: Words) -> None:
+def test_replay_is_not_offered(machine: Machine, words: Words) -> None:
     machine.faults.policy = always(Fix.REPLAY)
-    carry_out(machine, LDR_X4_X2, GPA + 4)
-    assert ended(machine) == ("device-unaligned", "stop", "stopped")
+    execute(machine, LDR_X4_X2, GPA + 4)
+    assert only_fault(machine) == ("device-unaligned", "stop", "stopped")
     assert "possible: emulate, inject" in machine.faults.records[0].how
 
 
-def test_an_abort_is_the_guests_to_handle(machine: Machine, words: Words) -> None:
+def test_an_injected_abort_reaches_the_guest(machine: Machine, words: Words) -> None:
     machine.faults.policy = always(Fix.INJECT)
-    answer = carry_out(machine, LDR_X4_X2, GPA + 4)
-    assert (answer.outcome, answer.far) == (snippet.SnippetOutcome.EXCEPTION, GPA + 4)
-    assert answer.syndrome & 0x3F == EXTERNAL_ABORT
+    result = execute(machine, LDR_X4_X2, GPA + 4)
+    assert (result.outcome, result.far) == (snippet.SnippetOutcome.EXCEPTION, GPA + 4)
+    assert result.syndrome & 0x3F == EXTERNAL_ABORT
 
 
 def test_through_vfio_the_same_bar_takes_it(
@@ -160,6 +161,6 @@ def test_through_vfio_the_same_bar_takes_it(
     """There stage 2 says Normal-NC."""
     bar = device.bars[0]
     machine.windows.append(identity(bar.gpa, PAGE_SIZE))
-    answer = carry_out(machine, LDR_X4_X2, bar.gpa + 4)
-    assert answer.registers[4].to_bytes(8, "little") == CONTENT[4:12]
+    result = execute(machine, LDR_X4_X2, bar.gpa + 4)
+    assert result.registers[4].to_bytes(8, "little") == CONTENT[4:12]
     assert machine.faults.records == []

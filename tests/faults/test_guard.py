@@ -8,34 +8,34 @@ from pyvmm.faults.guard import ATTEMPTS, Guard
 
 
 def attempts(*faults: tuple[int, Hashable, Hashable]) -> list[int]:
-    """Each fault as (PC, what failed, registers)."""
+    """Return the attempts at faults, each given as PC, fault and registers."""
     guard = Guard()
-    return [guard.attempt(pc, what, partial(_same, state)) for pc, what, state in faults]
+    return [guard.attempt(pc, fault, partial(_same, state)) for pc, fault, state in faults]
 
 
 def _same(state: Hashable) -> Hashable:
     return state
 
 
-def test_the_same_fault_with_nothing_done_between_is_another_attempt() -> None:
+def test_a_fault_with_unchanged_registers_is_another_attempt() -> None:
     assert attempts(*[(1, "a", "same")] * 4) == [1, 2, 3, 4]
 
 
 def test_a_loop_makes_progress() -> None:
-    """Registers differ each time around; at first they are not looked at, so that counts."""
+    """The first recurrence counts as an attempt: there are no earlier registers to compare."""
     found = attempts(*[(1, "a", n) for n in range(1000)])
     assert found[:3] == [1, 2, 1]
     assert max(found) == 2
 
 
-def test_what_has_made_progress_is_looked_at_less() -> None:
-    guard, looks = Guard(), iter(range(1000))
+def test_progress_makes_the_registers_be_read_less_often() -> None:
+    guard, reads = Guard(), iter(range(1000))
     for _ in range(1000):
-        guard.attempt(1, "a", lambda: next(looks))
-    assert next(looks) < 50
+        guard.attempt(1, "a", lambda: next(reads))
+    assert next(reads) < 50
 
 
-def test_what_made_progress_and_is_stuck_then_is_found_out() -> None:
+def test_a_loop_that_gets_stuck_later_is_detected() -> None:
     found = attempts(*[(1, "a", n) for n in range(500)], *[(1, "a", "same")] * 100)
     assert max(found) > ATTEMPTS
 
@@ -45,12 +45,12 @@ def test_another_instruction_or_address_is_another_fault(second: tuple[int, str,
     assert attempts((1, "a", 0), second) == [1, 1]
 
 
-def test_an_instruction_with_many_pages_is_not_stuck() -> None:
+def test_an_instruction_that_faults_on_many_pages_makes_progress() -> None:
     pages = [(1, page, 0) for page in range(12)]
     assert max(attempts(*pages, *pages)) <= ATTEMPTS
 
 
-def test_the_registers_are_not_looked_at_for_what_never_failed_before() -> None:
+def test_the_registers_are_not_read_for_a_new_fault() -> None:
     guard = Guard()
 
     def never() -> Hashable:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faults of a running guest, from the report to its end, under each policy."""
+"""Faults of a running guest, from the exit to the outcome, under each policy."""
 
 import gc
 import io
@@ -25,8 +25,8 @@ from pyvmm.memory import PAGE_SIZE, PROT_NONE, Mapping
 GPA = 1 << 32
 SIZE = 4 * PAGE_SIZE
 LDR_W4_X2 = 0xB9400044
-# Read from x2, write to the device at x5, and again, x6 times.
-LOOP = (LDR_W4_X2, 0xB90000A4, 0xF10004C6, 0x54FFFFA1)  # …; str w4, [x5]; subs x6, x6, #1; b.ne
+# ldr w4, [x2]; str w4, [x5]; subs x6, x6, #1; b.ne to the first
+LOOP = (LDR_W4_X2, 0xB90000A4, 0xF10004C6, 0x54FFFFA1)
 STP_X4_X5_X2 = 0xA9001444
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -40,7 +40,7 @@ def machine(kvm: System) -> Iterator[Machine]:
 
 @pytest.fixture
 def memory(machine: Machine) -> Iterator[Mapping]:
-    """Memory at `GPA`, of a page that may not be touched and others that may."""
+    """Memory at `GPA`, whose first page is inaccessible (``PROT_NONE``)."""
     with Mapping.anonymous(SIZE) as memory:
         memory.write(0, b"kept")
         libc.mprotect(memory.hva, PAGE_SIZE, PROT_NONE)
@@ -49,8 +49,8 @@ def memory(machine: Machine) -> Iterator[Mapping]:
         yield memory
 
 
-def carry_out(machine: Machine, *words: int) -> snippet.SnippetResult:
-    """Run instructions with x2 at `GPA`; the guest's answer."""
+def execute(machine: Machine, *words: int) -> snippet.SnippetResult:
+    """Run instructions with x2 at `GPA`; return the guest's result."""
     machine.load(snippet.payload(words))
     block = snippet.pack([0, 0, GPA, 0, 0x44, 0x55])
     machine.enter(block)
@@ -58,7 +58,7 @@ def carry_out(machine: Machine, *words: int) -> snippet.SnippetResult:
     return snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
 
 
-def only(machine: Machine) -> FaultRecord:
+def only_record(machine: Machine) -> FaultRecord:
     [record] = machine.faults.records
     return record
 
@@ -67,87 +67,83 @@ def only(machine: Machine) -> FaultRecord:
     ("policy", "fix"),
     [(auto, "replay"), (always(Fix.REPLAY), "replay"), (always(Fix.EMULATE), "emulate")],
 )
-def test_the_guest_reads_what_was_there(
+def test_the_guest_reads_the_contents(
     machine: Machine, memory: Mapping, policy: Policy, fix: str
 ) -> None:
     machine.faults.policy = policy
-    answer = carry_out(machine, LDR_W4_X2)
-    assert answer.registers[4] == int.from_bytes(b"kept", "little")
-    assert (only(machine).fix, only(machine).outcome) == (fix, "resolved")
+    result = execute(machine, LDR_W4_X2)
+    assert result.registers[4] == int.from_bytes(b"kept", "little")
+    assert (only_record(machine).fix, only_record(machine).outcome) == (fix, "resolved")
 
 
-def test_an_access_that_kvm_cannot_emulate_is_carried_out_here(
-    machine: Machine, memory: Mapping
-) -> None:
+def test_an_access_that_kvm_cannot_emulate_is_emulated(machine: Machine, memory: Mapping) -> None:
     machine.faults.policy = always(Fix.EMULATE)
-    assert carry_out(machine, STP_X4_X5_X2).outcome is snippet.SnippetOutcome.OK
+    assert execute(machine, STP_X4_X5_X2).outcome is snippet.SnippetOutcome.OK
     assert memory.read(0, 16) == b"\x44" + bytes(7) + b"\x55" + bytes(7)
     causes = [record.fault.cause for record in machine.faults.records]
     assert causes == ["hva-no-access", "mmio-no-syndrome"]
 
 
-def test_the_rest_of_a_memslot_stays_when_a_part_is_emulated(
-    machine: Machine, memory: Mapping
-) -> None:
+def test_the_rest_of_a_memslot_stays_registered(machine: Machine, memory: Mapping) -> None:
     machine.faults.policy = always(Fix.EMULATE)
-    carry_out(machine, LDR_W4_X2)
+    execute(machine, LDR_W4_X2)
     [_ram, rest] = machine.vm.memslots
     assert (rest.gpa, rest.end) == (GPA + PAGE_SIZE, GPA + SIZE)
     assert rest.hva == memory.hva + PAGE_SIZE
 
 
-def test_an_abort_is_the_guests_to_handle(machine: Machine, memory: Mapping) -> None:
+def test_an_injected_abort_reaches_the_guest(machine: Machine, memory: Mapping) -> None:
     machine.faults.policy = always(Fix.INJECT)
-    answer = carry_out(machine, LDR_W4_X2)
-    assert answer.outcome is snippet.SnippetOutcome.EXCEPTION
-    assert (answer.far, answer.syndrome & 0x3F) == (GPA, 0x10)  # DFSC: synchronous external abort
-    assert (only(machine).fix, only(machine).outcome) == ("inject", "resolved")
+    result = execute(machine, LDR_W4_X2)
+    assert result.outcome is snippet.SnippetOutcome.EXCEPTION
+    assert (result.far, result.syndrome & 0x3F) == (GPA, 0x10)  # DFSC: synchronous external abort
+    assert (only_record(machine).fix, only_record(machine).outcome) == ("inject", "resolved")
 
 
 def test_stopping_ends_the_run(machine: Machine, memory: Mapping) -> None:
     machine.faults.policy = always(Fix.STOP)
-    carry_out(machine, LDR_W4_X2)
-    assert (only(machine).fix, only(machine).outcome) == ("stop", "stopped")
-    assert "possible: replay, emulate, inject" in only(machine).how
+    execute(machine, LDR_W4_X2)
+    assert (only_record(machine).fix, only_record(machine).outcome) == ("stop", "stopped")
+    assert "possible: replay, emulate, inject" in only_record(machine).how
 
 
-def test_a_fix_that_is_not_offered_stops(machine: Machine, memory: Mapping) -> None:
+def test_a_remedy_that_the_fault_lacks_stops_the_run(machine: Machine, memory: Mapping) -> None:
     machine.faults.policy = always(Fix.CONVERT)
-    carry_out(machine, LDR_W4_X2)
-    assert only(machine).outcome == "stopped"
-    assert "does not offer" in only(machine).how
+    execute(machine, LDR_W4_X2)
+    assert only_record(machine).outcome == "stopped"
+    assert "does not offer" in only_record(machine).how
 
 
-def test_a_policy_sees_what_it_decides_on(machine: Machine, memory: Mapping) -> None:
-    seen: list[Fault] = []
+def test_a_policy_gets_the_fault(machine: Machine, memory: Mapping) -> None:
+    faults: list[Fault] = []
 
     def policy(fault: Fault) -> Fix:
-        seen.append(fault)
+        faults.append(fault)
         return Fix.STOP
 
     machine.faults.policy = policy
-    carry_out(machine, LDR_W4_X2)
-    [fault] = seen
+    execute(machine, LDR_W4_X2)
+    [fault] = faults
     assert (fault.report.gpa, fault.report.size, fault.report.access) == (GPA, 4, "read")
     assert (fault.region, fault.cause) == ("RAM", "hva-no-access")
     assert str(fault.report.instruction) == "ldr w4, [x2]"
 
 
-def test_a_fault_that_does_not_go_away_is_stopped(machine: Machine, memory: Mapping) -> None:
-    def answer(exit: RunFailure) -> bool:
-        """Whatever was mended is flipped again before the guest runs."""
-        goes_on = machine.faults.handle(exit)
+def test_a_fault_that_comes_back_is_stopped(machine: Machine, memory: Mapping) -> None:
+    def handle_and_break(exit: RunFailure) -> bool:
+        """Handle the fault, and make the page inaccessible again before the guest runs."""
+        resolved = machine.faults.handle(exit)
         libc.mprotect(memory.hva, PAGE_SIZE, PROT_NONE)
-        return goes_on
+        return resolved
 
-    machine.handlers = {**machine.handlers, RunFailure: answer}
-    carry_out(machine, LDR_W4_X2)
-    assert (only(machine).outcome, only(machine).attempts) == ("stopped", ATTEMPTS)
-    assert "no progress" in only(machine).how
+    machine.handlers = {**machine.handlers, RunFailure: handle_and_break}
+    execute(machine, LDR_W4_X2)
+    assert (only_record(machine).outcome, only_record(machine).attempts) == ("stopped", ATTEMPTS)
+    assert "no progress" in only_record(machine).how
 
 
-class Flipper:
-    """A device; with every write to it, the memory may not be touched any more."""
+class PageBreaker:
+    """An emulated device; each write to it makes the first page inaccessible."""
 
     def __init__(self, memory: Mapping) -> None:
         self._memory = memory
@@ -160,17 +156,17 @@ class Flipper:
 
 
 def footprint() -> tuple[int, int, int]:
-    """Descriptors, mappings, and the resident memory in pages of this process."""
+    """Return the descriptors, mappings and resident pages of this process."""
     maps = Path("/proc/self/maps").read_text().count("\n")
     resident = int(Path("/proc/self/statm").read_text().split()[1])
     return len(list(Path("/proc/self/fd").iterdir())), maps, resident
 
 
-def test_faults_in_a_row_leave_nothing_behind(machine: Machine, memory: Mapping) -> None:
-    """`FAULTS` in the environment asks for more of them than the few that are quick."""
+def test_many_faults_leak_nothing(machine: Machine, memory: Mapping) -> None:
+    """The environment variable ``FAULTS`` sets their number."""
     count = int(os.environ.get("FAULTS", 400))
     device = GPA + SIZE
-    machine.mmio.attach(device, PAGE_SIZE, Flipper(memory))
+    machine.mmio.attach(device, PAGE_SIZE, PageBreaker(memory))
     machine.windows.append(identity(device, PAGE_SIZE, MemoryType.DEVICE))
     registers = [0, 0, GPA, 0, 0, device]
     machine.load(snippet.payload(LOOP))
@@ -184,11 +180,11 @@ def test_faults_in_a_row_leave_nothing_behind(machine: Machine, memory: Mapping)
         machine.run()
     finally:
         gc.enable()
-    circles = gc.collect()
+    cycles = gc.collect()
     descriptors, maps, resident = footprint()
     assert machine.faults.counts["hva-no-access"] == KEPT + 100 + count
     assert len(machine.faults.records) == KEPT
     assert {record.outcome for record in machine.faults.records} == {"resolved"}
-    assert circles < count / 4
+    assert cycles < count / 4
     assert (descriptors, maps) == before[:2]
     assert resident <= before[2] + 64

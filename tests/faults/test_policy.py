@@ -15,7 +15,7 @@ REPORT = FaultReport(
 
 
 def fault(*offered: tuple[Fix, bool], region: str | None = "BAR4") -> Fault:
-    """One that offers these, each faithful to the guest or not."""
+    """Return a fault with remedies of these kinds, each faithful or not."""
     remedies = (Remedy(kind, "", faithful, lambda: None) for kind, faithful in offered)
     return Fault(REPORT, "cause", "why", region, tuple(remedies))
 
@@ -30,11 +30,9 @@ def fault(*offered: tuple[Fix, bool], region: str | None = "BAR4") -> Fault:
         ([(Fix.INJECT, False)], Fix.STOP),
         ([], Fix.STOP),
     ],
-    ids=["both faithful", "one faithful", "none faithful", "convert", "inject", "nothing offered"],
+    ids=["both faithful", "one faithful", "none faithful", "convert", "inject", "no remedy"],
 )
-def test_auto_does_what_the_guest_cannot_notice(
-    offered: Sequence[tuple[Fix, bool]], wanted: Fix
-) -> None:
+def test_auto_chooses_a_faithful_remedy(offered: Sequence[tuple[Fix, bool]], wanted: Fix) -> None:
     assert auto(fault(*offered)) is wanted
 
 
@@ -52,11 +50,11 @@ def test_auto_does_what_the_guest_cannot_notice(
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else None,
 )
-def test_a_policy_in_words(words: Sequence[str], region: str | None, wanted: Fix) -> None:
+def test_parse(words: Sequence[str], region: str | None, wanted: Fix) -> None:
     assert parse(words)(fault((Fix.REPLAY, True), region=region)) is wanted
 
 
 @pytest.mark.parametrize("word", ["never", "BAR4=", "=replay", "BAR4=never"])
-def test_a_policy_that_there_is_not(word: str) -> None:
+def test_parse_rejects_an_unknown_policy(word: str) -> None:
     with pytest.raises(UsageError, match="--on-fault"):
         parse([word])

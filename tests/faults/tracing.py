@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel's own account of a fault: its trace event ``kvm_guest_fault``."""
+"""Stage-2 faults as the kernel reports them: its trace event ``kvm_guest_fault``."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ _WNR, _S1PTW = 1 << 6, 1 << 7
 
 @dataclass(frozen=True)
 class GuestFault:
-    """A stage-2 fault as the hardware reported it; `ipa` is that of a page of 4 KiB."""
+    """A stage-2 fault as the CPU reported it; `ipa` is that of a 4 KiB page."""
 
     ipa: int
     esr: int
@@ -30,30 +30,33 @@ class GuestFault:
 
     @property
     def access(self) -> str:
+        """Return the kind of access."""
         if self.esr >> 26 in _FETCH:
             return "exec"
         return "write" if self.esr & _WNR else "read"
 
     @property
     def table(self) -> bool:
-        """It was met on a walk of the guest's own tables."""
+        """Return True for a fault on a stage-1 table walk (ESR_EL2.S1PTW)."""
         return bool(self.esr & _S1PTW)
 
 
 class Trace:
-    """The events since `clear`, oldest first."""
+    """The trace buffer of the kernel."""
 
     def clear(self) -> None:
+        """Drop the events so far."""
         (_TRACEFS / "trace").write_text("")
 
     def faults(self) -> list[GuestFault]:
+        """Return the events since `clear`, oldest first."""
         found = _EVENT.findall((_TRACEFS / "trace").read_text())
         return [GuestFault(*(int(value, 16) for value in values)) for values in found]
 
 
 @contextmanager
 def traced() -> Iterator[Trace]:
-    """Trace stage-2 faults; skips where this kernel has no tracing."""
+    """Trace stage-2 faults; skip the test if this kernel has no tracing."""
     if not (_TRACEFS / "trace").exists():
         mount = ["mount", "-t", "tracefs", "tracefs", str(_TRACEFS)]
         if not _TRACEFS.exists() or subprocess.run(mount, check=False).returncode:

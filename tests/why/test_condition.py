@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The judge, on conditions made for this; and what must hold of every real condition."""
+"""The judge, on conditions made up for the tests; and rules that every real condition keeps."""
 
 import errno
 from collections.abc import Callable
@@ -51,7 +51,7 @@ FACTS = Facts(errno=errno.EINVAL, host=X86)
         (undecided, "inferred", "rule x: deciding it needs the moon's phase", "the moon's phase"),
     ],
 )
-def test_one_condition(test: Test, mark: str, why: str, needs: str | None) -> None:
+def test_mark_of_a_condition(test: Test, mark: str, why: str, needs: str | None) -> None:
     [finding] = judge([condition("x", test)], FACTS)
     assert (finding.mark, finding.needs) == (mark, needs)
     assert why in finding.why
@@ -66,7 +66,7 @@ def test_a_condition_of_another_architecture_is_impossible() -> None:
     assert finding.mark == "impossible"
 
 
-def test_nothing_is_tested_after_a_known_condition() -> None:
+def test_conditions_after_a_known_one_are_impossible() -> None:
     first, second = judge([condition("x", broken), condition("y", undecided)], FACTS)
     assert (first.mark, second.mark) == ("known", "impossible")
     assert "KVM tests x first" in second.why

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Each of the kernel's reasons to reject a memslot, provoked and named."""
+"""Each condition under which KVM rejects a memslot, provoked in a real VM."""
 
 import contextlib
 import os
@@ -24,16 +24,19 @@ SIZE = 4 * PAGE_SIZE
 
 
 class Attempt:
-    """A VM, memory to register in it, and what a case may need besides."""
+    """A VM, and memory to register in it."""
 
     def __init__(self, system: System, vm: Vm, memory: Mapping) -> None:
         self.system, self.vm, self.memory = system, vm, memory
         self.add = vm.memslots.add
 
     def memfd(self, vm: Vm | None = None, flags: int = GUEST_MEMFD_FLAG_MMAP) -> GuestMemfd:
+        """Create a guest_memfd, or skip the test."""
         vm = vm or self.vm
         if not vm.check(KVM_CAP_GUEST_MEMFD) or flags & ~vm.check(KVM_CAP_GUEST_MEMFD_FLAGS):
-            pytest.skip("this kernel has no such guest_memfd; 7.2 has: python -m pyvmm lab test")
+            pytest.skip(
+                "this kernel has no mappable guest_memfd: python -m pyvmm lab test --kernel 7.2"
+            )
         return vm.create_guest_memfd(SIZE, flags)
 
 
@@ -109,7 +112,7 @@ CASES: dict[str, tuple[str, Callable[[Attempt], object]]] = {
 
 
 def rejected(attempt: Attempt, case: Callable[[Attempt], object]) -> MemslotError:
-    """The rejection that `case` comes to; the set must be as the kernel has it."""
+    """Return the error of a rejected request, which is one line."""
     with pytest.raises(MemslotError) as failure:
         case(attempt)
     assert "\n" not in str(failure.value)
@@ -122,13 +125,13 @@ def test_cause(attempt: Attempt, case: str) -> None:
     assert rejected(attempt, provoke).cause == cause
 
 
-def test_a_rejection_leaves_the_set_alone(attempt: Attempt) -> None:
+def test_a_rejected_slot_is_not_recorded(attempt: Attempt) -> None:
     slot = attempt.add(0, attempt.memory)
     rejected(attempt, lambda a: a.add(PAGE_SIZE, a.memory))
     assert list(attempt.vm.memslots) == [slot]
 
 
-def test_the_text_names_the_slot_in_the_way(attempt: Attempt) -> None:
+def test_the_text_names_the_overlapping_slot(attempt: Attempt) -> None:
     attempt.add(SIZE, attempt.memory, number=3)
     error = rejected(attempt, lambda a: a.add(2 * SIZE - PAGE_SIZE, a.memory))
     assert str(error).startswith(
@@ -155,29 +158,31 @@ def test_beyond_ipa_size(kvm: System, bits: int) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_a_guest_memfd_that_cannot_be_mapped(attempt: Attempt) -> None:
+def test_arm64_rejects_a_guest_memfd_without_mmap(attempt: Attempt) -> None:
     error = rejected(attempt, lambda a: a.add(0, None, guest_memfd=a.memfd(flags=0)))
     assert error.cause == "guest-memfd-not-mappable"
 
 
 @pytest.fixture
 def device_memory() -> Iterator[Mapping]:
-    """A BAR of whatever PCI device is there, mapped through sysfs: PFNMAP, not cacheable."""
+    """A BAR of any PCI device, mapped through sysfs: PFNMAP, not cacheable."""
     for resource in sorted(Path("/sys/bus/pci/devices").glob("*/resource[0-5]")):
         fd = os.open(resource, os.O_RDWR)
         with contextlib.closing(os.fdopen(fd, "r+b", buffering=0)):
             try:
                 memory = Mapping.of_file(fd, PAGE_SIZE)
-            except OSError:  # I/O ports, or less than a page
+            except OSError:  # I/O ports, or smaller than a page
                 continue
         with memory:
             yield memory
         return
-    pytest.skip("no PCI device has a BAR to map: python -m pyvmm lab test --device bochs")
+    pytest.skip(
+        "no PCI device has a BAR that can be mapped: python -m pyvmm lab test --device bochs"
+    )
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_device_memory_registers(vm: Vm, device_memory: Mapping) -> None:
+def test_device_memory_can_be_registered(vm: Vm, device_memory: Mapping) -> None:
     assert vm.memslots.add(0, device_memory).size == PAGE_SIZE
 
 
@@ -188,7 +193,7 @@ def test_dirty_log_of_pfnmap(attempt: Attempt, device_memory: Mapping) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_dirty_log_of_pfnmap_later(attempt: Attempt, device_memory: Mapping) -> None:
+def test_dirty_log_of_registered_pfnmap(attempt: Attempt, device_memory: Mapping) -> None:
     slot = attempt.add(0, device_memory)
     error = rejected(attempt, lambda a: a.vm.memslots.log_dirty(slot, True))
     assert error.cause == "dirty-log-of-pfnmap"

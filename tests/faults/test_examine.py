@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guests that make no sense: whatever they do, the VMM reports it or lets them go on.
+"""The cause of faults: chosen between the pages of one access, and for guests of random code.
 
-``GUESTS`` in the environment asks for more of them than the few hundred that are quick, ``SEED``
-for others. 10,000 take eight minutes in the lab, whose tests have an environment of their own:
+The environment variables ``GUESTS`` and ``SEED`` set the number of random guests and the seed. The
+lab does not pass them on:
 
 python -m pyvmm lab shell --kernel lab --cpu neoverse-n1 -- env GUESTS=10000 \\
-    python3 -m pytest -p pyvmm.testing.plugin tests/faults/test_fuzz.py
+    python3 -m pytest -p pyvmm.testing.plugin tests/faults/test_examine.py
 """
 
 import io
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.needs_arch("aarch64")
 
 GUESTS = int(os.environ.get("GUESTS", 200))
 PER_MACHINE = 20
-PATIENCE = 0.05  # seconds for each guest
+TIME_LIMIT = 0.05  # seconds for each guest
 GPA = 1 << 32
 PAGES = 16
-TABLES = 0x2000  # where the guest's tables are put in its memory, sometimes
-OWN = ENTRY + 0x100  # where the payload has room for instructions
+TABLES = 0x2000  # offset of some guests' page tables in the memory
+CODE = ENTRY + 0x100  # the payload's room for instructions
 POLICIES = (auto, *(always(fix) for fix in Fix))
 
-# Loads and stores of every group, whose registers and offsets are then made up.
+# Loads and stores of every group; registers and offsets are added at random.
 PATTERNS = (
     *(0xF9400000, 0xB9000000, 0x39400000, 0xA9400000, 0xA9000000, 0xAD400000, 0xC85F7C00),
     *(0xC8007C00, 0xB8200000, 0xC8A07C00, 0x4C407000, 0x4D408400, 0xD50B7420, 0xD50B7E20),
@@ -48,14 +48,14 @@ PATTERNS = (
 
 
 class Fuzz:
-    """A machine with memory that comes and goes, and guests made of a seed."""
+    """A machine that runs random guests on memory of which some pages are inaccessible."""
 
     def __init__(self, machine: Machine, memory: Mapping, chance: random.Random) -> None:
         self.machine, self.memory, self.chance = machine, memory, chance
-        self.broken = range(1)  # pages
+        self.broken = range(1)  # page numbers
 
     def word(self) -> int:
-        """An instruction on the registers that the payload sets, some with a bit flipped."""
+        """Return an instruction on the registers that the payload sets, or a random word."""
         chance = self.chance
         if chance.random() < 0.1:
             return chance.getrandbits(32)
@@ -63,21 +63,23 @@ class Fuzz:
         return word ^ 1 << chance.randrange(32) if chance.random() < 0.2 else word
 
     def address(self) -> int:
-        """Mostly in, or at the edge of, what is broken."""
+        """Return an address, mostly in an inaccessible page or at its boundary."""
         page = GPA + self.chance.choice(self.broken) * PAGE_SIZE
         near = page + self.chance.choice((0, 8, 0x40, 0x800, -1, -4, -8, -16, 3))
         wild = self.chance.getrandbits(64)
         return self.chance.choice((near, near, near, near, wild, ENTRY)) % (1 << 64)
 
     def tables(self) -> None:
-        """Let the guest's tables be in the memory that comes and goes, or be nonsense."""
+        """Move the guest's page tables to the memory, with random descriptors and registers."""
         machine, chance = self.machine, self.chance
         tables = machine.arch.build_page_tables(GPA + TABLES, machine.windows)
         image = bytearray(tables.image[: PAGES * PAGE_SIZE - TABLES])
         for _ in range(chance.choice((0, 0, 1, 4))):
             at = chance.randrange(len(image) // 8) * 8
-            own = GPA + TABLES | 0b11  # a table that points at itself
-            image[at : at + 8] = chance.choice((own, chance.getrandbits(64))).to_bytes(8, "little")
+            itself = GPA + TABLES | 0b11  # a descriptor of the table that it is in
+            image[at : at + 8] = chance.choice((itself, chance.getrandbits(64))).to_bytes(
+                8, "little"
+            )
         self.memory.write(PAGE_SIZE + TABLES, bytes(image))
         machine.arch.write(machine.vcpu, tables.registers)
         if chance.random() < 0.3:
@@ -94,10 +96,10 @@ class Fuzz:
             case 1:
                 libc.mprotect(hva, size, PROT_READ)
             case _:
-                libc.munmap(hva, PAGE_SIZE)  # no more, lest this process's malloc takes it
+                libc.munmap(hva, PAGE_SIZE)  # one page: malloc could take a larger hole
 
     def guest(self) -> None:
-        """Make one up, run it for a while, and see that all there is to tell can be told."""
+        """Run a random guest, and convert each record of its faults to JSON."""
         machine, chance = self.machine, self.chance
         self.memory.restore()
         machine.faults.policy = chance.choice(POLICIES)
@@ -108,15 +110,16 @@ class Fuzz:
         if chance.random() < 0.4:
             self.tables()
         self.break_something()
-        with self.hurried(), self.rewritten(chance.random() < 0.2):
+        with self.time_limit(), self.code_changing(chance.random() < 0.2):
             machine.run()
         for record in machine.faults.records:
             json.dumps(fault_to_json(record))
         machine.faults.records.clear()
 
     @contextmanager
-    def hurried(self) -> Iterator[None]:
-        timer = threading.Timer(PATIENCE, self.machine.vcpu.stop)
+    def time_limit(self) -> Iterator[None]:
+        """Stop the vCPU after `TIME_LIMIT`."""
+        timer = threading.Timer(TIME_LIMIT, self.machine.vcpu.stop)
         timer.start()
         try:
             yield
@@ -126,14 +129,14 @@ class Fuzz:
             self.machine.vcpu.resume()
 
     @contextmanager
-    def rewritten(self, wanted: bool) -> Iterator[None]:
-        """Meanwhile let another thread change the code, as another vCPU could."""
+    def code_changing(self, wanted: bool) -> Iterator[None]:
+        """Change the code from another thread, as another vCPU could, if `wanted`."""
         done = threading.Event()
         chance = random.Random(self.chance.random())
 
         def rewrite() -> None:
             while not done.wait(0.001):
-                at = OWN + 4 * chance.randrange(snippet.LONGEST)
+                at = CODE + 4 * chance.randrange(snippet.LONGEST)
                 self.machine.write(at, self.word().to_bytes(4, "little"))
 
         thread = threading.Thread(target=rewrite)
@@ -148,7 +151,7 @@ class Fuzz:
 
 
 @pytest.mark.parametrize("batch", range(-(-GUESTS // PER_MACHINE)))
-def test_a_guest_never_fails_the_vmm(batch: int) -> None:
+def test_no_random_guest_fails_the_vmm(batch: int) -> None:
     chance = random.Random(int(os.environ.get("SEED", 0)) * 100_000 + batch)
     with ExitStack() as stack:
         machine = stack.enter_context(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A cacheable BAR flipped in behind KVM's back: mended, the guest sees what it sees with FWB."""
+"""The remedies for a cacheable BAR that replaced registered memory on a CPU without FWB."""
 
 import json
 import re
@@ -29,7 +29,7 @@ FAULT = {"errno": "EFAULT", "source": "reconstructed", "cause": CAUSE, "region":
 def run(
     function: PciFunction, policy: Policy = auto, flip: Sequence[str] = ("BAR4",)
 ) -> dict[str, Any]:
-    """Let the guest write `VALUE` at the start of BAR4 and read it back, with each memory type."""
+    """Let the guest write `VALUE` at the start of BAR4, then read it back with each memory type."""
     plan = Job(
         [str(function)], writes=[Write("BAR4", 0, VALUE)], on_fault=policy, flip=frozenset(flip)
     )
@@ -37,8 +37,8 @@ def run(
     return document
 
 
-def seen(document: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """What the guest saw of BAR4."""
+def bar4_probes(document: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the results of the guest's accesses to BAR4."""
     return [
         (probe["offset"], probe["attribute"], probe["access"], probe["result"], probe["value"])
         for probe in document["probes"]
@@ -51,7 +51,8 @@ def grace(find: Find) -> PciFunction:
     return find("grace")
 
 
-def flipped(grace: PciFunction, policy: Policy) -> dict[str, Any]:
+def run_without_fwb(grace: PciFunction, policy: Policy) -> dict[str, Any]:
+    """Run the guest with BAR4 flipped; skip the test if the CPU maps it cacheable."""
     document = run(grace, policy)
     verdicts = {v["name"]: v["supported"] for v in document["caps"]["verdicts"]}
     if verdicts["cacheable-pfnmap"]:
@@ -60,10 +61,10 @@ def flipped(grace: PciFunction, policy: Policy) -> dict[str, Any]:
     return document
 
 
-# What an FWB machine's guest sees: every access goes well, and reads what was written.
-def right(observed: list[tuple[Any, ...]]) -> None:
-    assert {result for *_, result, _ in observed} == {"ok"}
-    reads = [value for offset, _, access, _, value in observed if (offset, access) == (0, "read")]
+def assert_as_with_fwb(probes: list[tuple[Any, ...]]) -> None:
+    """Assert that each access succeeds, and that the first reads return the written value."""
+    assert {result for *_, result, _ in probes} == {"ok"}
+    reads = [value for offset, _, access, _, value in probes if (offset, access) == (0, "read")]
     assert set(reads[:3]) == {VALUE}
 
 
@@ -72,11 +73,11 @@ def right(observed: list[tuple[Any, ...]]) -> None:
     [([], "emulate"), (["emulate"], "emulate"), (["BAR4=replay"], "replay")],
     ids=["auto", "emulate", "BAR4=replay"],
 )
-def test_the_guest_sees_what_it_would_with_fwb(
+def test_the_guest_sees_the_same_as_with_fwb(
     grace: PciFunction, words: list[str], fix: str
 ) -> None:
-    document = flipped(grace, parse(words))
-    right(seen(document))
+    document = run_without_fwb(grace, parse(words))
+    assert_as_with_fwb(bar4_probes(document))
     assert document["result"] == "ok"
     for fault in document["faults"]:
         assert FAULT.items() <= fault.items()
@@ -85,36 +86,36 @@ def test_the_guest_sees_what_it_would_with_fwb(
 
 
 def test_without_a_flip_the_guest_sees_the_same(grace: PciFunction) -> None:
-    """Registered where the CPU allows it, and emulated from the start where it does not."""
+    """BAR4 is registered if the CPU has FWB and DIC, and emulated from the start if not."""
     document = run(grace, flip=())
-    right(seen(document))
+    assert_as_with_fwb(bar4_probes(document))
     assert document["faults"] == []
 
 
-def test_a_copy_says_that_it_is_one(grace: PciFunction) -> None:
-    [fault, *_] = flipped(grace, parse(["replay"]))["faults"]
+def test_the_record_of_a_copy_says_so(grace: PciFunction) -> None:
+    [fault, *_] = run_without_fwb(grace, parse(["replay"]))["faults"]
     assert "private copy" in fault["how"]
 
 
-def test_stopping_is_a_fault_of_the_job(grace: PciFunction) -> None:
-    document = flipped(grace, parse(["stop"]))
+def test_a_stopped_fault_is_the_result_of_the_job(grace: PciFunction) -> None:
+    document = run_without_fwb(grace, parse(["stop"]))
     assert document["result"] == "fault"
     assert {fault["outcome"] for fault in document["faults"]} == {"stopped"}
     assert document["faults"][0]["possible"] == ["replay", "emulate", "inject"]
 
 
-def test_injecting_is_the_guests_to_handle(grace: PciFunction) -> None:
-    document = flipped(grace, parse(["inject"]))
-    assert {result for *_, result, _ in seen(document)} == {"abort"}
+def test_an_injected_abort_reaches_the_guest(grace: PciFunction) -> None:
+    document = run_without_fwb(grace, parse(["inject"]))
+    assert {result for *_, result, _ in bar4_probes(document)} == {"abort"}
     assert document["result"] == "ok"
 
 
-def test_a_bar_that_there_is_not_cannot_be_flipped(grace: PciFunction) -> None:
-    with pytest.raises(UsageError, match="there is no BAR1 to flip"):
+def test_only_an_existing_bar_can_be_replaced(grace: PciFunction) -> None:
+    with pytest.raises(UsageError, match="--flip: no device has BAR1"):
         run(grace, flip=["BAR1"])
 
 
-def test_the_command_line_does_the_same(grace: PciFunction) -> None:
+def test_the_command_line_applies_the_same_remedy(grace: PciFunction) -> None:
     argv = [sys.executable, "-m", "pyvmm", "--vfio", str(grace), "--flip", "bar4"]
     done = subprocess.run([*argv, "--on-fault", "BAR4=replay"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

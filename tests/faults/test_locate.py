@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is rebuilt from the vCPU is what the hardware told the kernel, for every kind of access."""
+"""The access rebuilt from the vCPU equals the one in the kernel's trace event."""
 
 import struct
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ pytestmark = pytest.mark.needs_arch("aarch64")
 SCTLR_MMU_OFF = 0x30D0_0800  # the bits that are RES1 in ARMv8.0
 GPA = 1 << 32
 PAGES = 4
-BAD = GPA + PAGE_SIZE  # the page that fails, with x2 pointing into it
+BAD = GPA + PAGE_SIZE  # the inaccessible page; x2 points into it
 END = BAD + PAGE_SIZE
 
-# Instructions, with x2 at BAD + 0x40 and x3 at 0x10; each touches the page that fails.
+# Each accesses the inaccessible page: x2 is BAD + 0x40, and x3 is 0x10.
 READS = """
 ldrb w4, [x2]; ldrsb w4, [x2]; ldrsb x4, [x2]; ldrh w4, [x2, #2]; ldrsh x4, [x2, #2]
 ldr w4, [x2, #4]; ldrsw x4, [x2, #4]; ldr x4, [x2, #8]; ldr x4, [x2, x3]; ldr x4, [x2, w3, uxtw #3]
@@ -52,7 +52,7 @@ stp x4, x5, [x2, #-16]!; stnp x4, x5, [x2]; stlr x4, [x2]; stlrb w4, [x2]; stlur
 str b0, [x2]; str q0, [x2]; stp q0, q1, [x2]; st1 {v0.16b}, [x2]; st2 {v0.4s, v1.4s}, [x2]
 st4 {v0.8h-v3.8h}, [x2]; st1 {v0.s}[1], [x2]; dc zva, x2
 """
-# On a page that may be read and not written.
+# For a page that is readable and not writable.
 READ_ONLY = """
 ldxr w4, [x2] then stxr w5, w4, [x2]; ldaxr x4, [x2] then stlxr w5, x4, [x2]; ldadd w4, w5, [x2]
 swp x4, x5, [x2]; cas x4, x5, [x2]; str x4, [x2]; stp q0, q1, [x2]
@@ -61,7 +61,7 @@ MAINTENANCE = "dc cvac, x2; dc civac, x2; ic ivau, x2"
 UNPRIVILEGED = "ldtr x4, [x2]; ldtrsb w4, [x2]; sttr x4, [x2]; sttrb w4, [x2]"
 FETCH = "br x2"
 
-# With x2 where the access crosses into the page that fails, or out of it.
+# With an x2 from which the access crosses into the inaccessible page, or out of it.
 CROSSING = (
     ("ldr x4, [x2]", BAD - 4),
     ("ldr x4, [x2]", END - 4),
@@ -78,7 +78,7 @@ CROSSING = (
 
 
 def cases(text: str) -> list[str]:
-    """One instruction a case, or two joined by ``then``."""
+    """Return the cases in a table: one instruction each, or two joined by ``then``."""
     return [case for line in text.split("\n") for case in line.split("; ") if case]
 
 
@@ -87,7 +87,7 @@ EVERY = {*(case for table in TABLES for case in cases(table)), *(case for case, 
 
 
 def assembled(directory: Path) -> dict[str, list[int]]:
-    """The words of every case, padded to two instructions, out of one run of the assembler."""
+    """Return the words of every case, two instructions each, from one run of the assembler."""
     path, ordered = directory / "cases.s", sorted(EVERY)
     lines = (f"\t.balign 8\n\t{case.replace(' then ', chr(10))}" for case in ordered)
     path.write_text("\n".join(("\t.arch armv8.5-a+simd", *lines, "\t.balign 8", "")))
@@ -96,8 +96,8 @@ def assembled(directory: Path) -> dict[str, list[int]]:
     return {case: list(words[2 * n : 2 * n + 2]) for n, case in enumerate(ordered)}
 
 
-class Bench:
-    """One machine, with a page to break."""
+class BrokenPage:
+    """A machine with memory in which one page is made inaccessible."""
 
     def __init__(
         self, machine: Machine, memory: Mapping, trace: Trace, code: dict[str, list[int]]
@@ -107,7 +107,7 @@ class Bench:
     def fault(
         self, case: str, x2: int = BAD + 0x40, *, prot: int = PROT_NONE, mmu: bool = True
     ) -> tuple[FaultReport, GuestFault] | None:
-        """Run a case with the page broken: what was rebuilt, and what the kernel saw."""
+        """Run a case on the inaccessible page; return pyvmm's report and the kernel's event."""
         machine = self.machine
         fixed_mmap.map_anonymous(self.memory.hva, self.memory.size)
         libc.mprotect(self.memory.hva + PAGE_SIZE, PAGE_SIZE, prot)
@@ -125,68 +125,71 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokenPage]:
     code = assembled(tmp_path_factory.mktemp("code"))
     with System.open() as system, Machine(system) as machine, traced() as trace:
         with Mapping.anonymous(PAGES * PAGE_SIZE) as memory:
             machine.vm.memslots.add(GPA, memory)
             machine.windows.append(identity(GPA, memory.size, executable=True))
             machine.faults.policy = always(Fix.STOP)
-            yield Bench(machine, memory, trace, code)
+            yield BrokenPage(machine, memory, trace, code)
 
 
 def agree(found: tuple[FaultReport, GuestFault] | None) -> FaultReport:
+    """Assert that report and trace event agree, and return the report."""
     assert found is not None
-    report, seen = found
+    report, event = found
     assert report.gpa is not None, report.incomplete
-    assert (report.gpa & -PAGE_SIZE, report.pc) == (seen.ipa, seen.pc)
-    assert (report.access, report.table) == (seen.access, seen.table)
-    assert report.va == seen.far
+    assert (report.gpa & -PAGE_SIZE, report.pc) == (event.ipa, event.pc)
+    assert (report.access, report.table) == (event.access, event.table)
+    assert report.va == event.far
     assert (report.source, report.errno) == ("reconstructed", "EFAULT")
     return report
 
 
 @pytest.mark.parametrize("case", [*cases(READS), *cases(WRITES)])
-def test_an_access(bench: Bench, case: str) -> None:
+def test_loads_and_stores(page: BrokenPage, case: str) -> None:
     if case.startswith(("ldapur", "stlur")) and "ilrcpc" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this CPU has no FEAT_LRCPC2: pytest --lab --lab-cpu max")
-    agree(bench.fault(case))
+    agree(page.fault(case))
 
 
 @pytest.mark.parametrize("case", cases(READ_ONLY))
-def test_a_write_to_a_page_that_may_only_be_read(bench: Bench, case: str) -> None:
-    assert agree(bench.fault(case, prot=PROT_READ)).access == "write"
+def test_writes_to_a_read_only_page(page: BrokenPage, case: str) -> None:
+    assert agree(page.fault(case, prot=PROT_READ)).access == "write"
 
 
 @pytest.mark.parametrize(("case", "x2"), CROSSING)
-def test_the_page_that_failed_of_those_crossed(bench: Bench, case: str, x2: int) -> None:
-    agree(bench.fault(case, x2))
+def test_of_two_pages_the_inaccessible_one_is_located(page: BrokenPage, case: str, x2: int) -> None:
+    agree(page.fault(case, x2))
 
 
 @pytest.mark.parametrize("case", cases(ATOMICS))
-def test_an_atomic_that_may_not_even_read(bench: Bench, case: str) -> None:
-    """ESR_EL2.WnR is then 0 on a CPU, and 1 on QEMU's, which looks for both at once."""
-    found = bench.fault(case)
+def test_an_atomic_on_an_unreadable_page_is_a_read(page: BrokenPage, case: str) -> None:
+    """ESR_EL2.WnR is 0 on hardware and 1 on QEMU, which checks both permissions together."""
+    found = page.fault(case)
     assert found is not None
-    report, seen = found
-    assert (report.va, report.pc, report.access) == (seen.far, seen.pc, "read")
+    report, event = found
+    assert (report.va, report.pc, report.access) == (event.far, event.pc, "read")
 
 
 @pytest.mark.parametrize("case", cases(MAINTENANCE))
-def test_cache_maintenance(bench: Bench, case: str) -> None:
-    if (found := bench.fault(case)) is None:
-        pytest.skip("this CPU translates no address for it, as QEMU's: run it on arm64 hardware")
-    report, seen = found
+def test_cache_maintenance_is_a_write(page: BrokenPage, case: str) -> None:
+    if (found := page.fault(case)) is None:
+        pytest.skip(
+            "this CPU, like QEMU's, does not translate the address: run it on arm64 hardware"
+        )
+    report, event = found
     assert report.gpa is not None
-    assert report.gpa & -PAGE_SIZE == seen.ipa
-    assert report.access == seen.access == "write"
+    assert report.gpa & -PAGE_SIZE == event.ipa
+    assert report.access == event.access == "write"
 
 
 @pytest.mark.parametrize("case", cases(UNPRIVILEGED))
-def test_an_access_with_the_mmu_off(bench: Bench, case: str) -> None:
-    assert agree(bench.fault(case, mmu=False)).memory_type == "Device-nGnRnE"
+def test_accesses_with_the_mmu_off_are_device_accesses(page: BrokenPage, case: str) -> None:
+    assert agree(page.fault(case, mmu=False)).memory_type == "Device-nGnRnE"
 
 
 @pytest.mark.parametrize("mmu", [True, False])
-def test_a_fetch(bench: Bench, mmu: bool) -> None:
-    assert agree(bench.fault(FETCH, mmu=mmu)).access == "exec"
+def test_instruction_fetches(page: BrokenPage, mmu: bool) -> None:
+    assert agree(page.fault(FETCH, mmu=mmu)).access == "exec"

@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each condition of ``KVM_RUN``, on facts that break it, exclude it or leave it undecided."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from pyvmm.errno_names import EHWPOISON
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
+from pyvmm.provoke import fixed_mmap
+from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES, KVM_MEM_READONLY
+from pyvmm.why import AccessFacts, Finding, Host, Slot, judge, most_likely
+from pyvmm.why.facts import UndescribedMemfd
+from pyvmm.why.kvm_run import CONDITIONS
+from tests.why.areas import GPA, HVA, SLOT, PresetFacts, area
+from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86, offering
+
+MEMFD_HOST = offering(KVM_CAP_GUEST_MEMFD)
+ATTRIBUTES_HOST = offering(KVM_CAP_MEMORY_ATTRIBUTES, arch="x86_64")
+OLD_KERNEL = replace(ARM64_WITHOUT_FWB, cacheable_pfnmap_rule=False)
+UNKNOWN_HOST = Host("arm64")
+
+A_VM = "a VM to ask for its capabilities (/dev/kvm)"
+MAPPINGS = "the mappings of the process"
+MEMSLOTS = "the VM's memslots and the GPA accessed"
+RECORD = "the VMM's record of the mapping"
+VCPU = "the state of the vCPU and of its descriptor"
+WRITE = "whether the access was a write"
+
+
+@dataclass(frozen=True)
+class Memfd:
+    """A guest_memfd as facts."""
+
+    closed: bool
+    size: int = 4 * PAGE_SIZE
+    flags: int = 0
+    owner: object = None
+
+
+class OffDevice:
+    """The region of a device that was removed."""
+
+    name = "BAR4"
+
+    def read(self, offset: int, size: int) -> bytes:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def write(self, offset: int, data: bytes) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def failure(self) -> str | None:
+        return "the device is no longer on the bus"
+
+
+@pytest.fixture
+def memory() -> Iterator[Mapping]:
+    """Four pages of a file."""
+    fd = os.memfd_create("guest")
+    os.ftruncate(fd, 4 * PAGE_SIZE)
+    with Mapping.of_file(fd, 4 * PAGE_SIZE) as memory:
+        yield memory
+    os.close(fd)
+
+
+def run(number: int = errno.EFAULT, host: Host = ARM64_WITHOUT_FWB, **known: Any) -> AccessFacts:
+    """Return facts without memslots, unless `known` has them."""
+    return AccessFacts(errno=number, host=host, **known)
+
+
+def mapped(memory: Mapping, **changed: Any) -> AccessFacts:
+    """Return the facts of a read of the first page of `memory`."""
+    known: dict[str, Any] = {
+        "errno": errno.EFAULT,
+        "host": ARM64_WITHOUT_FWB,
+        "exit": "run_failure",
+        "known_gpa": GPA,
+        "known_access": "read",
+        "slot_known": True,
+        "known_slot": Slot(3, GPA, memory.size, memory.hva),
+        "mapping": memory,
+        "pid": "self",
+    }
+    return AccessFacts(**{**known, **changed})
+
+
+def described(
+    *flags: str, path: str = "/dev/mem", perms: str = "rw-s", **known: Any
+) -> AccessFacts:
+    """Return the facts of an access to memory with these VmFlags, of another process."""
+    known = {"errno": errno.EFAULT, "host": ARM64_WITHOUT_FWB, **known}
+    return PresetFacts(preset=area(*flags, path=path, perms=perms), **known)
+
+
+def unaligned(*flags: str, **known: Any) -> AccessFacts:
+    """Return the facts of a rebuilt access that Device memory does not take."""
+    why = "is not aligned to 8 bytes"
+    return described(*flags, **{"rebuilt": True, "rebuilt_misalignment": why, **known})
+
+
+def unmapped(memory: Mapping, **changed: Any) -> AccessFacts:
+    memory.unmap()
+    return mapped(memory, **changed)
+
+
+def protected(memory: Mapping, prot: int, **changed: Any) -> AccessFacts:
+    memory.protect(prot)
+    return mapped(memory, **changed)
+
+
+def read_only_slot(memory: Mapping) -> Slot:
+    return Slot(3, GPA, memory.size, memory.hva, KVM_MEM_READONLY)
+
+
+def removed(memory: Mapping) -> AccessFacts:
+    memory.backing = OffDevice()
+    return mapped(memory)
+
+
+def truncated(memory: Mapping, size: int = 0, **changed: Any) -> AccessFacts:
+    [placement] = memory.placements.within(0, memory.size)
+    assert placement.fd is not None
+    os.ftruncate(placement.fd, size)
+    return mapped(memory, **changed)
+
+
+def replaced(memory: Mapping, **changed: Any) -> AccessFacts:
+    fixed_mmap.map_anonymous(memory.hva, memory.size)
+    return mapped(memory, **changed)
+
+
+def anonymous_replaced_by_file(memory: Mapping) -> AccessFacts:
+    [placement] = memory.placements.within(0, memory.size)
+    assert placement.fd is not None
+    memory.place_anonymous()
+    fixed_mmap.map_file(memory.hva, memory.size, placement.fd)
+    return mapped(memory)
+
+
+def memfd_slot(memfd: object) -> Slot:
+    return replace(SLOT, guest_memfd=memfd)  # type: ignore[arg-type]
+
+
+def memfd(memfd: object, **known: Any) -> AccessFacts:
+    """Return the facts of an access through a guest_memfd slot over a hole."""
+    known = {"host": MEMFD_HOST, "known_slot": memfd_slot(memfd), **known}
+    return PresetFacts(errno=errno.EFAULT, preset=None, **known)
+
+
+def writes(**known: Any) -> dict[str, Any]:
+    return {"known_access": "write", **known}
+
+
+# The condition, what the case is, its facts, and the finding: a mark, "not tested" for an errno
+# that the condition cannot give, or else the absent fact.
+Row = tuple[str, str, Callable[[Mapping], AccessFacts], str]
+
+ROWS: tuple[Row, ...] = (
+    ("bad-descriptor", "EBADF", lambda m: run(errno.EBADF), VCPU),
+    ("bad-descriptor", "EFAULT", lambda m: run(), "not tested"),
+    ("not-a-vcpu", "ENOTTY", lambda m: run(errno.ENOTTY), VCPU),
+    ("another-process", "EIO", lambda m: run(errno.EIO), VCPU),
+    ("vcpu-not-initialised", "ENOEXEC", lambda m: run(errno.ENOEXEC), VCPU),
+    ("vcpu-not-initialised", "on x86", lambda m: run(errno.ENOEXEC, X86), "impossible"),
+    ("vcpu-not-finalised", "EPERM", lambda m: run(errno.EPERM), VCPU),
+    ("vcpu-not-finalised", "on x86", lambda m: run(errno.EPERM, X86), "impossible"),
+    ("signal", "EINTR", lambda m: run(errno.EINTR), VCPU),
+    ("external-abort", "arm_sea", lambda m: run(0, exit="arm_sea", esr=0x10), "known"),
+    ("external-abort", "another exit", lambda m: run(0, exit="arm_nisv"), "impossible"),
+    ("external-abort", "unknown exit", lambda m: run(0), "the exit"),
+    ("external-abort", "EFAULT", lambda m: run(exit="run_failure"), "not tested"),
+    ("hardware-poison", "SIGBUS", lambda m: run(0, poisoned_hva=HVA), "known"),
+    ("hardware-poison", "EHWPOISON", lambda m: run(EHWPOISON), "inferred"),
+    ("hardware-poison", "another exit", lambda m: run(0, exit="arm_nisv"), "impossible"),
+    ("hardware-poison", "EFAULT", lambda m: run(), "not tested"),
+    ("mmio-no-syndrome", "bare ENOSYS", lambda m: run(errno.ENOSYS), "known"),
+    ("mmio-no-syndrome", "on x86", lambda m: run(errno.ENOSYS, X86), "impossible"),
+    ("mmio-no-syndrome", "EFAULT", lambda m: run(), "not tested"),
+    (
+        "mmio-no-syndrome",
+        "arm_nisv at a device",
+        lambda m: run(0, exit="arm_nisv", device_at_gpa=True),
+        "known",
+    ),
+    (
+        "mmio-no-syndrome",
+        "arm_ldst64b at a device",
+        lambda m: run(0, exit="arm_ldst64b", device_at_gpa=True),
+        "known",
+    ),
+    (
+        "mmio-no-syndrome",
+        "arm_nisv without a device",
+        lambda m: run(0, exit="arm_nisv", device_at_gpa=False),
+        "impossible",
+    ),
+    (
+        "mmio-no-syndrome",
+        "arm_nisv, devices unknown",
+        lambda m: run(0, exit="arm_nisv"),
+        "the devices the VMM emulates",
+    ),
+    ("mmio-no-syndrome", "another exit", lambda m: run(0, exit="mmio"), "impossible"),
+    (
+        "memory-attributes",
+        "private",
+        lambda m: mapped(m, host=ATTRIBUTES_HOST, exit="memory_fault", private=True),
+        "known",
+    ),
+    (
+        "memory-attributes",
+        "shared",
+        lambda m: mapped(m, host=ATTRIBUTES_HOST, exit="memory_fault", private=False),
+        "known",
+    ),
+    ("memory-attributes", "no memory_fault", lambda m: mapped(m), "impossible"),
+    ("memory-attributes", "no attributes", lambda m: mapped(m, private=True), "impossible"),
+    (
+        "memory-attributes",
+        "outside memslots",
+        lambda m: run(0, ATTRIBUTES_HOST, private=True, slot_known=True),
+        "impossible",
+    ),
+    (
+        "memory-attributes",
+        "unknown memslots",
+        lambda m: run(0, ATTRIBUTES_HOST, private=True),
+        MEMSLOTS,
+    ),
+    ("outside-memslots", "no slot", lambda m: run(known_gpa=GPA, slot_known=True), "known"),
+    (
+        "outside-memslots",
+        "write to a read-only slot",
+        lambda m: mapped(m, known_slot=read_only_slot(m), known_access="write"),
+        "known",
+    ),
+    (
+        "outside-memslots",
+        "read of a read-only slot",
+        lambda m: mapped(m, known_slot=read_only_slot(m)),
+        "impossible",
+    ),
+    (
+        "outside-memslots",
+        "unknown access to a read-only slot",
+        lambda m: mapped(m, known_slot=read_only_slot(m), known_access=None),
+        WRITE,
+    ),
+    ("outside-memslots", "writable slot", lambda m: mapped(m, known_access="write"), "impossible"),
+    ("outside-memslots", "unknown memslots", lambda m: run(), MEMSLOTS),
+    ("guest-memfd-closed", "closed", lambda m: memfd(Memfd(closed=True)), "known"),
+    ("guest-memfd-closed", "open", lambda m: memfd(Memfd(closed=False)), "impossible"),
+    ("guest-memfd-closed", "no guest_memfd", lambda m: mapped(m, host=MEMFD_HOST), "impossible"),
+    (
+        "guest-memfd-closed",
+        "kernel without guest_memfd",
+        lambda m: memfd(Memfd(closed=True), host=ARM64_WITHOUT_FWB),
+        "impossible",
+    ),
+    (
+        "guest-memfd-closed",
+        "unknown kernel",
+        lambda m: memfd(Memfd(closed=True), host=UNKNOWN_HOST),
+        A_VM,
+    ),
+    (
+        "guest-memfd-closed",
+        "described by its number",
+        lambda m: memfd(UndescribedMemfd()),
+        "whether the guest_memfd was closed",
+    ),
+    ("hva-unmapped", "hole", unmapped, "known"),
+    ("hva-unmapped", "mapped", mapped, "impossible"),
+    ("hva-unmapped", "outside memslots", lambda m: run(slot_known=True), "impossible"),
+    ("hva-unmapped", "guest_memfd", lambda m: memfd(Memfd(closed=True)), "impossible"),
+    ("hva-unmapped", "unknown mappings", lambda m: mapped(m, pid=None), MAPPINGS),
+    ("hva-unmapped", "unknown memslots", lambda m: run(), MEMSLOTS),
+    ("hva-unmapped", "MMIO exit of x86", lambda m: unmapped(m, errno=0, host=X86), "known"),
+    ("hva-unmapped", "ENOMEM", lambda m: unmapped(m, errno=errno.ENOMEM), "not tested"),
+    ("hva-no-access", "PROT_NONE", lambda m: protected(m, PROT_NONE), "known"),
+    ("hva-no-access", "PROT_READ", lambda m: protected(m, PROT_READ), "impossible"),
+    ("hva-no-access", "hole", unmapped, "impossible"),
+    ("hva-read-only", "write", lambda m: protected(m, PROT_READ, **writes()), "known"),
+    ("hva-read-only", "read", lambda m: protected(m, PROT_READ), "impossible"),
+    ("hva-read-only", "writable", lambda m: mapped(m, known_access="write"), "impossible"),
+    (
+        "hva-read-only",
+        "read-only slot",
+        lambda m: protected(m, PROT_READ, **writes(known_slot=read_only_slot(m))),
+        "impossible",
+    ),
+    (
+        "hva-read-only",
+        "unknown access",
+        lambda m: protected(m, PROT_READ, known_access=None),
+        WRITE,
+    ),
+    ("device-memory-off", "removed device", removed, "known"),
+    ("device-memory-off", "no device", mapped, "impossible"),
+    (
+        "device-memory-off",
+        "unknown device",
+        lambda m: mapped(m, mapping=None),
+        "the state of the device behind the memslot",
+    ),
+    ("device-unaligned", "read", lambda m: unaligned("pf", known_access="read"), "inferred"),
+    (
+        "device-unaligned",
+        "aligned",
+        lambda m: unaligned("pf", rebuilt_misalignment=None),
+        "impossible",
+    ),
+    ("device-unaligned", "Normal-NC", lambda m: unaligned("pf", "??"), "impossible"),
+    ("device-unaligned", "ordinary memory", lambda m: unaligned(), "impossible"),
+    ("device-unaligned", "cacheable", lambda m: unaligned("pf", rejected=True), "impossible"),
+    (
+        "device-unaligned",
+        "cacheable with FWB",
+        lambda m: unaligned("pf", path="/dev/vfio/devices/vfio0", host=ARM64_WITH_FWB),
+        "impossible",
+    ),
+    (
+        "device-unaligned",
+        "write to a private copy",
+        lambda m: unaligned("pf", perms="rw-p", known_access="write"),
+        "impossible",
+    ),
+    (
+        "device-unaligned",
+        "read of a private mapping",
+        lambda m: unaligned("pf", perms="rw-p", known_access="read"),
+        "inferred",
+    ),
+    (
+        "device-unaligned",
+        "not rebuilt",
+        lambda m: unaligned("pf", rebuilt=False),
+        "the instruction that made the access",
+    ),
+    ("device-unaligned", "on x86", lambda m: unaligned("pf", host=X86), "impossible"),
+    ("device-unaligned", "no errno", lambda m: unaligned("pf", errno=0), "not tested"),
+    (
+        "pfnmap-not-writable",
+        "private",
+        lambda m: described("pf", perms="rw-p", **writes()),
+        "known",
+    ),
+    ("pfnmap-not-writable", "shared", lambda m: described("pf", **writes()), "inferred"),
+    ("pfnmap-not-writable", "read", lambda m: described("pf", known_access="read"), "impossible"),
+    ("pfnmap-not-writable", "ordinary memory", lambda m: described(**writes()), "impossible"),
+    (
+        "pfnmap-not-writable",
+        "vfio",
+        lambda m: described("pf", "??", path="anon_inode:[vfio-device]", **writes()),
+        "impossible",
+    ),
+    (
+        "pfnmap-not-writable",
+        "cacheable",
+        lambda m: described("pf", **writes(rejected=True)),
+        "impossible",
+    ),
+    ("pfnmap-not-writable", "unknown access", lambda m: described("pf"), WRITE),
+    (
+        "pfnmap-not-writable",
+        "ENOMEM",
+        lambda m: described("pf", perms="rw-p", **writes(errno=errno.ENOMEM)),
+        "not tested",
+    ),
+    ("cacheable-pfnmap-unsupported", "rejected", lambda m: described("pf", rejected=True), "known"),
+    (
+        "cacheable-pfnmap-unsupported",
+        "accepted by KVM",
+        lambda m: described("pf", rejected=False),
+        "impossible",
+    ),
+    ("cacheable-pfnmap-unsupported", "another process", lambda m: described("pf"), "inferred"),
+    (
+        "cacheable-pfnmap-unsupported",
+        "another process, VM_ALLOW_ANY_UNCACHED",
+        lambda m: described("pf", "??"),
+        "impossible",
+    ),
+    ("cacheable-pfnmap-unsupported", "ordinary memory", lambda m: described(), "impossible"),
+    (
+        "cacheable-pfnmap-unsupported",
+        "CPU with FWB and DIC",
+        lambda m: described("pf", host=ARM64_WITH_FWB),
+        "impossible",
+    ),
+    (
+        "cacheable-pfnmap-unsupported",
+        "kernel without the rule",
+        lambda m: described("pf", host=OLD_KERNEL, rejected=True),
+        "impossible",
+    ),
+    ("cacheable-pfnmap-unsupported", "x86", lambda m: described("pf", host=X86), "impossible"),
+    (
+        "cacheable-pfnmap-unsupported",
+        "unknown kernel",
+        lambda m: described("pf", host=UNKNOWN_HOST),
+        A_VM,
+    ),
+    ("cacheable-pfnmap-unsupported", "unknown memslots", lambda m: run(), MEMSLOTS),
+    ("file-truncated", "before the page", truncated, "known"),
+    ("file-truncated", "after the page", lambda m: truncated(m, PAGE_SIZE), "impossible"),
+    ("file-truncated", "inaccessible file", lambda m: protected(m, PROT_NONE), "impossible"),
+    ("file-truncated", "replaced", lambda m: (truncated(m), replaced(m))[1], "impossible"),
+    ("file-truncated", "unknown mapping", lambda m: truncated(m, mapping=None), RECORD),
+    ("file-truncated", "MMIO exit of x86", lambda m: truncated(m, errno=0, host=X86), "known"),
+    ("vma-replaced", "by anonymous memory", replaced, "inferred"),
+    ("vma-replaced", "by a file", anonymous_replaced_by_file, "inferred"),
+    ("vma-replaced", "as mapped", mapped, "impossible"),
+    ("vma-replaced", "hole", unmapped, "impossible"),
+    ("vma-replaced", "unknown mapping", lambda m: mapped(m, mapping=None), RECORD),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "expected"),
+    [pytest.param(name, facts, found, id=f"{name}-{case}") for name, case, facts, found in ROWS],
+)
+def test_finding(
+    memory: Mapping, name: str, facts: Callable[[Mapping], AccessFacts], expected: str
+) -> None:
+    [condition] = [each for each in CONDITIONS if each.name == name]
+    assert summary(list(judge([condition], facts(memory)))) == expected
+
+
+def summary(findings: list[Finding]) -> str:
+    """Return the absent fact or the mark of the only finding, or "not tested"."""
+    if not findings:
+        return "not tested"
+    [finding] = findings
+    return finding.needs or finding.mark
+
+
+def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
+    for condition in CONDITIONS:
+        marks = {expected for name, *_, expected in ROWS if name == condition.name}
+        assert marks & {"known", "inferred", VCPU}, condition.name
+        assert marks & {"impossible", VCPU}, condition.name
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        (mapped, None),
+        (lambda m: (truncated(m), unmapped(m))[1], "hva-unmapped"),
+        (lambda m: (replaced(m), protected(m, PROT_NONE))[1], "hva-no-access"),
+        (lambda m: (removed(m), protected(m, PROT_READ, **writes()))[1], "hva-read-only"),
+        (lambda m: described("pf", **writes(rejected=True)), "cacheable-pfnmap-unsupported"),
+        (lambda m: described("pf", **writes()), "pfnmap-not-writable"),
+        (lambda m: described("pf", **writes(errno=errno.ENOMEM)), None),
+        (lambda m: unaligned("pf", **writes()), "device-unaligned"),
+        (lambda m: memfd(Memfd(closed=True)), "guest-memfd-closed"),
+        (lambda m: run(errno.ENOSYS), "mmio-no-syndrome"),
+        (lambda m: run(errno.ENOSYS, X86), None),
+        (lambda m: run(errno.EINTR), None),
+    ],
+    ids=[
+        "healthy",
+        "unmapped and truncated",
+        "replaced and inaccessible",
+        "read-only and removed",
+        "cacheable",
+        "pfnmap",
+        "ENOMEM",
+        "unaligned",
+        "guest_memfd",
+        "ENOSYS",
+        "ENOSYS on x86",
+        "EINTR",
+    ],
+)
+def test_the_first_broken_condition_is_the_cause(
+    memory: Mapping, facts: Callable[[Mapping], AccessFacts], cause: str | None
+) -> None:
+    finding = most_likely(CONDITIONS, facts(memory))
+    assert (finding and finding.name) == cause
