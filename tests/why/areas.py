@@ -12,7 +12,7 @@ from pyvmm.memory.procmap import MapsEntry
 from pyvmm.memory.vma import Vma
 from pyvmm.why import AccessFacts, Slot
 
-HVA = 0x7F00_0000_0000
+HVA = 0x1000_0000_0000  # nothing is mapped there in this process
 GPA = 0x4000_0000
 SLOT = Slot(3, GPA, 4 * PAGE_SIZE, HVA)
 

@@ -96,6 +96,14 @@ def described(
     return PresetFacts(preset=area(*flags, path=path, perms=perms), **known)
 
 
+def accessible(memory: Mapping, *flags: str) -> AccessFacts:
+    """Return the facts of an access to readable memory with these VmFlags."""
+    slot = Slot(3, GPA, memory.size, memory.hva)
+    vma = replace(area(*flags), start=memory.hva, end=memory.hva + memory.size)
+    known: dict[str, Any] = {"known_slot": slot, "preset": vma, "pid": "self"}
+    return PresetFacts(errno=errno.EFAULT, host=ARM64_WITHOUT_FWB, **known)
+
+
 def unaligned(*flags: str, **known: Any) -> AccessFacts:
     """Return the facts of a rebuilt access that Device memory does not take."""
     why = "is not aligned to 8 bytes"
@@ -299,6 +307,11 @@ ROWS: tuple[Row, ...] = (
         lambda m: protected(m, PROT_READ, known_access=None),
         WRITE,
     ),
+    ("guard-region", "guarded", lambda m: described("gu", pid="self"), "inferred"),
+    ("guard-region", "another page of the VMA", lambda m: accessible(m, "gu"), "impossible"),
+    ("guard-region", "no guard region", lambda m: described(pid="self"), "impossible"),
+    ("guard-region", "hole", unmapped, "impossible"),
+    ("guard-region", "unknown process", lambda m: described("gu"), MAPPINGS),
     ("device-memory-off", "removed device", removed, "known"),
     ("device-memory-off", "no device", mapped, "impossible"),
     (
