@@ -97,7 +97,7 @@ def _emulate_region(case: _Case) -> Remedy | None:
 
 
 def _emulate(case: _Case) -> Remedy | None:
-    """Do the same, or without a region emulate accesses to the repaired memory itself."""
+    """Emulate through the region, or else drop the memslot and emulate on the repaired memory."""
     facts, context = case.facts, case.context
     if remedy := _emulate_region(case):
         return remedy

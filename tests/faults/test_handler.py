@@ -21,6 +21,7 @@ from pyvmm.kvm import System
 from pyvmm.kvm.exits import RunFailure
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, Mapping
+from pyvmm.provoke import fixed_mmap
 
 GPA = 1 << 32
 SIZE = 4 * PAGE_SIZE
@@ -112,6 +113,21 @@ def test_a_remedy_that_the_fault_lacks_stops_the_run(machine: Machine, memory: M
     execute(machine, LDR_W4_X2)
     assert only_record(machine).outcome == "stopped"
     assert "does not offer" in only_record(machine).how
+
+
+def test_a_remedy_that_the_kernel_refuses_stops_the_run(machine: Machine, memory: Mapping) -> None:
+    libc.munmap(memory.hva, PAGE_SIZE)
+
+    def occupy_hole(fault: Fault) -> Fix:
+        fixed_mmap.map_anonymous(memory.hva, PAGE_SIZE)
+        return Fix.REPLAY
+
+    machine.faults.policy = occupy_hole
+    execute(machine, LDR_W4_X2)
+    record = only_record(machine)
+    assert (record.fault.cause, record.fix, record.outcome) == ("hva-unmapped", "stop", "stopped")
+    assert record.how.startswith(f"replay failed: mmap({memory.hva:#x}, ")
+    assert record.how.endswith("): File exists")
 
 
 def test_a_policy_gets_the_fault(machine: Machine, memory: Mapping) -> None:
