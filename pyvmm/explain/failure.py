@@ -14,7 +14,7 @@ from pyvmm.uapi.kvm import (
     KVM_SET_USER_MEMORY_REGION2,
 )
 from pyvmm.why import Slot
-from pyvmm.why.facts import UndescribedMemfd
+from pyvmm.why.slot import UndescribedMemfd
 
 _REGION = ("slot", "guest_phys_addr", "memory_size", "userspace_addr")
 _OPTIONAL = {

@@ -7,6 +7,7 @@ a condition that needs an absent fact is undecided.
 
 ::
 
+    slot           a memslot, its guest_memfd, and an absent fact
     facts          facts of a rejected memslot, and of an access that KVM did not resolve
     condition      a condition, and the judge
     registration   the conditions of KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2
@@ -18,7 +19,8 @@ order, and one row in the test of that file.
 """
 
 from pyvmm.why.condition import Broken, Condition, Finding, Mark, judge, most_likely, surest_first
-from pyvmm.why.facts import Absent, AccessFacts, Host, Memfd, RegistrationFacts, Slot
+from pyvmm.why.facts import AccessFacts, Host, RegistrationFacts
+from pyvmm.why.slot import Absent, Memfd, Slot
 
 __all__ = [
     "Absent",

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from pyvmm.why.facts import Absent, Facts
+from pyvmm.why.facts import Facts
+from pyvmm.why.slot import Absent
 
 Mark = Literal["known", "inferred", "impossible"]
 """known: the facts show it. inferred: it fits, but a deciding fact is missing or cannot be seen.

@@ -12,8 +12,9 @@ from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
 from pyvmm.why.condition import Broken, Condition, inferred, known
-from pyvmm.why.facts import Absent, AccessFacts, need
+from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
+from pyvmm.why.slot import Absent, need
 
 REPLACED = "vma-replaced"
 

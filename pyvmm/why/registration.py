@@ -21,7 +21,8 @@ from pyvmm.uapi.kvm import (
     KVM_MEM_READONLY,
 )
 from pyvmm.why.condition import Broken, Condition, inferred, known
-from pyvmm.why.facts import SMALLEST_IPA_BITS, RegistrationFacts, need
+from pyvmm.why.facts import SMALLEST_IPA_BITS, RegistrationFacts
+from pyvmm.why.slot import need
 
 CACHEABLE_PFNMAP = "cacheable-pfnmap-unsupported"
 

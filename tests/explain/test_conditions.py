@@ -14,8 +14,8 @@ from pyvmm.kvm.memslots import MemslotError
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import KVM_MEM_GUEST_MEMFD, KVM_MEM_LOG_DIRTY_PAGES
 from pyvmm.why import Finding, Host, Mark, Slot
-from pyvmm.why.facts import UndescribedMemfd
 from pyvmm.why.registration import CACHEABLE_PFNMAP
+from pyvmm.why.slot import UndescribedMemfd
 
 HVA = 0x7F00_0000_0000
 GPA = 0x4000_0000

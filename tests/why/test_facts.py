@@ -11,9 +11,10 @@ import pytest
 
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
 from pyvmm.provoke import fixed_mmap
-from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, KVM_MEM_READONLY
+from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
 from pyvmm.why import Absent, AccessFacts, Host, RegistrationFacts, Slot
-from pyvmm.why.facts import UndescribedMemfd, missing_features, need
+from pyvmm.why.facts import missing_features
+from pyvmm.why.slot import UndescribedMemfd
 from tests.why.areas import GPA, PresetFacts, area
 from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86
 
@@ -55,17 +56,10 @@ def request(memory: Mapping, **known: Any) -> RegistrationFacts:
     return RegistrationFacts(errno=errno.EINVAL, host=X86, slot=slot, **known)
 
 
-def test_an_absent_fact_names_itself() -> None:
-    assert need(0, "the GPA accessed") == 0
-    with pytest.raises(Absent, match="the GPA accessed"):
-        need(None, "the GPA accessed")
-
-
 NOTHING = AccessFacts(errno=errno.EFAULT, host=Host("arm64"))
 REQUEST = RegistrationFacts(
     errno=errno.EINVAL, host=Host("arm64"), slot=Slot(0, GPA, PAGE_SIZE, PAGE_SIZE)
 )
-UNDESCRIBED = UndescribedMemfd()
 
 
 @pytest.mark.parametrize(
@@ -91,11 +85,6 @@ UNDESCRIBED = UndescribedMemfd()
             lambda: NOTHING.host.rejects_cacheable_pfnmap,
             "a VM to ask for its capabilities (/dev/kvm)",
         ),
-        (lambda: UNDESCRIBED.size, "the guest_memfd's size"),
-        (lambda: UNDESCRIBED.flags, "the flags of KVM_CREATE_GUEST_MEMFD"),
-        (lambda: UNDESCRIBED.owner, "the VM that created the guest_memfd"),
-        (lambda: UNDESCRIBED.closed, "whether the guest_memfd was closed"),
-        (lambda: UNDESCRIBED == None, "which file the guest_memfd descriptor refers to"),  # noqa: E711
     ],
 )
 def test_reading_an_absent_fact(read: Callable[[], object], fact: str) -> None:
@@ -109,15 +98,6 @@ def test_the_mappings_of_no_process_are_absent(memory: Mapping) -> None:
         assert access(memory, pid=NO_PROCESS).vma
     with pytest.raises(Absent, match="the mappings of the process"):
         assert request(memory, pid=NO_PROCESS).vmas
-
-
-def test_slot() -> None:
-    slot = Slot(1, GPA, SIZE, 0x7000_0000, KVM_MEM_READONLY)
-    assert (slot.end, slot.readonly) == (GPA + SIZE, True)
-    assert slot.hva_of(GPA + 5) == 0x7000_0005
-    assert slot.overlaps_hva(0x7000_0000 + SIZE - 1, 1)
-    assert not slot.overlaps_hva(0x7000_0000 + SIZE, 1)
-    assert not slot.overlaps_hva(0x7000_0000 - 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +186,7 @@ def test_outside_the_memslots(memory: Mapping) -> None:
 
 
 def test_a_guest_memfd_slot_has_no_host_pages(memory: Mapping) -> None:
-    slot = Slot(0, GPA, memory.size, memory.hva, guest_memfd=UNDESCRIBED)
+    slot = Slot(0, GPA, memory.size, memory.hva, guest_memfd=UndescribedMemfd())
     facts = access(memory, known_slot=slot)
     assert facts.slot is slot
     assert (facts.host_slot, facts.area) == (None, None)

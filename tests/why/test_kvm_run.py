@@ -14,8 +14,8 @@ from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.provoke import fixed_mmap
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES, KVM_MEM_READONLY
 from pyvmm.why import AccessFacts, Finding, Host, Slot, judge, most_likely
-from pyvmm.why.facts import UndescribedMemfd
 from pyvmm.why.kvm_run import CONDITIONS
+from pyvmm.why.slot import UndescribedMemfd
 from tests.why.areas import GPA, HVA, SLOT, PresetFacts, area
 from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86, offering
 
