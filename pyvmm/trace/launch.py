@@ -15,32 +15,22 @@ program, which installs a seccomp filter and calls execve(2).
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
-import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from pyvmm import libc
+from pyvmm import libc, seccomp
 from pyvmm.errors import UsageError
-from pyvmm.trace.ptrace import CPU_X86_64, SYSCALLS
+from pyvmm.seccomp import Argument, Rule, install_filter
+from pyvmm.trace.ptrace import SYSCALLS
 
 IOCTL_TYPES = (0xAE, ord(";"))  # KVMIO; VFIO_TYPE, which iommufd shares
 
-_ARCH = 0xC000_003E if CPU_X86_64 else 0xC000_00B7  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
-
-# linux/bpf_common.h: load a word of the data, mask it, jump if equal, return
-_LOAD, _AND, _JEQ, _RETURN = 0x20, 0x54, 0x15, 0x06
-_NUMBER_AT, _ARCH_AT, _REQUEST_AT = 0, 4, 24  # in struct seccomp_data; args[1]'s lower half
-_ALLOW, _TRACE = 0x7FFF_0000, 0x7FF0_0000  # SECCOMP_RET_*
-
-# linux/prctl.h, linux/seccomp.h
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _NO_FILTER = b"-"  # on the status pipe: the kernel rejected the filter
 _RESEND_MS = 200  # between two SIGTERMs: the tracer may miss one that comes just before a wait
@@ -188,37 +178,10 @@ def _exec(command: list[str], code: bytes, stdout: int | None, status_pipe: int)
 
 def filter_program(syscalls: Iterable[str]) -> bytes:
     """Return the BPF program that stops at `syscalls`, and at ioctl only for `IOCTL_TYPES`."""
-    numbers = [SYSCALLS[name] for name in syscalls if name != "ioctl" and name in SYSCALLS]
-    code = [(_LOAD, _ARCH_AT, None), (_JEQ, _ARCH, "native"), (_RETURN, _ALLOW, None)]
-    native = len(code)
-    code.append((_LOAD, _NUMBER_AT, None))
-    code += [(_JEQ, number, "trace") for number in numbers]
-    code += [(_JEQ, SYSCALLS["ioctl"], "ioctl"), (_RETURN, _ALLOW, None)]
-    ioctl = len(code)
-    code += [(_LOAD, _REQUEST_AT, None), (_AND, 0xFF00, None)]
-    code += [(_JEQ, kind << 8, "trace") for kind in IOCTL_TYPES]
-    code.append((_RETURN, _ALLOW, None))
-    targets = {"native": native, "ioctl": ioctl, "trace": len(code)}
-    code.append((_RETURN, _TRACE, None))
-    return b"".join(
-        struct.pack("=HBBI", op, targets[to] - at - 1 if to else 0, 0, operand)
-        for at, (op, operand, to) in enumerate(code)
-    )
-
-
-def install_filter(code: bytes) -> None:
-    """Install a seccomp filter on this process; its children and execve(2) inherit it.
-
-    Without CAP_SYS_ADMIN the kernel requires no_new_privs first. That disables set-user-id
-    programs, as ptrace(2) does anyway. Raises `OSError`: EINVAL if the kernel was built without
-    CONFIG_SECCOMP_FILTER.
-    """
-    buffer = ctypes.create_string_buffer(code, len(code))
-    # struct sock_fprog: a u16 count, and a pointer
-    fprog = (ctypes.c_uint64 * 2)(len(code) // 8, ctypes.addressof(buffer))
-    arguments = (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0)
-    try:
-        libc.prctl(*arguments)
-    except OSError:
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        libc.prctl(*arguments)
+    types = tuple(kind << 8 for kind in IOCTL_TYPES)
+    rules = [
+        Rule(SYSCALLS[name], (Argument(1, types, mask=0xFF00),) if name == "ioctl" else ())
+        for name in syscalls
+        if name in SYSCALLS
+    ]
+    return seccomp.filter_program(rules, seccomp.TRACE, seccomp.ALLOW, foreign=seccomp.ALLOW)
