@@ -48,7 +48,8 @@ class Fault:
         report: the access.
         cause: the name of the condition in `pyvmm.why.kvm_run`, or "unknown".
         why: the cause in one sentence.
-        region: what the guest accessed, such as ``BAR4`` or ``RAM``; None if nothing is there.
+        region: what the guest accessed, such as ``BAR4`` or ``RAM``; None if no memslot or
+            device is at the GPA.
         remedies: at most one of each kind, the preferred one first. Stopping is always possible
             and not among them.
     """

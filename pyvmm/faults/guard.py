@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 ATTEMPTS = 3
 _PAGES = 64  # more pages than one instruction and its table walks can access
-_LONGEST_TRUST = 64
+_LONGEST_INTERVAL = 64
 
 
 @dataclass
@@ -20,14 +20,14 @@ class _History:
     Attributes:
         attempts: consecutive fixes without progress.
         state: the vCPU's state at the last of them, or None if it was not read.
-        trust: faults to come before the state is read again.
-        earned: the value of `trust` after the last progress.
+        unchecked: recurrences that count as progress without a look at the state.
+        interval: the value of `unchecked` after the last progress; it doubles with each.
     """
 
     attempts: int = 1
     state: Hashable = None
-    trust: int = 0
-    earned: int = 1
+    unchecked: int = 0
+    interval: int = 1
 
 
 class Guard:
@@ -51,14 +51,14 @@ class Guard:
         if (history := self._histories.get(fault)) is None:
             self._histories[fault] = _History()
             return 1
-        if history.trust:
-            history.trust -= 1
+        if history.unchecked:
+            history.unchecked -= 1
             return 1
         before, history.state = history.state, state()
         # Without an earlier state to compare with, count it as no progress.
         if before in (None, history.state):
             history.attempts += 1
         else:
-            history.earned = min(2 * history.earned, _LONGEST_TRUST)
-            history.attempts, history.state, history.trust = 1, None, history.earned
+            history.interval = min(2 * history.interval, _LONGEST_INTERVAL)
+            history.attempts, history.state, history.unchecked = 1, None, history.interval
         return history.attempts

@@ -19,11 +19,11 @@ def peek_guest(memslots: Memslots, gpa: int, size: int) -> bytes | None:
         slot = memslots.at(gpa)
         if slot is None:
             return None
-        part = min(size, slot.end - gpa)
-        piece = peek(slot.hva_of(gpa), part)
-        if piece is None:
+        count = min(size, slot.end - gpa)
+        part = peek(slot.hva_of(gpa), count)
+        if part is None:
             return None
-        data, gpa, size = data + piece, gpa + part, size - part
+        data, gpa, size = data + part, gpa + count, size - count
     return data
 
 

@@ -105,7 +105,7 @@ class FaultHandler:
             if not self.handle(exit) or self.last is None:
                 return False
             # An injected abort cancels the MMIO exit. Otherwise KVM still waits for the data, even
-            # if the memory is accessible now: it has already begun to emulate the instruction.
+            # if the memory is accessible now: it has already started to emulate the instruction.
             return self.last.fix is Fix.INJECT or answer(exit) or self._answer_from_memory(exit)
 
         return handle

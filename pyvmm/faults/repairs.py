@@ -178,10 +178,9 @@ def _memslot(facts: GuestAccessFacts) -> Memslot:
 
 
 def _gpa_range(facts: GuestAccessFacts) -> tuple[int, int]:
-    """Return the GPAs, from and to, that share the page's fate.
+    """Return the GPAs, from and to, of the memslot's part in the page's VMA or hole.
 
-    That is the part of the memslot in the page's VMA or hole; of a hole, the part from the page
-    on, since the kernel does not say where it starts.
+    Of a hole, it is the part from the page on: the kernel does not report where a hole starts.
     """
     slot = _memslot(facts)
     first, last = facts.page, slot.hva + slot.size

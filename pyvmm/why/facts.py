@@ -331,7 +331,7 @@ class AccessFacts(Facts):
 
     @property
     def device_in_stage2(self) -> bool:
-        """Return True if KVM maps the page as Device memory, as far as its VMA shows.
+        """Return True if KVM maps the page as Device memory, judged from its VMA.
 
         user_mem_abort in arch/arm64/kvm/mmu.c: PFNMAP that is not cacheable is Device, unless the
         VMA has VM_ALLOW_ANY_UNCACHED, which vfio sets and smaps prints as "??". A vfio VMA

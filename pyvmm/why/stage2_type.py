@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stage-2 memory type that KVM gives a VMA, as far as user space can see it.
+"""The stage-2 memory type that KVM gives a VMA, judged from what user space can see.
 
 user_mem_abort in arch/arm64/kvm/mmu.c decides it from the VMA. One input has no interface: whether
 vm_page_prot is cacheable.

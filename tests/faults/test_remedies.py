@@ -1,29 +1,171 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The remedies for a cacheable BAR that replaced registered memory on a CPU without FWB."""
+"""The remedies for each cause; and for a cacheable BAR that replaced registered memory, applied."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pyvmm.arch.native import native
+from pyvmm.bus import Bus
 from pyvmm.errors import UsageError
 from pyvmm.faults import Policy
+from pyvmm.faults.access_facts import facts_of
+from pyvmm.faults.context import VcpuContext
+from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import auto, parse
+from pyvmm.faults.remedies import offer
+from pyvmm.faults.repairs import MappedMemory
+from pyvmm.faults.report import FaultReport
+from pyvmm.kvm import Vm
+from pyvmm.kvm.exits import RunFailure
+from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.passthrough import Job, run_job
 from pyvmm.passthrough.document import to_json
 from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.why.facts import AccessKind
 from tests.devices import Find
-
-pytestmark = pytest.mark.needs_arch("aarch64")
 
 VALUE = 0x5EED_F00D
 CAUSE = "cacheable-pfnmap-unsupported"
 FAULT = {"errno": "EFAULT", "source": "reconstructed", "cause": CAUSE, "region": "BAR4"}
+
+
+GPA = 0x1000_0000
+SIZE = 2 * PAGE_SIZE
+FAITHFUL_REPLAY, LOSSY_REPLAY = (Fix.REPLAY, True), (Fix.REPLAY, False)
+FAITHFUL_EMULATION, LOSSY_EMULATION = (Fix.EMULATE, True), (Fix.EMULATE, False)
+
+
+@pytest.fixture
+def context(vm: Vm) -> VcpuContext:
+    return VcpuContext(vm, vm.create_vcpu(), native(), Bus())
+
+
+@pytest.fixture
+def memories() -> Iterator[dict[str, Mapping]]:
+    """A mapping of each kind by name."""
+    fd = os.memfd_create("guest")
+    os.ftruncate(fd, SIZE)
+    with ExitStack() as stack:
+        stack.callback(os.close, fd)
+        anonymous = stack.enter_context(Mapping.anonymous(SIZE))
+        file = stack.enter_context(Mapping.of_file(fd, SIZE))
+        read_only = stack.enter_context(Mapping.of_file(fd, SIZE, prot=PROT_READ))
+        region = stack.enter_context(Mapping.of_file(fd, SIZE))
+        region.backing = MappedMemory(file)
+        reserved = stack.enter_context(Mapping(SIZE))
+        yield {
+            "anonymous": anonymous,
+            "file": file,
+            "read-only": read_only,
+            "region": region,
+            "reserved": reserved,
+        }
+
+
+def offered(
+    cause: str, memory: Mapping | None, context: VcpuContext, **changed: Any
+) -> list[tuple[Fix, bool]]:
+    """Return the kind of each remedy but an injected abort, and whether it is faithful."""
+    if memory:
+        context.vm.memslots.add(GPA, memory)
+    report = FaultReport(
+        gpa=GPA,
+        size=4,
+        access="read",
+        errno="EFAULT",
+        source="reconstructed",
+        exit=RunFailure(errno.EFAULT),
+    )
+    report = replace(report, **changed)
+    remedies = offer(cause, report, facts_of(report, context), context)
+    return [(each.fix, each.faithful) for each in remedies if each.fix is not Fix.INJECT]
+
+
+@pytest.mark.parametrize(
+    ("cause", "memory", "expected"),
+    [
+        ("hva-unmapped", "anonymous", [LOSSY_REPLAY, LOSSY_EMULATION]),
+        ("hva-unmapped", "file", [FAITHFUL_REPLAY, FAITHFUL_EMULATION]),
+        ("hva-unmapped", "region", [FAITHFUL_REPLAY, FAITHFUL_EMULATION]),
+        ("hva-unmapped", "reserved", []),
+        ("hva-no-access", "anonymous", [FAITHFUL_REPLAY, FAITHFUL_EMULATION]),
+        ("hva-no-access", "reserved", []),
+        ("device-memory-off", "region", [FAITHFUL_EMULATION]),
+        ("device-memory-off", "file", []),
+        ("device-unaligned", "region", [FAITHFUL_EMULATION]),
+        ("pfnmap-not-writable", "region", [LOSSY_REPLAY, FAITHFUL_EMULATION]),
+        ("cacheable-pfnmap-unsupported", "region", [LOSSY_REPLAY, FAITHFUL_EMULATION]),
+        ("file-truncated", "file", [LOSSY_REPLAY]),
+        ("vma-replaced", "anonymous", [LOSSY_REPLAY]),
+        ("vma-replaced", "file", [FAITHFUL_REPLAY]),
+        ("guest-memfd-closed", None, [LOSSY_REPLAY]),
+        ("hardware-poison", "anonymous", [LOSSY_REPLAY]),
+        ("hardware-poison", "file", []),
+        ("memory-attributes", "anonymous", [(Fix.CONVERT, True)]),
+        ("mmio-no-syndrome", None, [FAITHFUL_EMULATION]),
+        ("outside-memslots", None, [LOSSY_EMULATION]),
+        ("external-abort", "region", []),
+        ("unknown", "anonymous", [FAITHFUL_REPLAY]),
+        ("unknown", "reserved", []),
+        ("unknown", None, []),
+    ],
+)
+def test_remedies_of_a_cause(
+    context: VcpuContext,
+    memories: dict[str, Mapping],
+    cause: str,
+    memory: str | None,
+    expected: list[tuple[Fix, bool]],
+) -> None:
+    assert offered(cause, memories[memory] if memory else None, context) == expected
+
+
+def test_a_write_needs_a_writable_placement(
+    context: VcpuContext, memories: dict[str, Mapping]
+) -> None:
+    assert offered("hva-read-only", memories["read-only"], context, access="write") == []
+
+
+@pytest.mark.parametrize("changed", [{"access": "exec"}, {"table": True}], ids=["fetch", "walk"])
+def test_fetches_and_table_walks_cannot_be_emulated(
+    context: VcpuContext, memories: dict[str, Mapping], changed: dict[str, Any]
+) -> None:
+    assert offered("hva-unmapped", memories["file"], context, **changed) == [FAITHFUL_REPLAY]
+
+
+def test_an_access_without_an_address_has_no_remedy(context: VcpuContext) -> None:
+    assert offered("hardware-poison", None, context, gpa=None) == []
+
+
+def test_only_data_accesses_take_an_injected_abort(context: VcpuContext) -> None:
+    def offers_abort(access: AccessKind | None) -> bool:
+        report = FaultReport(
+            gpa=GPA,
+            size=4,
+            access=access,
+            errno=None,
+            source="kernel",
+            exit=RunFailure(errno.EFAULT),
+        )
+        remedies = offer("unknown", report, facts_of(report, context), context)
+        return any(remedy.fix is Fix.INJECT for remedy in remedies)
+
+    capability = context.arch.ABORT_CAPABILITY
+    supported = capability is not None and bool(context.vm.offers(capability))
+    assert offers_abort("read") is offers_abort("write") is supported
+    assert not offers_abort("exec")
+    assert not offers_abort(None)
 
 
 def run(
