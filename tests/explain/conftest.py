@@ -7,5 +7,5 @@ from pyvmm.why import Host
 
 @pytest.fixture
 def host(vm: Vm) -> Host:
-    """This kernel and CPU."""
+    """Return the facts of this kernel and CPU."""
     return vm.host

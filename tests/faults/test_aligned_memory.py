@@ -49,14 +49,14 @@ def machine(kvm: System) -> Iterator[Machine]:
 
 @pytest.fixture
 def device(kvm: System, machine: Machine, find: Find) -> Iterator[AssignedDevice]:
-    """A device whose BAR0 is RAM, opened with vfio, which enables its memory space."""
+    """Open a device whose BAR0 is RAM with vfio, which enables its memory space."""
     with AssignedDevice(machine, str(find("bochs"))) as device:
         yield device
 
 
 @pytest.fixture
 def words(machine: Machine, device: AssignedDevice) -> Iterator[Words]:
-    """The BAR at `GPA`, filled with `CONTENT`; it is Device memory for this process, too."""
+    """Register the BAR at `GPA`, filled with `CONTENT`; this process maps it as Device, too."""
     fd = os.open(device.device.function.path / "resource0", os.O_RDWR | os.O_CLOEXEC)
     try:
         memory = Mapping.of_file(fd, SIZE)

@@ -159,7 +159,7 @@ class Fuzz:
 
 @pytest.fixture
 def machine(kvm: System) -> Iterator[Machine]:
-    """A machine that stops at the first fault."""
+    """Create a machine that stops at the first fault."""
     with Machine(kvm, console=io.BytesIO()) as machine:
         machine.faults.policy = always(Fix.STOP)
         yield machine

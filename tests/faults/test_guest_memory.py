@@ -72,7 +72,7 @@ def memory(context: VcpuContext) -> Iterator[Mapping]:
 
 @pytest.fixture
 def region(context: VcpuContext, file: int) -> Iterator[Mapping]:
-    """An inaccessible mapping of a file at `GPA`, with the file as its backing."""
+    """Register an inaccessible mapping of a file at `GPA`, with the file as its backing."""
     with Mapping.of_file(file, SIZE) as region:
         region.backing = FileRegion(file)
         context.vm.memslots.add(GPA, region, at=PAGE_SIZE, size=SIZE - PAGE_SIZE)

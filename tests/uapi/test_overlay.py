@@ -77,7 +77,7 @@ HOLDS = [
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
-    """The value of each expression in a process that loaded FOO after pyvmm's own imports."""
+    """Evaluate each expression in a process that loaded FOO after pyvmm's own imports."""
     file = tmp_path_factory.mktemp("overlay") / "set.json"
     header_set.save(FOO, file)
     script = f"""

@@ -165,7 +165,7 @@ def test_arm64_rejects_a_guest_memfd_without_mmap(attempt: Attempt) -> None:
 
 @pytest.fixture
 def device_memory() -> Iterator[Mapping]:
-    """A BAR of any PCI device, mapped through sysfs: PFNMAP, not cacheable."""
+    """Map a BAR of any PCI device through sysfs: PFNMAP, not cacheable."""
     for resource in sorted(Path("/sys/bus/pci/devices").glob("*/resource[0-5]")):
         fd = os.open(resource, os.O_RDWR)
         with contextlib.closing(os.fdopen(fd, "r+b", buffering=0)):
