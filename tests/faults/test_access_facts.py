@@ -31,7 +31,7 @@ DEVICE = GPA + SIZE
 
 @pytest.fixture
 def context(vm: Vm) -> Iterator[VcpuContext]:
-    """A VM with memory at `GPA` and an emulated device at `DEVICE`."""
+    """Create a VM with memory at `GPA` and an emulated device at `DEVICE`."""
     context = VcpuContext(vm, vm.create_vcpu(), native(), Bus())
     context.mmio.attach(DEVICE, PAGE_SIZE, EmptyBus())
     with Mapping.anonymous(SIZE) as memory:

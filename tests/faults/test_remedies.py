@@ -53,7 +53,7 @@ def context(vm: Vm) -> VcpuContext:
 
 @pytest.fixture
 def memories() -> Iterator[dict[str, Mapping]]:
-    """A mapping of each kind by name."""
+    """Create a mapping of each kind, by name."""
     fd = os.memfd_create("guest")
     os.ftruncate(fd, SIZE)
     with ExitStack() as stack:

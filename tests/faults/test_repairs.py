@@ -52,7 +52,7 @@ def memory(vm: Vm) -> Iterator[Mapping]:
 
 @pytest.fixture
 def file(vm: Vm) -> Iterator[Mapping]:
-    """A file's memory at `GPA`; its pages begin with "0" to "3"."""
+    """Register a file's memory at `GPA`; its pages begin with "0" to "3"."""
     fd = os.memfd_create("guest")
     os.ftruncate(fd, SIZE)
     with Mapping.of_file(fd, SIZE) as memory:
