@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, kernel_modules
+from pyvmm.lab import cache, kernel_image, kernel_modules
 from pyvmm.lab.apt import RELEASE, Apt, Progress, unpack
 
 NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or build tree"
@@ -60,6 +60,7 @@ def _of_path(path: Path) -> Kernel:
     image = path / "arch/arm64/boot/Image" if path.is_dir() else path
     if not image.is_file():
         raise UsageError(f"kernel {str(path)!r} not found: pass {NAMES}")
+    kernel_image.check(image)
     return Kernel(str(path), image.resolve())
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Find kernels by name."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pyvmm.errors import PyvmmError, UsageError
-from pyvmm.lab import kernel
+from pyvmm.lab import host, kernel
 from pyvmm.lab.apt import no_progress
 
 
@@ -43,8 +44,8 @@ def test_version_missing_on_the_mirror() -> None:
         kernel.find("debian:1.0", no_progress)
 
 
-def test_build_tree(tmp_path: Path) -> None:
+def test_build_tree(emulated: host.Host, tmp_path: Path) -> None:
     image = tmp_path / "arch/arm64/boot/Image"
     image.parent.mkdir(parents=True)
-    image.touch()
+    shutil.copy(emulated.kernel.image, image)
     assert kernel.find(str(tmp_path), no_progress) == kernel.Kernel(str(tmp_path), image)
