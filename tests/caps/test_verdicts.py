@@ -99,3 +99,18 @@ def test_each_reason_is_one_line() -> None:
         for found in verdicts_for(capabilities, cpu):
             assert found.why
             assert "\n" not in found.why
+
+
+def test_memory_fault_info_of_x86_covers_private_memory_only() -> None:
+    answer = CheckResult(1, None)
+    found = verdict("memory-fault-info", None, KVM_CAP_MEMORY_FAULT_INFO=(answer, answer))
+    assert found.supported
+    assert "only for private memory and guest_memfd" in found.why
+    assert "bare EFAULT" in found.why
+
+
+def test_memory_fault_info_of_arm64_covers_every_memslot() -> None:
+    answer = CheckResult(1, None)
+    cpu = features(fwb=True, dic=True)
+    found = verdict("memory-fault-info", cpu, KVM_CAP_MEMORY_FAULT_INFO=(answer, answer))
+    assert "only for" not in found.why
