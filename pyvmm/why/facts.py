@@ -171,8 +171,8 @@ class AccessFacts(Facts):
         rebuilt: the access was rebuilt from the vCPU's registers and instruction.
         rebuilt_misalignment: then, why it would be an alignment fault on Device memory, as a
             predicate; None if it would not.
-        known_slots: the VM's memslots.
-        known_slot: the memslot at the GPA, if the source looked it up (`slot_known`).
+        known_slot: the memslot at the GPA, or None for no memslot; absent without `slot_known`.
+        mapping: the VMM's record of the memslot's mapping.
         device_at_gpa: the VMM emulates a device at the GPA.
         pid: the process whose VM it is.
     """

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The access rebuilt from the vCPU equals the one in the kernel's trace event."""
 
+import errno
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,29 @@ import pytest
 
 from pyvmm import libc
 from pyvmm.arch.page_tables import identity
+from pyvmm.faults.context import VcpuContext
 from pyvmm.faults.fault import Fix
+from pyvmm.faults.locate import locate
+from pyvmm.faults.poison import Poisoned
 from pyvmm.faults.policy import always
 from pyvmm.faults.report import FaultReport
 from pyvmm.guest import snippet
 from pyvmm.guest.assemble import assemble
 from pyvmm.kvm import System
+from pyvmm.kvm.exits import (
+    ArmLdst64b,
+    ArmNisv,
+    ArmSea,
+    Exit,
+    Interrupted,
+    MemoryFault,
+    Mmio,
+    RunFailure,
+)
 from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.provoke import fixed_mmap
+from pyvmm.uapi.kvm import KVM_EXIT_ARM_SEA_FLAG_GPA_VALID
 from tests.faults.tracing import GuestFault, Trace, traced
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -193,3 +208,59 @@ def test_accesses_with_the_mmu_off_are_device_accesses(page: BrokenPage, case: s
 @pytest.mark.parametrize("mmu", [True, False])
 def test_instruction_fetches(page: BrokenPage, mmu: bool) -> None:
     assert agree(page.fault(FETCH, mmu=mmu)).access == "exec"
+
+
+@pytest.fixture
+def crossing(page: BrokenPage) -> VcpuContext:
+    """A vCPU stopped at an LDP of 8 bytes before `BAD` and 8 bytes in it."""
+    page.fault("ldp x4, x5, [x2]", BAD - 8)
+    machine = page.machine
+    return VcpuContext(machine.vm, machine.vcpu, machine.arch, machine.mmio)
+
+
+@pytest.mark.parametrize(
+    "exit", [RunFailure(errno.EFAULT), ArmSea(0, 0, 0, 0)], ids=["errno", "arm_sea"]
+)
+def test_without_an_address_each_page_is_a_candidate(crossing: VcpuContext, exit: Exit) -> None:
+    reports = locate(exit, crossing)
+    assert [(report.gpa, report.size) for report in reports] == [(BAD - 8, 8), (BAD, 8)]
+    assert {report.source for report in reports} == {"reconstructed"}
+    assert {report.access for report in reports} == {"read"}
+
+
+@pytest.mark.parametrize(
+    ("exit", "size", "access"),
+    [
+        (MemoryFault(0, BAD, PAGE_SIZE, errno.EFAULT), PAGE_SIZE, "read"),
+        (ArmSea(KVM_EXIT_ARM_SEA_FLAG_GPA_VALID, 0, 0, BAD), PAGE_SIZE, "read"),
+        (ArmNisv(0, BAD), 8, "read"),
+        (ArmLdst64b(0, BAD), 8, "read"),
+        (Mmio(BAD, 4, True, 0), 4, "write"),
+    ],
+    ids=["memory_fault", "arm_sea", "arm_nisv", "arm_ldst64b", "mmio"],
+)
+def test_the_address_in_the_exit_counts(
+    crossing: VcpuContext, exit: Exit, size: int, access: str
+) -> None:
+    [report] = locate(exit, crossing)
+    assert (report.gpa, report.size, report.access) == (BAD, size, access)
+    assert (report.source, report.va, report.exit) == ("kernel", BAD, exit)
+    assert report.memory_type == "Normal-WB"
+
+
+def test_an_address_that_the_instruction_does_not_access(crossing: VcpuContext) -> None:
+    [report] = locate(MemoryFault(0, END, PAGE_SIZE, errno.EFAULT), crossing)
+    assert (report.gpa, report.size, report.va, report.access) == (END, PAGE_SIZE, None, None)
+    assert report.pc is not None
+
+
+def test_the_gpa_of_poisoned_memory(crossing: VcpuContext, page: BrokenPage) -> None:
+    [report] = locate(Poisoned(page.memory.hva + PAGE_SIZE, PAGE_SIZE), crossing)
+    assert (report.gpa, report.size, report.va) == (BAD, PAGE_SIZE, BAD)
+    [elsewhere] = locate(Poisoned(PAGE_SIZE, PAGE_SIZE), crossing)
+    assert elsewhere.gpa is None
+
+
+def test_an_exit_that_is_no_fault_is_rejected(crossing: VcpuContext) -> None:
+    with pytest.raises(TypeError, match="is not a fault"):
+        locate(Interrupted(), crossing)
