@@ -212,7 +212,7 @@ def test_instruction_fetches(page: BrokenPage, mmu: bool) -> None:
 
 @pytest.fixture
 def crossing(page: BrokenPage) -> VcpuContext:
-    """A vCPU stopped at an LDP of 8 bytes before `BAD` and 8 bytes in it."""
+    """Stop the vCPU at an LDP of 8 bytes before `BAD` and 8 bytes in it."""
     page.fault("ldp x4, x5, [x2]", BAD - 8)
     machine = page.machine
     return VcpuContext(machine.vm, machine.vcpu, machine.arch, machine.mmio)
