@@ -38,7 +38,8 @@ def _choose(exit: Exit | Poisoned, context: VcpuContext) -> _Judged:
     """Return the candidate that explains the fault best.
 
     In this order: the first one that fulfils a condition; the first one that the host cannot
-    read, for no known reason; one whose mapping was merely replaced.
+    read, for no known reason, PFNMAP memory last, since the host never reads that; one whose
+    mapping was merely replaced.
     """
     judged = []
     for report in locate(exit, context):
@@ -49,7 +50,7 @@ def _choose(exit: Exit | Poisoned, context: VcpuContext) -> _Judged:
         judged.append(candidate)
     if judged[0].report.gpa is None or judged[0].report.source == "kernel":
         return judged[0]
-    for candidate in judged:
+    for candidate in sorted(judged, key=lambda each: each.facts.pfnmap):
         if candidate.facts.slot and not candidate.facts.readable:
             return candidate
     for candidate in judged:
@@ -64,6 +65,8 @@ def _choose(exit: Exit | Poisoned, context: VcpuContext) -> _Judged:
 def _no_condition(report: FaultReport, facts: GuestAccessFacts) -> str:
     if report.gpa is None:
         return f"the address is not known: {report.incomplete}"
+    if facts.slot and facts.pfnmap:
+        return "it is device memory (PFNMAP), and no condition that pyvmm knows explains the fault"
     if facts.slot and not facts.readable:
         return "the memory is not accessible, for no reason that pyvmm knows"
     return "the memory is accessible now; it may have been fixed since the fault"

@@ -8,6 +8,7 @@ python -m pyvmm lab shell --kernel lab --cpu neoverse-n1 -- env GUESTS=10000 \\
     python3 -m pytest -p pyvmm.testing.plugin tests/faults/test_examine.py
 """
 
+import errno
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always, auto
 from pyvmm.guest import snippet
 from pyvmm.kvm import System
+from pyvmm.kvm.exits import RunFailure
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
 from pyvmm.passthrough import AssignedDevice
@@ -224,6 +226,20 @@ def test_the_broken_bar_is_blamed_not_the_one_before_it(machine: Machine, find: 
     [record] = machine.faults.records
     assert (record.fault.report.gpa, record.fault.cause) == (start, CACHEABLE_PFNMAP)
     assert (record.fault.region, record.fault.report.size) == ("BAR4", 8)
+
+
+def test_a_healthy_bar_is_not_called_inaccessible(machine: Machine, find: Find) -> None:
+    with AssignedDevice(machine, str(find("grace"))) as device:
+        [bar2] = (bar for bar in device.bars if bar.region.name == "BAR2")
+        outside = bar2.gpa - PAGE_SIZE
+        machine.windows.append(identity(outside, 2 * PAGE_SIZE))
+        load_pair(machine, outside)
+        assert [record.fault.cause for record in machine.faults.records] == ["outside-memslots"]
+        machine.arch.write(machine.vcpu, {"x2": bar2.gpa})
+        context = VcpuContext(machine.vm, machine.vcpu, machine.arch, machine.mmio)
+        fault = examine(RunFailure(errno.EFAULT), context)
+    assert (fault.cause, fault.report.gpa, fault.region) == (UNKNOWN, bar2.gpa, "BAR2")
+    assert "device memory (PFNMAP), and no condition" in fault.why
 
 
 @pytest.mark.parametrize("batch", range(-(-GUESTS // PER_MACHINE)))
