@@ -41,7 +41,7 @@ def _branch_target(image: bytes) -> int:
     """Return the offset after the target of the branch in the first two instructions, or 0."""
     for offset, word in enumerate(struct.unpack_from("<2I", image)):
         if word >> 26 == _BRANCH:
-            return 4 * (offset + (word & 0x3FF_FFFF) + 1)
+            return 4 * (offset + int(word & 0x3FF_FFFF) + 1)
     return 0
 
 
