@@ -6,15 +6,14 @@ goes to the kernel first and is recorded once the kernel accepted it.
 """
 
 import ctypes
-from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pyvmm.errno_names import errno_name
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
+from pyvmm.kvm.slot_index import SlotIndex
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import (
     KVM_CAP_NR_MEMSLOTS,
@@ -34,9 +33,6 @@ from pyvmm.why import RegistrationFacts, Slot, most_likely, registration
 
 if TYPE_CHECKING:
     from pyvmm.kvm.vm import Vm
-
-_gpa = attrgetter("gpa")
-
 
 _DEFAULT_IPA_BITS = 40  # KVM_PHYS_SHIFT, arch/arm64/include/asm/kvm_mmu.h
 _IPA_SIZE_MASK = 0xFF  # KVM_VM_TYPE_ARM_IPA_SIZE_MASK
@@ -74,8 +70,7 @@ class Memslots:
     def __init__(self, vm: "Vm") -> None:
         """Start without a memslot."""
         self._vm = vm
-        self._slots: list[Memslot] = []  # by GPA
-        self._numbered: dict[int, Memslot] = {}
+        self._slots: SlotIndex[Memslot] = SlotIndex()
         self._next = 0  # no number below it is free
 
     def add(
@@ -109,7 +104,7 @@ class Memslots:
         number = self._free_number() if number is None else number
         slot = Memslot(number, gpa, size, hva, flags, guest_memfd, guest_memfd_offset, memory)
         self._set(slot)
-        self._record(slot)
+        self._slots.add(slot)
         return slot
 
     def remove(self, slot: Memslot) -> None:
@@ -120,7 +115,8 @@ class Memslots:
         """
         self._check(slot)
         self._set(replace(slot, size=0, flags=0, guest_memfd=None))
-        self._forget(slot)
+        self._slots.remove(slot.number)
+        self._next = min(self._next, slot.number)
 
     def move(self, slot: Memslot, gpa: int) -> Memslot:
         """Move a memslot to another GPA. Raises `MemslotError`."""
@@ -152,21 +148,18 @@ class Memslots:
             self._set(new)
         except MemslotError:
             self._set(slot)
-            self._record(slot)
+            self._slots.add(slot)
             raise
-        self._record(new)
+        self._slots.add(new)
         return new
 
     def numbered(self, number: int) -> Memslot | None:
         """Return slot `number`, or None."""
-        return self._numbered.get(number)
+        return self._slots.numbered(number)
 
     def at(self, gpa: int) -> Memslot | None:
-        """Return the slot that backs `gpa`, or None, in O(log n)."""
-        index = bisect_right(self._slots, gpa, key=_gpa)
-        if index and gpa < self._slots[index - 1].end:
-            return self._slots[index - 1]
-        return None
+        """Return the slot that backs `gpa` outside SMM (address space 0), or None, in O(log n)."""
+        return self._slots.at(gpa)
 
     def dirty_pages(self, slot: Memslot) -> list[int]:
         """Return the indices of the slot's pages written since the last call.
@@ -209,12 +202,11 @@ class Memslots:
     def forget(self) -> None:
         """Drop the record of a closed VM, and the references to the slots' memory."""
         self._slots.clear()
-        self._numbered.clear()
         self._next = 0
 
     def __iter__(self) -> Iterator[Memslot]:
-        """Iterate over the slots in the order of their GPAs."""
-        return iter(tuple(self._slots))
+        """Iterate over the slots in the order of their GPAs, address space by address space."""
+        return iter(self._slots)
 
     def __len__(self) -> int:
         """Return the number of slots."""
@@ -223,27 +215,15 @@ class Memslots:
     def _change(self, old: Memslot, new: Memslot) -> Memslot:
         self._check(old)
         self._set(new)
-        self._record(new)
+        self._slots.add(new)
         return new
 
     def _check(self, slot: Memslot) -> None:
-        if self._numbered.get(slot.number) is not slot:
+        if self._slots.numbered(slot.number) is not slot:
             raise ValueError(f"slot {slot.number} at GPA {slot.gpa:#x} is not in the set")
 
-    def _record(self, slot: Memslot) -> None:
-        if old := self._numbered.get(slot.number):
-            self._forget(old)
-        insort(self._slots, slot, key=_gpa)
-        self._numbered[slot.number] = slot
-
-    def _forget(self, slot: Memslot) -> None:
-        # Slots do not overlap, so no two start at the same GPA.
-        del self._slots[bisect_right(self._slots, slot.gpa, key=_gpa) - 1]
-        del self._numbered[slot.number]
-        self._next = min(self._next, slot.number)
-
     def _free_number(self) -> int:
-        while self._next in self._numbered:
+        while self._slots.numbered(self._next):
             self._next += 1
         return self._next
 
@@ -275,7 +255,7 @@ class Memslots:
             host=self._vm.host,
             slot=slot,
             vm=self._vm,
-            known_slots=self._slots,
+            known_slots=tuple(self._slots),
             known_ipa_bits=ipa_bits(self._vm.vm_type),
             known_enabled=self._vm.enabled,
             pid="self",

@@ -14,6 +14,7 @@ from pyvmm.errors import PyvmmError
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.kvm.host_facts import host_facts
 from pyvmm.kvm.memslots import ipa_bits, reason
+from pyvmm.kvm.slot_index import SlotIndex
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
 from pyvmm.memory.vma import vmas
@@ -56,6 +57,7 @@ class TracedVm:
         vm_type: the argument of ``KVM_CREATE_VM``.
         enabled: the numbers of the capabilities that ``KVM_ENABLE_CAP`` enabled.
         memfds: the guest_memfds, by file descriptor in the process.
+        memslots: the registered memslots.
     """
 
     label: str
@@ -63,23 +65,14 @@ class TracedVm:
     vm_type: int = 0
     enabled: set[int] = field(default_factory=set)
     memfds: dict[int, TracedMemfd] = field(default_factory=dict)
-    _slots: dict[int, Slot] = field(default_factory=dict)
-
-    @property
-    def memslots(self) -> list[Slot]:
-        """Return the registered memslots, sorted by GPA."""
-        return sorted(self._slots.values(), key=lambda slot: slot.gpa)
+    memslots: SlotIndex[Slot] = field(default_factory=SlotIndex)
 
     def set_memslot(self, slot: Slot) -> None:
         """Record a successful request: register or move the memslot, or delete it (size 0)."""
         if slot.size:
-            self._slots[slot.number] = slot
+            self.memslots.add(slot)
         else:
-            self._slots.pop(slot.number, None)
-
-    def memslot_at(self, gpa: int) -> Slot | None:
-        """Return the memslot at `gpa`, or None."""
-        return next((slot for slot in self.memslots if slot.gpa <= gpa < slot.end), None)
+            self.memslots.remove(slot.number)
 
     def requested_slot(self, region: Values) -> Slot:
         """Return the memslot of a ``struct kvm_userspace_memory_region`` or ``…_region2``."""
@@ -163,7 +156,7 @@ class Explainer:
             private=private,
             known_gpa=gpa,
             slot_known=True,
-            known_slot=vm.memslot_at(gpa),
+            known_slot=vm.memslots.at(gpa),
             pid=vm.pid,
         )
         return most_likely(kvm_run.CONDITIONS, facts)

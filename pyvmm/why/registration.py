@@ -72,7 +72,7 @@ def _guest_memfd_offset(f: RegistrationFacts) -> Broken | None:
 
 
 def _address_space(f: RegistrationFacts) -> Broken | None:
-    space, count = f.slot.number >> 16, f.host.offers(KVM_CAP_MULTI_ADDRESS_SPACE) or 1
+    space, count = f.slot.address_space, f.host.offers(KVM_CAP_MULTI_ADDRESS_SPACE) or 1
     if space < count:
         return None
     return known(f"slot {f.slot.number:#x} is in address space {space}; this VM has {count}")
@@ -116,7 +116,9 @@ def _overlap(f: RegistrationFacts) -> Broken | None:
     if not f.slot.size:
         return None
     for slot in f.memslots:
-        if slot.number != f.slot.number and slot.gpa < f.slot.end and f.slot.gpa < slot.end:
+        if slot.number == f.slot.number or slot.address_space != f.slot.address_space:
+            continue
+        if slot.gpa < f.slot.end and f.slot.gpa < slot.end:
             return known(f"it overlaps slot {slot.number}, GPA {slot.gpa:#x} to {slot.end:#x}")
     return None
 

@@ -92,6 +92,11 @@ class Slot:
         return self.gpa + self.size
 
     @property
+    def address_space(self) -> int:
+        """Return the address space: 0, or on x86 1 for the memory of a vCPU in SMM."""
+        return self.number >> 16
+
+    @property
     def readonly(self) -> bool:
         """Return True if guest writes exit as MMIO (``KVM_MEM_READONLY``)."""
         return bool(self.flags & KVM_MEM_READONLY)

@@ -100,10 +100,10 @@ def test_process_that_has_ended(explainer: Explainer) -> None:
 def test_deleted_memslot() -> None:
     vm = TracedVm("vm1", os.getpid())
     vm.set_memslot(vm.requested_slot({"slot": 1, "guest_phys_addr": 0x1000, "memory_size": 0x1000}))
-    assert vm.memslot_at(0x1FFF) is vm.memslots[0]
-    assert vm.memslot_at(0x2000) is None
+    assert vm.memslots.at(0x1FFF) is vm.memslots.numbered(1)
+    assert vm.memslots.at(0x2000) is None
     vm.set_memslot(vm.requested_slot({"slot": 1, "guest_phys_addr": 0x1000, "memory_size": 0}))
-    assert vm.memslots == []
+    assert not len(vm.memslots)
 
 
 @pytest.mark.needs_arch("aarch64")

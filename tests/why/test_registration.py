@@ -2,8 +2,10 @@
 """Each condition under which KVM rejects a memslot, provoked in a real VM."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_GUEST_MEMFD_FLAGS,
     KVM_CAP_NR_MEMSLOTS,
 )
+from pyvmm.why import RegistrationFacts, Slot, most_likely
+from pyvmm.why.registration import CONDITIONS
+from tests.why.hosts import X86
 
 SIZE = 4 * PAGE_SIZE
 
@@ -138,6 +143,16 @@ def test_the_text_names_the_overlapping_slot(attempt: Attempt) -> None:
         "KVM_SET_USER_MEMORY_REGION on the vm fd: EEXIST (File exists): it overlaps slot 3, "
         f"GPA {SIZE:#x} to {2 * SIZE:#x} ["
     )
+
+
+def test_slots_of_different_address_spaces_do_not_overlap() -> None:
+    old = Slot(0, 0, SIZE, SIZE)
+    new = Slot(1 << 16, 0, SIZE, SIZE)
+    facts = RegistrationFacts(errno=errno.EEXIST, host=X86, slot=new, known_slots=[old])
+    assert most_likely(CONDITIONS, facts) is None
+    finding = most_likely(CONDITIONS, replace(facts, slot=replace(new, number=1)))
+    assert finding
+    assert finding.name == "overlap"
 
 
 @pytest.mark.needs_arch("x86_64")
