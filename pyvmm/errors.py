@@ -54,9 +54,11 @@ def as_command() -> Iterator[None]:
     """Turn an exception into one line on stderr and an exit status, by raising `SystemExit`.
 
     Use it as a context manager, or as a decorator of a main function (``@as_command()``). SIGTERM
-    unwinds the stack as Ctrl-C does.
+    and SIGHUP unwind the stack as Ctrl-C does; nohup(1) still ignores SIGHUP.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     try:
         yield
         sys.stdout.flush()  # now, while BrokenPipeError is still handled
@@ -84,5 +86,5 @@ def _drop_output() -> None:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    # SIGTERM unwinds the stack as Ctrl-C does, so that every context manager cleans up.
+    # Unwind the stack as Ctrl-C does, so that every context manager cleans up.
     raise SystemExit(128 + signum)

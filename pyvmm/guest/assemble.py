@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from pyvmm import scratch_dir
 from pyvmm.cache_dir import root
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 
@@ -75,7 +76,7 @@ class _Tools:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def build(self, source: Path) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="pyvmm-") as directory:
+        with scratch_dir.create() as directory:
             unlinked = f"{directory}/{_OBJECT}"
             include = f"-I{source.parent}"
             _run(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyvmm
+from pyvmm import scratch_dir
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import cache, initramfs, kernel_build, lab_devices, package_tree, pycache, userland
 from pyvmm.lab.apt import Progress
@@ -168,8 +169,8 @@ class Host:
 
     def _device_tree(self) -> bytes:
         """Return the machine's device tree, with the properties that device drivers read."""
-        with tempfile.TemporaryDirectory(prefix="pyvmm-lab-") as scratch:
-            dtb = Path(scratch) / "machine.dtb"
+        with scratch_dir.create() as scratch:
+            dtb = scratch / "machine.dtb"
             dump_device_tree(self.qemu, self.machine, dtb)
             lab_devices.add_to_device_tree(
                 self.machine.devices, self.machine.memory, dtb, self.fdtput

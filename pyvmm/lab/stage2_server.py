@@ -8,14 +8,13 @@ be those of an earlier VM: the server then continues the machine and tries again
 
 import json
 import socket
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Self
 
+from pyvmm import scratch_dir
 from pyvmm.lab.gdb import GdbClient, GdbError
 from pyvmm.lab.stage2 import HCR_VM, Stage2Registers, walk
 from pyvmm.lab.stage2_client import PORT
@@ -31,7 +30,7 @@ class Stage2Server:
         """Start to serve queries in a thread."""
         with ExitStack() as stack:
             # The gdb stub controls the machine: keep other users out (mode 0700).
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-lab-")))
+            scratch = stack.enter_context(scratch_dir.create())
             self._gdb_path, self._queries_path = scratch / "gdb", scratch / "queries"
             self._listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._listener.bind(str(self._queries_path))

@@ -8,14 +8,13 @@ powers off overwrites ``x0`` to ``x3``: use other registers for results.
 """
 
 import functools
-import tempfile
 import threading
 from collections.abc import Iterator
 from collections.abc import Mapping as TextOf
-from pathlib import Path
 
 import pytest
 
+from pyvmm import scratch_dir
 from pyvmm.arch.native import native
 from pyvmm.arch.page_tables import MemoryType, PageTables, Window, identity
 from pyvmm.errors import LackingError
@@ -154,8 +153,8 @@ def _tables(windows: tuple[Window, ...]) -> PageTables:
 
 @functools.lru_cache
 def _assembled(source: str, arch: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="pyvmm-") as directory:
-        file = Path(directory, "guest.s")
+    with scratch_dir.create() as directory:
+        file = directory / "guest.s"
         file.write_text(source)
         try:
             return assemble(file, arch)

@@ -3,7 +3,6 @@
 
 import io
 import json
-import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pyvmm import scratch_dir
 from pyvmm.errors import PyvmmError
 from pyvmm.lab.host import FILES, Host, RunningHost
 from pyvmm.lab.terminal import Terminal
@@ -61,7 +61,7 @@ class HostSession:
         self.stderr = io.BytesIO()
         with ExitStack() as stack:
             self._terminal = stack.enter_context(Terminal()) if shell else None
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyvmm-")))
+            scratch = stack.enter_context(scratch_dir.create())
             job = scratch / "job.json"
             terminal = Terminal.DEVICE if shell else None
             job.write_text(json.dumps({"tests": tests, "options": options, "shell": terminal}))
