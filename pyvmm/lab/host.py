@@ -42,8 +42,12 @@ _LINES_IN_ERROR = 10
 _LINES_IN_REPORT = 40
 # Only important console messages, no crypto self-tests, and a reset after a panic, at which QEMU
 # exits (-no-reboot).
-_COMMAND_LINE = "console=ttyAMA0 panic=-1 quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
-_PANIC = re.compile(r"Kernel panic - .*|Unable to handle kernel .*")
+_COMMAND_LINE = (
+    "console=ttyAMA0 panic=-1 oops=panic quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
+)
+_PANIC = re.compile(
+    r"kernel BUG at .*|Internal error: .*|Unable to handle kernel .*|Kernel panic - .*"
+)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pyvmm.errors import SkippedError
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.assigned import PlacedBar
 from pyvmm.provoke import fixed_mmap
-from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed, find_function
-from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
+from pyvmm.vfio.iommu_modes import AUTO, open_device
+from pyvmm.vfio.sysfs import PciFunction, list_functions
 
 _VFIO_PCI, _NVGRACE = "vfio-pci", "nvgrace_gpu_vfio_pci"
 _CACHEABLE = "BAR4"  # nvgrace_gpu_vfio_pci maps this BAR, the GPU's memory, cacheable
@@ -84,18 +85,34 @@ def _zero_block(testbed: Testbed) -> None:
 
 
 def _map_through_sysfs(testbed: Testbed, *, private: bool = False) -> None:
-    """Map a BAR through sysfs, without vfio, over registered anonymous memory."""
-    fd = os.open(_find_bar_file(find_function(_VFIO_PCI)), os.O_RDWR | os.O_CLOEXEC)
+    """Map a BAR through sysfs over registered anonymous memory.
+
+    vfio has the device open, too: an idle one is in D3hot or has its memory space disabled, and
+    then does not respond.
+    """
+    function, path = _find_prefetchable_bar()
+    device = testbed.stack.enter_context(open_device(str(function), AUTO))
+    device.config.enable_memory()
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     testbed.stack.callback(os.close, fd)
     fixed_mmap.map_file(testbed.add_anonymous(), TARGET_SIZE, fd, private=private)
 
 
-def _find_bar_file(function: PciFunction) -> Path:
-    """Return the sysfs file of a BAR of at least `TARGET_SIZE` bytes, or raise `SkippedError`."""
-    for path in sorted(function.path.glob("resource?")):
-        if path.stat().st_size >= TARGET_SIZE:
-            return path
-    raise SkippedError(f"{function} has no BAR of {TARGET_SIZE:#x} bytes")
+def _find_prefetchable_bar() -> tuple[PciFunction, Path]:
+    """Return a function bound to vfio-pci and the sysfs file of a prefetchable BAR of it.
+
+    A fix makes the kernel copy from the BAR, in accesses of any size. Only a prefetchable BAR
+    allows that: others may reject the size, which is an external abort and an oops. Raises
+    `SkippedError` if there is none of `TARGET_SIZE` bytes.
+    """
+    for function in list_functions():
+        if function.driver == _VFIO_PCI:
+            for path in sorted(function.path.glob("resource?_wc")):
+                if path.stat().st_size >= TARGET_SIZE:
+                    return function, path.with_name(path.name.removesuffix("_wc"))
+    raise SkippedError(
+        f"needs a device bound to {_VFIO_PCI} with a prefetchable BAR: in the lab, --device bochs"
+    )
 
 
 PROVOCATIONS = (
