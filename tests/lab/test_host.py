@@ -19,6 +19,16 @@ from .conftest import Run
 
 # Every byte value, and more data than a pipe or a port buffers.
 LONG = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096); sys.stderr.write('done')"
+# Touching a private, writable mapping of nvgrace's usemem is a BUG in Linux 7.3.4: nvgrace_gpu_mmap
+# lacks the VM_SHARED check of vfio_pci_core_mmap. vmf_insert_pfn_prot in mm/memory.c stops there.
+OOPS = """
+import mmap
+from pyvmm.vfio.iommu_modes import open_device
+with open_device("0000:01:00.0") as device:
+    bar = device.regions["BAR4"]
+    memory = mmap.mmap(bar.device.fileno(), 4096, flags=mmap.MAP_PRIVATE, offset=bar.offset)
+    print(memory[0])
+"""
 
 
 def test_output_and_status_are_unchanged(run: Run) -> None:
@@ -41,6 +51,17 @@ def test_host_has_kvm_and_a_read_only_checkout(run: Run) -> None:
 
 def test_background_process_does_not_delay_power_off(run: Run) -> None:
     assert run("sh", "-c", "sleep 1000 & echo started").stdout == b"started\n"
+
+
+def test_an_oops_ends_the_run_with_its_first_line(run: Run, emulated: host.Host) -> None:
+    if emulated.kernel.name != "lab":
+        pytest.skip("needs the lab's kernel, which has nvgrace: python -m pyvmm lab setup")
+    try:
+        run("python3", "-c", OOPS, devices=["grace"])
+    except LackingError as error:
+        assert "crashed: kernel BUG at vmf_insert_pfn_prot" in str(error)
+    else:
+        pytest.skip("this kernel rejects the mapping, as it should")
 
 
 @pytest.mark.parametrize(
