@@ -39,6 +39,7 @@ SYSREGS: dict[str, tuple[int, int, int, int, int]] = {
     "CPACR_EL1": (3, 0, 1, 0, 2),
     "SCTLR2_EL1": (3, 0, 1, 0, 3),
     "MDSCR_EL1": (2, 0, 0, 2, 2),
+    "HCR_EL2": (3, 4, 1, 1, 0),
     # Translation
     "TTBR0_EL1": (3, 0, 2, 0, 0),
     "TTBR1_EL1": (3, 0, 2, 0, 1),

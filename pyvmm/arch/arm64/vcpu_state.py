@@ -20,7 +20,9 @@ from pyvmm.errors import LackingError
 from pyvmm.kvm.vcpu import Vcpu
 
 # Registers of optional extensions. KVM_GET_ONE_REG fails for them on a CPU without the extension.
-_OPTIONAL = ("TCR2_EL1", "PIR_EL1", "PIRE0_EL1")
+_PERMISSIONS = ("TCR2_EL1", "PIR_EL1", "PIRE0_EL1")
+_OPTIONAL = (*_PERMISSIONS, "HCR_EL2")
+_HCR_VM, _HCR_DC, _HCR_TGE = 0, 12, 27  # bits of HCR_EL2
 _REGIME = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1", "ID_AA64MMFR0_EL1")
 
 
@@ -101,7 +103,7 @@ class StoppedVcpu:
     @cached_property
     def regime(self) -> Regime:
         """Return the registers that control stage 1."""
-        names = (*_REGIME, *_OPTIONAL)
+        names = (*_REGIME, *_PERMISSIONS)
         return Regime(**{name.lower(): self.registers[name] for name in names})
 
     def translate(self, va: int, *, fetch: bool = False) -> WalkOutput | WalkFailure:
@@ -109,10 +111,26 @@ class StoppedVcpu:
 
         A fetch needs execute permission. The permissions of data accesses are not checked: if
         stage 1 denied one, the guest would have taken the exception and KVM would not have seen
-        a fault.
+        a fault. Raises `InstructionError` in another regime than EL1&0.
         """
+        if obstacle := self._other_regime():
+            raise InstructionError(f"the address is not known: {obstacle}")
         need = Permission.EXECUTE if fetch else Permission.NONE
         return walk(self.regime, va, self._peek, need=need, el0=self.el0)
+
+    def _other_regime(self) -> str | None:
+        """Return why EL1's registers do not translate the guest's addresses to IPAs, or None.
+
+        A vCPU without EL2 has no HCR_EL2, and counts as having 0 there.
+        """
+        if bits(self.registers["pstate"], 3, 2) == 2 and not self.aarch32:
+            return "the vCPU runs at EL2 (nested virtualization)"
+        hcr = self.registers["HCR_EL2"]
+        if self.el0 and bit(hcr, _HCR_TGE):
+            return "the vCPU runs in EL2's regime (HCR_EL2.TGE, nested virtualization)"
+        if bit(hcr, _HCR_VM) or bit(hcr, _HCR_DC):
+            return "the vCPU runs a nested guest, which has a stage 2 of its own (HCR_EL2.VM or DC)"
+        return None
 
     def translate_pc(self) -> WalkOutput | WalkFailure:
         """Translate the PC for an A64 fetch.

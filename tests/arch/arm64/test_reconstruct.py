@@ -9,7 +9,8 @@ from pyvmm.arch.arm64.reconstruct import rebuild
 from pyvmm.arch.guest_access import RebuiltAccess
 from tests.arch.arm64.stopped import SIZE, Memory, stopped_vcpu
 
-EL1H = 0b0101
+EL0, EL1H, EL2T, EL2H = 0b0000, 0b0101, 0b1000, 0b1001
+HCR_VM, HCR_DC, HCR_TGE = 1 << 0, 1 << 12, 1 << 27
 AARCH32 = 1 << 4
 PC = 0x1000
 LDR_X4_X2 = 0xF9400044
@@ -59,6 +60,11 @@ def test_with_the_mmu_off_no_access_is_unaligned_for_stage_2_alone() -> None:
         (0x0000_0000, {}, "not an instruction"),
         (0xD65F_03C0, {}, "accesses no memory"),
         (LDR_X4_X2, {"pstate": AARCH32}, "AArch32"),
+        (LDR_X4_X2, {"pstate": EL2H}, "the vCPU runs at EL2"),
+        (LDR_X4_X2, {"pstate": EL2T}, "the vCPU runs at EL2"),
+        (LDR_X4_X2, {"pstate": EL0, "HCR_EL2": HCR_TGE}, "HCR_EL2.TGE"),
+        (LDR_X4_X2, {"HCR_EL2": HCR_VM}, "a nested guest"),
+        (LDR_X4_X2, {"HCR_EL2": HCR_DC}, "a nested guest"),
         (LDR_X4_X2, {"x2": 1 << 60}, "addresses have 32 bits"),
         (LDR_X4_X2, {"pc": PC + 2}, "PC alignment fault"),
         (LDR_X4_X2, {"pc": SIZE}, "cannot be read from guest memory"),
