@@ -56,9 +56,18 @@ def test_background_process_does_not_delay_power_off(run: Run) -> None:
 def test_an_oops_ends_the_run_with_its_first_line(run: Run, emulated: host.Host) -> None:
     if emulated.kernel.name != "lab":
         pytest.skip("needs the lab's kernel, which has nvgrace: python -m pyvmm lab setup")
-    with pytest.raises(LackingError, match="crashed: kernel BUG at vmf_insert_pfn_prot"):
-        run("python3", "-c", OOPS, devices=["grace"])
+    if not (message := failure(run, OOPS)):
         pytest.skip("this kernel rejects the mapping, as it should")
+    assert "crashed: kernel BUG at vmf_insert_pfn_prot" in message
+
+
+def failure(run: Run, code: str) -> str:
+    """Return the error of a host that runs Python code with a grace device, or an empty string."""
+    try:
+        run("python3", "-c", code, devices=["grace"])
+    except LackingError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
