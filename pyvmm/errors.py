@@ -5,13 +5,15 @@ The text of each exception is one line: what is wrong, then what to do about it.
 """
 
 import contextlib
-import os
+import errno
 import signal
 import sys
 from collections.abc import Iterator
 from enum import IntEnum
 from types import FrameType
 from typing import NoReturn
+
+from pyvmm.output_file import STDOUT, OutputError, discard, prepare_standard_streams
 
 
 class Status(IntEnum):
@@ -54,35 +56,40 @@ def as_command() -> Iterator[None]:
     """Turn an exception into one line on stderr and an exit status, by raising `SystemExit`.
 
     Use it as a context manager, or as a decorator of a main function (``@as_command()``). SIGTERM
-    and SIGHUP unwind the stack as Ctrl-C does; nohup(1) still ignores SIGHUP.
+    and SIGHUP unwind the stack as Ctrl-C does; nohup(1) still ignores SIGHUP. A closed
+    standard stream is not an exception.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
     try:
+        prepare_standard_streams()
         yield
-        sys.stdout.flush()  # now, while BrokenPipeError is still handled
+        sys.stdout.flush()  # now, while its errors are still handled
     except PyvmmError as error:
         _end(error.status, f"error: {error}")
     except KeyboardInterrupt:
         _end(Status.INTERRUPTED, "interrupted")
-    except BrokenPipeError:  # the reader closed the pipe: `pyvmm caps | head`
-        _drop_output()
-        sys.exit(Status.DONE)
-    except OSError as error:  # a full disk behind stdout, a directory that was removed
-        _drop_output()
+    except OutputError as error:
+        if error.filename == STDOUT:
+            discard(sys.stdout)
+            if error.errno == errno.EPIPE:  # the reader closed the pipe: `pyvmm caps | head`
+                sys.exit(Status.DONE)
+        _end(Status.LACKING, f"error: {error}")
+    except OSError as error:  # a directory that was removed
         where = f"{error.filename}: " if error.filename else ""
         _end(Status.LACKING, f"error: {where}{error.strerror or error}")
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            discard(sys.stderr)
 
 
 def _end(status: int, text: str) -> NoReturn:
-    print(f"pyvmm: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"pyvmm: {text}", file=sys.stderr)
     sys.exit(status)
-
-
-def _drop_output() -> None:
-    """Redirect stdout to /dev/null so that the flush at exit cannot fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

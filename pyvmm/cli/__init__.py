@@ -79,7 +79,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(Status.USAGE, f"pyvmm: error: {message}\n")
 
     def print_help(self, file: Any = None) -> None:
-        """Print the help text. Raises `OSError` where argparse would ignore a full disk."""
+        """Print the help text. Raises `OutputError` where argparse would ignore a full disk."""
         print(self.format_help(), end="", file=file, flush=True)
 
 

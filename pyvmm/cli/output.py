@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Tables on stdout and notes on stderr, with colours only on a terminal."""
 
+import contextlib
 import io
 import sys
 from collections.abc import Iterable, Sequence
@@ -64,5 +65,6 @@ def _print_folded(title: str, headings: Sequence[str], rows: Iterable[Sequence[C
 
 
 def note(text: str) -> None:
-    """Print one line on stderr, prefixed with ``pyvmm:``."""
-    print(f"pyvmm: {text}", file=sys.stderr, flush=True)
+    """Print one line on stderr, prefixed with ``pyvmm:``. Ignore an error of stderr."""
+    with contextlib.suppress(OSError):
+        print(f"pyvmm: {text}", file=sys.stderr, flush=True)

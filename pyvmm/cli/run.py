@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "argument block lists the BARs",
     )
     parser.add_argument(
+        "--console",
+        type=Path,
+        metavar="FILE",
+        help="write what the payload prints to this file; default: stderr",
+    )
+    parser.add_argument(
         "--on-fault",
         action="append",
         default=[],

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pyvmm.cache_dir import root as root  # re-export: the lab's only access to the cache
 from pyvmm.errors import LackingError
+from pyvmm.output_file import OutputError
 
 # Package lists and archives, kernel headers, unpacked packages, kernel sources and objects,
 # kernels, compiled Python, and console logs.
@@ -68,6 +69,8 @@ def convert_errors() -> Iterator[None]:
     """Turn the block's `OSError` for a full or read-only cache into a `LackingError`."""
     try:
         yield
+    except OutputError:
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = "has no space left: free some"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line as a whole: exit statuses, and one line per error."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def test_help_imports_no_command() -> None:
         "finally: print(*[name for name in sys.modules if name.startswith('pyvmm.')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert set(done.stdout.splitlines()[-1].split()) == {"pyvmm.cli", "pyvmm.errors"}
+    modules = {"pyvmm.cli", "pyvmm.errors", "pyvmm.output_file"}
+    assert set(done.stdout.splitlines()[-1].split()) == modules
 
 
 @pytest.mark.parametrize("arguments", [("--json", "--vfio"), ("--vfio", "1:2", "--kvm-headers")])
@@ -108,13 +110,63 @@ def test_a_closed_pipe(arguments: tuple[str, ...]) -> None:
     assert running.returncode == Status.DONE
 
 
+PRINTS = [("caps", "--json"), ("caps",), ("--help",), ("provoke", "--list"), ("lab", "status")]
+
+
 @pytest.mark.usefixtures("kvm")
-@pytest.mark.parametrize("arguments", [("caps", "--json"), ("caps",), ("--help",)])
+@pytest.mark.parametrize("arguments", PRINTS)
 def test_a_full_disk(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*PYVMM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.stderr == "pyvmm: error: No space left on device\n"
+    assert done.stderr == "pyvmm: error: cannot write to stdout: No space left on device\n"
     assert done.returncode == Status.LACKING
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize(
+    "arguments", [*PRINTS, (), ("uapi", "show", "KVM_RUN"), ("explain", "KVM_RUN", "errno=EFAULT")]
+)
+def test_a_closed_stdout(arguments: tuple[str, ...]) -> None:
+    done = in_shell(">&-", *arguments)
+    assert done.stderr == "pyvmm: error: cannot write to stdout: it is closed\n"
+    assert done.returncode == Status.LACKING
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "2>/dev/full", "2>&- <&-"])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("caps", "--json"), Status.DONE),
+        (("provoke", "outside", "--json"), Status.DONE),  # writes notes to stderr
+        (("caps", "extra"), Status.USAGE),
+        (("--kvm-headers", "/proc", "caps"), Status.USAGE),
+    ],
+)
+def test_without_stderr_or_stdin(arguments: tuple[str, ...], status: int, closed: str) -> None:
+    done = in_shell(closed, *arguments)
+    assert done.returncode == status
+    assert bool(done.stdout) == (status == Status.DONE)
+
+
+@pytest.mark.usefixtures("kvm")
+def test_all_standard_streams_closed() -> None:
+    assert in_shell(">&- 2>&- <&-", "caps").returncode == Status.LACKING
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("lab", "run", "--help")])
+def test_stdout_in_another_encoding(arguments: tuple[str, ...], encoding: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([*PYVMM, *arguments], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (Status.DONE, b"")
+    assert done.stdout.decode(encoding).startswith("usage: ")
+
+
+def in_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pyvmm with the redirections of a shell: Popen cannot close a standard stream."""
+    argv = ["sh", "-c", f'exec "$@" {redirections}', "sh", *PYVMM, *arguments]
+    return subprocess.run(argv, capture_output=True, text=True)
 
 
 def test_a_directory_without_headers() -> None:

@@ -187,7 +187,7 @@ def test_closed_pipe_does_not_stop_the_command(tmp_path: Path) -> None:
     assert tracing.stderr
     tracing.stdout.readline()
     tracing.stdout.close()
-    assert "the trace ends here: [Errno 32] Broken pipe" in tracing.stderr.read()
+    assert "the trace ends here: cannot write to stdout: Broken pipe" in tracing.stderr.read()
     assert tracing.wait(30) == 1
     assert done.exists()
 
