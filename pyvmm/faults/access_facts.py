@@ -56,6 +56,7 @@ def facts_of(report: FaultReport, context: VcpuContext) -> GuestAccessFacts:
         esr=exit.esr if isinstance(exit, ArmSea) else None,
         private=private,
         poisoned_hva=exit.hva if isinstance(exit, Poisoned) else None,
+        poison_consumed=not isinstance(exit, Poisoned) or exit.consumed,
         known_gpa=report.gpa,
         known_access=report.access,
         rebuilt=report.va is not None,

@@ -37,6 +37,8 @@ def locate(exit: Exit | Poisoned, context: VcpuContext) -> Sequence[FaultReport]
         case ArmSea(flags=flags, gpa=gpa) if flags & KVM_EXIT_ARM_SEA_FLAG_GPA_VALID:
             return [_reported(exit, rebuilt, gpa, PAGE_SIZE)]
         case Poisoned(hva=hva, size=size):
+            if not exit.consumed:  # the instruction at the PC has nothing to do with it
+                rebuilt = replace(rebuilt, instruction=None, pages=(), incomplete=None)
             return [_reported(exit, rebuilt, gpa_of(context.vm.memslots, hva), size)]
         case RunFailure() | ArmSea():
             return _candidates(exit, rebuilt)

@@ -17,7 +17,9 @@ from pyvmm import libc
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm import KVM_SET_SIGNAL_MASK, kvm_signal_mask
 
-BUS_MCEERR_AR = 4  # asm-generic/siginfo.h: the access cannot complete without that memory
+# asm-generic/siginfo.h
+BUS_MCEERR_AR = 4  # action required: an access cannot complete without that memory
+BUS_MCEERR_AO = 5  # action optional: no access has consumed the error
 
 _MASK_SIZE = 8  # bytes of the kernel's sigset_t
 
@@ -37,11 +39,18 @@ class _Siginfo(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Poisoned:
-    """A guest access to poisoned memory: `size` bytes (a page or more) at `hva`."""
+    """Poisoned memory: `size` bytes (a page or more) at `hva`.
+
+    Attributes:
+        consumed: the guest accessed it (BUS_MCEERR_AR). Otherwise the kernel found the error
+            before any access, and sends BUS_MCEERR_AO to a process that asked for it
+            (PR_MCE_KILL_EARLY; kill_proc in mm/memory-failure.c).
+    """
 
     kind = "hardware_poison"
     hva: int
     size: int
+    consumed: bool = True
 
 
 @contextmanager
@@ -67,10 +76,10 @@ def pending() -> Poisoned | None:
         libc.sigtimedwait(wanted, ctypes.byref(info), no_time)
     except OSError:  # EAGAIN: no SIGBUS is pending
         return None
-    if info.code != BUS_MCEERR_AR:
+    if info.code not in (BUS_MCEERR_AR, BUS_MCEERR_AO):
         return None
     size = 1 << info.address_lsb
-    return Poisoned(info.address & -size, size)
+    return Poisoned(info.address & -size, size, consumed=info.code == BUS_MCEERR_AR)
 
 
 def _mask(signals: set[int]) -> kvm_signal_mask:

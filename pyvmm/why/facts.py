@@ -165,7 +165,8 @@ class AccessFacts(Facts):
             alone.
         esr: the syndrome of ``KVM_EXIT_ARM_SEA``.
         private: ``KVM_MEMORY_EXIT_FLAG_PRIVATE`` of ``KVM_EXIT_MEMORY_FAULT``.
-        poisoned_hva: the address in the SIGBUS (BUS_MCEERR_AR).
+        poisoned_hva: the address in the SIGBUS (BUS_MCEERR_AR or BUS_MCEERR_AO).
+        poison_consumed: the guest accessed it (BUS_MCEERR_AR).
         known_gpa: the GPA accessed.
         known_access: the kind of access.
         rebuilt: the access was rebuilt from the vCPU's registers and instruction.
@@ -181,6 +182,7 @@ class AccessFacts(Facts):
     esr: int | None = None
     private: bool | None = None
     poisoned_hva: int | None = None
+    poison_consumed: bool = True
     known_gpa: int | None = None
     known_access: AccessKind | None = None
     rebuilt: bool = False

@@ -30,6 +30,11 @@ def _external_abort(f: AccessFacts) -> Broken | None:
 
 
 def _hardware_poison(f: AccessFacts) -> Broken | None:
+    if f.poisoned_hva is not None and not f.poison_consumed:
+        return known(
+            f"the hardware reported a memory error at HVA {f.poisoned_hva:#x}, which no access has "
+            "consumed yet: the kernel sent SIGBUS (BUS_MCEERR_AO)"
+        )
     if f.poisoned_hva is not None:
         return known(
             f"the hardware reported a memory error at HVA {f.poisoned_hva:#x}: KVM sent SIGBUS "

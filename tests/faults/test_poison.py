@@ -14,7 +14,7 @@ import pytest
 from pyvmm import libc
 from pyvmm.faults import poison
 from pyvmm.faults.fault import Fix
-from pyvmm.faults.poison import BUS_MCEERR_AR, Poisoned
+from pyvmm.faults.poison import BUS_MCEERR_AO, BUS_MCEERR_AR, Poisoned
 from pyvmm.faults.policy import always
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm import System, Vm
@@ -68,6 +68,12 @@ def test_a_memory_error_is_reported_with_its_page() -> None:
 
 
 @pytest.mark.usefixtures("sigbus_blocked")
+def test_an_error_that_nobody_consumed_yet_is_reported_as_such() -> None:
+    send(HVA, BUS_MCEERR_AO)
+    assert poison.pending() == Poisoned(HVA, PAGE_SIZE, consumed=False)
+
+
+@pytest.mark.usefixtures("sigbus_blocked")
 def test_another_sigbus_is_dropped() -> None:
     send(HVA, BUS_ADRERR)
     assert poison.pending() is None
@@ -101,3 +107,18 @@ def test_a_pending_sigbus_interrupts_kvm_run_and_is_a_fault(kvm: System) -> None
     assert (record.fault.report.gpa, record.fault.report.size) == (RAM_BASE + PAGE_SIZE, PAGE_SIZE)
     assert f"HVA {machine.ram.hva + PAGE_SIZE:#x}" in record.fault.why
     assert record.fault.remedy(Fix.REPLAY)
+
+
+@pytest.mark.usefixtures("sigbus_blocked")
+def test_an_error_in_memory_that_the_guest_has_not_accessed_is_a_fault(kvm: System) -> None:
+    with Machine(kvm, console=io.BytesIO()) as machine:
+        machine.faults.policy = always(Fix.STOP)
+        machine.load(Payload.builtin("hello", machine.arch.NAME))
+        machine.enter()
+        send(machine.ram.hva + PAGE_SIZE, BUS_MCEERR_AO)
+        machine.run()
+    [record] = machine.faults.records
+    assert (record.fault.cause, record.fault.report.access) == ("hardware-poison", None)
+    assert "BUS_MCEERR_AO" in record.fault.why
+    assert record.fault.remedy(Fix.REPLAY)
+    assert not record.fault.remedy(Fix.INJECT)

@@ -182,6 +182,12 @@ ROWS: tuple[Row, ...] = (
     ("external-abort", "unknown exit", lambda m: run(0), "the exit"),
     ("external-abort", "EFAULT", lambda m: run(exit="run_failure"), "not tested"),
     ("hardware-poison", "SIGBUS", lambda m: run(0, poisoned_hva=HVA), "known"),
+    (
+        "hardware-poison",
+        "SIGBUS before an access",
+        lambda m: run(0, poisoned_hva=HVA, poison_consumed=False),
+        "known",
+    ),
     ("hardware-poison", "EHWPOISON", lambda m: run(EHWPOISON), "inferred"),
     ("hardware-poison", "another exit", lambda m: run(0, exit="arm_nisv"), "impossible"),
     ("hardware-poison", "EFAULT", lambda m: run(), "not tested"),
