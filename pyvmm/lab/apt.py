@@ -33,6 +33,7 @@ MIRROR_VARIABLE = "PYVMM_DEBIAN_MIRROR"
 # Disk space, in bytes, for the lists, QEMU, the userland and a kernel, packed and unpacked.
 _DISK_SPACE = 1 << 30
 _LISTS_MAX_AGE = 24 * 3600.0  # seconds
+_INCOMPLETE_LISTS_MAX_AGE = 600.0
 
 # apt reads this after this machine's configuration, so it overrides that.
 _CONFIGURATION = """\
@@ -59,6 +60,10 @@ APT::Sandbox::User "";
 Acquire::Languages "none";
 Acquire::Retries "3";
 """
+
+
+class _RejectedError(LackingError):
+    """apt rejected lists (expired, missing, wrongly signed) or packages."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,12 @@ class Apt:
         self._progress = progress
         self._home = cache.root() / "apt" / architecture
 
+    def omitted(self) -> str:
+        """Return which releases' lists are missing, to append to an error message, or ""."""
+        sources = (self._home / "sources.list").read_text()
+        missing = [name for name in self.releases if self._source(name) not in sources]
+        return f"; the lists of {', '.join(missing)} are missing" if missing else ""
+
     def versions(self, package: str) -> list[Version]:
         """Return the mirror's versions of a package, in apt's order of preference.
 
@@ -126,7 +137,10 @@ class Apt:
             command = ["apt-get", "-t", release, "download", *packages]
         # --print-uris omits archives that are already downloaded: give it an empty directory.
         empty = ("-o", f"Dir::Cache::archives={self._home}/nowhere")
-        listing = self._run(*command, "--print-uris", *empty).stdout
+        try:
+            listing = self._run(*command, "--print-uris", *empty).stdout
+        except _RejectedError as error:
+            raise LackingError(f"{error}{self.omitted()}") from None
         # 'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM, with the colon of an epoch as %3a.
         archives = re.findall(r"^'\S+' (\S+\.deb) \d+", listing, re.MULTILINE)
         store = self._home / "archives"
@@ -166,15 +180,12 @@ class Apt:
             assert process.stderr is not None
             errors = process.stderr.read()
         if process.returncode:
-            raise LackingError(_explain(f"fetching {what}", errors))
+            raise _error(f"fetching {what}", errors)
 
     def _update(self) -> None:
         """Run ``apt-get update`` if the lists are missing, old, or of another mirror."""
         with cache.lock(self._home):
-            sources = "".join(
-                f"deb [signed-by={KEYRING}] {_mirror()} {release} main\n"
-                for release in self.releases
-            )
+            sources = "".join(map(self._source, self.releases))
             configuration = _CONFIGURATION.format(
                 home=self._home, architecture=self.architecture, release=RELEASE
             )
@@ -182,17 +193,46 @@ class Apt:
             if (
                 stamp.exists()
                 and stamp.read_text() == sources + configuration
-                and time.time() - stamp.stat().st_mtime < _LISTS_MAX_AGE
+                and time.time() - stamp.stat().st_mtime
+                < (_INCOMPLETE_LISTS_MAX_AGE if self.omitted() else _LISTS_MAX_AGE)
             ):
                 return
             cache.require_space(_DISK_SPACE)
             for name in ("lists/partial", "nowhere/partial", "state", "log"):
                 (self._home / name).mkdir(parents=True, exist_ok=True)
-            (self._home / "sources.list").write_text(sources)
             (self._home / "apt.conf").write_text(configuration)
             self._progress(f"reading Debian's package lists for {self.architecture}", None)
-            self._run("apt-get", "update", "-o", "APT::Update::Error-Mode=any")
+            try:
+                self._download_lists(self.releases)
+            except _RejectedError:
+                self._download_lists(self._valid_releases())
             stamp.write_text(sources + configuration)
+
+    def _valid_releases(self) -> list[str]:
+        """Return the releases whose lists can be downloaded; warn of each other one.
+
+        Raises `LackingError` if there is none.
+        """
+        valid = []
+        for release in self.releases:
+            try:
+                self._download_lists([release], "-o", "APT::Get::List-Cleanup=false")
+            except _RejectedError as error:
+                failure = error
+                reason = str(error).partition("failed: ")[2]
+                self._progress(f"warning: going on without {release}: {reason}", None)
+            else:
+                valid.append(release)
+        if not valid:
+            raise failure
+        return valid
+
+    def _download_lists(self, releases: Sequence[str], *options: str) -> None:
+        (self._home / "sources.list").write_text("".join(map(self._source, releases)))
+        self._run("apt-get", "update", "-o", "APT::Update::Error-Mode=any", *options)
+
+    def _source(self, release: str) -> str:
+        return f"deb [signed-by={KEYRING}] {_mirror()} {release} main\n"
 
     def _options(self) -> list[str]:
         return ["-c", str(self._home / "apt.conf"), "-q"]
@@ -207,7 +247,7 @@ class Apt:
             check=False,
         )
         if done.returncode:
-            raise LackingError(_explain(f"{program} {' '.join(arguments)}", done.stderr))
+            raise _error(f"{program} {' '.join(arguments)}", done.stderr)
         return done
 
 
@@ -266,12 +306,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def _explain(step: str, errors: str) -> str:
-    """Return a one-line error message for a failed step, from apt's stderr."""
+def _error(step: str, errors: str) -> LackingError:
+    """Return the exception for a failed step, whose one-line message is from apt's stderr."""
     lines = [line for line in errors.splitlines() if line.startswith(("E:", "W:"))]
     reason = lines[0][2:].strip() if lines else errors.strip() or "apt gave no reason"
     if re.search("resolv|connect|network", errors, re.IGNORECASE):
-        return f"{step} failed: cannot reach the Debian mirror ({reason})"
+        return LackingError(f"{step} failed: cannot reach the Debian mirror ({reason})")
     if "space" in errors:
-        return f"{step} failed: no space left: free some, or set XDG_CACHE_HOME to another disk"
-    return f"{step} failed: {reason}"
+        return LackingError(
+            f"{step} failed: no space left: free some, or set XDG_CACHE_HOME to another disk"
+        )
+    return _RejectedError(f"{step} failed: {reason}")

@@ -69,16 +69,19 @@ def _debian(version: str, progress: Progress) -> Kernel:
     if found := [release for release in cached if _matches(release, version)]:
         return _load(f"debian-{max(found, key=_order)}")
     apt = Apt("arm64", progress)
-    wanted = version or next(
-        offer.version.split("-")[0]
-        for offer in apt.versions("linux-image-arm64")
-        if offer.release == f"{RELEASE}-backports"
-    )
+    if not (wanted := version):
+        offers = apt.versions("linux-image-arm64")
+        newest = [offer.version for offer in offers if offer.release == f"{RELEASE}-backports"]
+        if not newest:
+            raise LackingError(
+                f"Debian's mirror has no arm64 kernel in {RELEASE}-backports{apt.omitted()}"
+            )
+        wanted = newest[0].split("-")[0]
     names = apt.names(rf"^linux-image-{re.escape(wanted)}.*arm64$")
     releases = [name.removeprefix("linux-image-").removesuffix("-arm64") for name in names]
     found = [release for release in releases if _matches(release, wanted)]
     if not found:
-        raise LackingError(f"Debian's mirror has no arm64 kernel {wanted}")
+        raise LackingError(f"Debian's mirror has no arm64 kernel {wanted}{apt.omitted()}")
     return _fetch(max(found, key=_order), apt, progress)
 
 

@@ -122,7 +122,9 @@ def _offered(apt: Apt, chosen: str | None) -> tuple[str, str]:
     # A mirror drops a series when the next one is released: use that.
     if chosen is None and (offers := apt.versions("linux-source")):
         return f"linux-source-{'.'.join(offers[0].version.split('.')[:2])}", offers[0].version
-    raise LackingError(f"the Debian mirror has no {package}: pass another lab:SERIES")
+    raise LackingError(
+        f"the Debian mirror has no {package}: pass another lab:SERIES{apt.omitted()}"
+    )
 
 
 def _untar(tarball: Path, into: Path) -> None:

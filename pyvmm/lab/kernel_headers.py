@@ -25,7 +25,9 @@ def fetch(version: str, progress: apt.Progress = apt.no_progress) -> Path:
     chosen = [each for each in offered if _matches(each, version)]
     if not chosen:
         names = dict.fromkeys(".".join(each.split(".")[:2]).split("~")[0] for each in offered)
-        raise UsageError(f"Debian's mirror has no {PACKAGE} {version}: pass {', '.join(names)}")
+        raise UsageError(
+            f"Debian's mirror has no {PACKAGE} {version}: pass {', '.join(names)}{debian.omitted()}"
+        )
     place = store / chosen[0]
     with cache.create(place) as partial:
         if partial:

@@ -2,6 +2,7 @@
 """Query, download and unpack packages of a real mirror; report errors in one line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError
-from pyvmm.lab import apt, host
+from pyvmm.lab import apt, cache, host, kernel
 from pyvmm.lab.apt import no_progress
+
+# apt rejects Debian's signed backports lists as expired: they are older than a second.
+EXPIRED = """\
+Dir::Etc::parts "/dev/null";
+Dir::Etc::main "/dev/null";
+Acquire::Max-ValidTime {{ "{label}" "1"; }};
+"""
 
 
 @pytest.fixture
@@ -64,3 +72,44 @@ def test_unreachable_mirror_is_one_line_and_leaves_no_tree(tmp_path: Path) -> No
     [message] = [line for line in done.stderr.splitlines() if "error:" in line]
     assert "cannot reach the Debian mirror" in message
     assert not list(tmp_path.glob("pyvmm/trees/[!.]*"))
+
+
+def _expire(label: str, cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use a copy of the package lists, in which those of suites with this label are expired."""
+    shutil.copytree(cached / "apt/arm64/lists", tmp_path / "pyvmm/apt/arm64/lists")
+    (tmp_path / "apt.conf").write_text(EXPIRED.format(label=label))
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # These do not expire otherwise, or not in a mirror's usual delay.
+    monkeypatch.setattr(apt, "GUEST_RELEASES", ("bookworm", "trixie", "trixie-backports"))
+
+
+def test_expired_suite_is_left_out(
+    arm64: apt.Apt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _expire("Debian Backports", cache.root(), tmp_path, monkeypatch)
+    steps: dict[str, None] = {}
+    partial = apt.Apt("arm64", lambda step, fraction: steps.update({step: None}))
+    assert {each.release for each in partial.versions("base-files")} == {"bookworm", "trixie"}
+    [warning] = [step for step in steps if "going on without" in step]
+    assert "without trixie-backports: Release file" in warning
+    assert "is expired" in warning
+    # Another process, with these lists.
+    later = apt.Apt("arm64")
+    [archive] = later.fetch("base-files", dependencies=False)
+    assert archive.exists()
+    for missing in ("no-such-package", "base-files/trixie-backports"):
+        with pytest.raises(LackingError, match=r"; the lists of trixie-backports are missing$"):
+            later.fetch(missing)
+    with pytest.raises(LackingError, match=r"no arm64 kernel .*trixie-backports are missing"):
+        kernel.find("debian", apt.no_progress)
+
+
+def test_all_suites_expired(
+    arm64: apt.Apt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _expire("Debian", cache.root(), tmp_path, monkeypatch)
+    monkeypatch.setattr(apt, "GUEST_RELEASES", ("bookworm", "trixie"))
+    with pytest.raises(LackingError, match=r"is expired") as raised:
+        apt.Apt("arm64").versions("base-files")
+    assert "\n" not in str(raised.value)
