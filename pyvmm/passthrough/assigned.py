@@ -89,7 +89,9 @@ class AssignedDevice(Closeable):
 
     def _place(self, region: Region, gpa: int, flipped: bool, stack: ExitStack) -> PlacedBar:
         mapping = stack.enter_context(map_bar(region, self.device.split(region)))
-        mapping.memory.backing = backing = RegionBacking(region, self.device.config)
+        virtual = self.device.function.is_virtual
+        backing = RegionBacking(region, self.device.config, virtual=virtual)
+        mapping.memory.backing = backing
         stack.callback(self._unregister, mapping)
         vm = self._machine.vm
         register_area = register_flipped if flipped else register

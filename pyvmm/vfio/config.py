@@ -18,6 +18,9 @@ _STATUS_CAP_LIST = 1 << 4
 _BAR0 = 0x10
 _BAR_PORT_SPACE = 1 << 0
 _CAPABILITY_LIST = 0x34
+_CAP_ID_PM = 0x01
+_PM_CTRL = 4
+_PM_CTRL_STATE = 3
 _CAP_ID_MSIX = 0x11
 _MSIX_FLAGS_QSIZE = 0x7FF
 _MSIX_ENTRY_SIZE = 16
@@ -72,6 +75,15 @@ class ConfigSpace:
         is a SIGBUS.
         """
         return bool(self.read(_COMMAND, 2) & _COMMAND_MEMORY)
+
+    @property
+    def power_state(self) -> int:
+        """Return the power state: 0 for D0 to 3 for D3hot (PCI_PM_CTRL_STATE_MASK).
+
+        In D3hot, accesses to memory BARs fail as without PCI_COMMAND_MEMORY.
+        """
+        at = dict(self.capabilities()).get(_CAP_ID_PM)
+        return 0 if at is None else self.read(at + _PM_CTRL, 2) & _PM_CTRL_STATE
 
     def enable_memory(self, on: bool = True) -> None:
         """Set or clear PCI_COMMAND_MEMORY: the device decodes accesses to its memory BARs."""

@@ -77,6 +77,11 @@ class PciFunction:
         return self.class_code >> 16 == _BRIDGE_CLASS
 
     @property
+    def is_virtual(self) -> bool:
+        """Return True for a virtual function (VF) of SR-IOV."""
+        return (self.path / "physfn").is_symlink()
+
+    @property
     def modalias(self) -> str:
         """Return the module alias, ``pci:v…``."""
         return self._read("modalias")

@@ -340,7 +340,8 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "device-memory-off",
         _ACCESS,
         "vfio_pci_mmap_huge_fault (drivers/vfio/pci/vfio_pci_core.c)",
-        "the vfio device behind the memslot is gone, in reset, or its memory space is disabled",
+        "the vfio device behind the memslot is gone, in reset, in a low-power state (D3hot or "
+        "runtime suspend), or its memory space is disabled",
         _device_memory_off,
         remedies=("emulate_region",),
     ),
