@@ -10,6 +10,8 @@ _HEADER = re.compile(
     r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>\S{4}) (?P<offset>[0-9a-f]+) "
     r"(?P<device>\S+) (?P<inode>\d+) *(?P<path>.*)"
 )
+_ANONYMOUS = ("[heap]", "[stack]", "[anon:", "[anon_shmem:")
+_SHMEM = ("/memfd:", "/dev/zero (deleted)", "/SYSV")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Vma:
         path: the path of the file, a name in brackets, or "" for anonymous memory.
         flags: the two-letter names of Documentation/filesystems/proc.rst: ``pf`` is VM_PFNMAP,
             ``io`` VM_IO, ``sh`` VM_SHARED, ``mt`` VM_MTE.
+        device: the file system's device number in hexadecimal, major:minor; major 0 if it has no
+            block device.
     """
 
     start: int
@@ -29,6 +33,7 @@ class Vma:
     offset: int
     path: str
     flags: frozenset[str]
+    device: str = ""
 
     @property
     def pfnmap(self) -> bool:
@@ -44,12 +49,28 @@ class Vma:
         return "??" in self.flags
 
     @property
-    def mte_allowed(self) -> bool:
-        """Return True if the memory is anonymous or tmpfs, which arm64's MTE can tag.
+    def mixedmap(self) -> bool:
+        """Return True for VM_MIXEDMAP: some of the pages may have no struct page."""
+        return "mm" in self.flags
 
-        The kernel's flag for this, VM_MTE_ALLOWED, is not in smaps.
+    @property
+    def mte_allowed(self) -> bool | None:
+        """Return True if arm64's MTE can tag the memory (VM_MTE_ALLOWED), None if smaps cannot say.
+
+        arch_calc_vm_flag_bits in arch/arm64/include/asm/mman.h allows MAP_ANONYMOUS, shmem (tmpfs,
+        memfd, shared anonymous memory), and hugetlb since Linux kernel commit 25c17c4b55de
+        "hugetlb: arm64: add mte support" (in v6.13). smaps does not print the flag.
         """
-        return not self.path.startswith("/") or self.path.startswith(("/memfd:", "/dev/zero"))
+        if "mt" in self.flags:
+            return True
+        if "ht" in self.flags:
+            return None
+        if self.pfnmap or self.mixedmap or (not self.path.startswith(("/", "[")) and self.path):
+            return False
+        if not self.path or self.path.startswith((*_ANONYMOUS, *_SHMEM)):
+            return True
+        # A file on tmpfs looks like one on any other file system without a block device.
+        return None if self.path.startswith("/") and self.device.startswith("00:") else False
 
 
 def vmas(hva: int, size: int, pid: int | str = "self") -> list[Vma]:
@@ -75,4 +96,5 @@ def _parse(lines: Iterator[str]) -> Iterator[Vma]:
                 offset=int(header["offset"], 16),
                 path=header["path"].rstrip("\n"),
                 flags=frozenset(line.split()[1:]),
+                device=header["device"],
             )

@@ -170,13 +170,21 @@ def _memory_tagging(f: RegistrationFacts) -> Broken | None:
         return None
     if f.slot.guest_memfd:
         return known("the VM has KVM_CAP_ARM_MTE enabled, and a guest_memfd cannot hold tags")
+    undecided = None
     for vma in f.vmas:
-        if not vma.mte_allowed:
+        if vma.mte_allowed is False:
             return known(
                 f"the VM has KVM_CAP_ARM_MTE enabled, and {vma.path or 'the mapping'} cannot hold "
                 "tags: use anonymous or tmpfs memory"
             )
-    return None
+        if vma.mte_allowed is None:
+            undecided = undecided or vma
+    if undecided is None:
+        return None
+    return inferred(
+        f"the VM has KVM_CAP_ARM_MTE enabled, and {undecided.path} may be unable to hold tags: "
+        "smaps does not show VM_MTE_ALLOWED, which hugetlb has since Linux 6.13"
+    )
 
 
 def _dirty_log_of_pfnmap(f: RegistrationFacts) -> Broken | None:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import ctypes
 import mmap
 import os
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.memory.vma import vmas
+from pyvmm.memory.vma import Vma, vmas
 
 
 def test_flags_come_from_the_kernel() -> None:
@@ -39,18 +40,56 @@ def test_unknown_process() -> None:
         vmas(0, PAGE_SIZE, pid=2**22 + 1)
 
 
-def test_anonymous_and_tmpfs_memory_allows_mte() -> None:
+def test_file_mapping_does_not_allow_mte() -> None:
+    device = Path(sys.executable).stat().st_dev
+    with (
+        Path(sys.executable).open("rb") as file,
+        Mapping.of_file(file.fileno(), PAGE_SIZE, prot=mmap.PROT_READ) as memory,
+    ):
+        [vma] = vmas(memory.hva, PAGE_SIZE)
+        assert vma.device == f"{os.major(device):02x}:{os.minor(device):02x}"
+        assert not vma.mte_allowed
+
+
+def vma(path: str, *flags: str, device: str = "00:00") -> Vma:
+    return Vma(0x1000, 0x2000, "rw-s", 0, path, frozenset(flags), device)
+
+
+@pytest.mark.parametrize(
+    ("vma", "allowed"),
+    [
+        (vma(""), True),
+        (vma("[heap]"), True),
+        (vma("[anon:guest]"), True),
+        (vma("[anon_shmem:guest]", device="00:01"), True),
+        (vma("/memfd:guest (deleted)", device="00:01"), True),
+        (vma("/dev/zero (deleted)", device="00:01"), True),
+        (vma("/SYSV00000000 (deleted)", device="00:01"), True),
+        (vma("/srv/guest", "mt", device="08:01"), True),
+        (vma("/dev/shm/guest", device="00:1a"), None),
+        (vma("/anon_hugepage (deleted)", "ht", device="00:0f"), None),
+        (vma("/memfd:guest (deleted)", "ht", device="00:0f"), None),
+        (vma("/dev/zero", device="00:06"), None),
+        (vma("/srv/guest", device="08:01"), False),
+        (vma("[vdso]"), False),
+        (vma("anon_inode:[vfio-device]", "pf", device="00:0e"), False),
+        (vma("/dev/vfio/devices/vfio0", "pf", device="00:06"), False),
+        (vma("anon_inode:[io_uring]", device="00:0e"), False),
+        (vma("/dmabuf:", "mm", device="00:0c"), False),
+    ],
+    ids=lambda value: (value.path or "anonymous") if isinstance(value, Vma) else str(value),
+)
+def test_memory_that_allows_mte(vma: Vma, allowed: bool | None) -> None:
+    assert vma.mte_allowed is allowed
+
+
+def test_memory_of_this_process_that_allows_mte() -> None:
     with Mapping.anonymous(PAGE_SIZE) as memory:
         assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
     fd = os.memfd_create("test")
     os.truncate(fd, PAGE_SIZE)
     with os.fdopen(fd), Mapping.of_file(fd, PAGE_SIZE) as memory:
         assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [True]
-
-
-def test_file_mapping_does_not_allow_mte() -> None:
-    with (
-        Path(sys.executable).open("rb") as file,
-        Mapping.of_file(file.fileno(), PAGE_SIZE, prot=mmap.PROT_READ) as memory,
-    ):
-        assert [vma.mte_allowed for vma in vmas(memory.hva, PAGE_SIZE)] == [False]
+    shared = mmap.mmap(-1, PAGE_SIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(shared))
+    assert [vma.mte_allowed for vma in vmas(address, PAGE_SIZE)] == [True]

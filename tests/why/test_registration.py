@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,9 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_GUEST_MEMFD_FLAGS,
     KVM_CAP_NR_MEMSLOTS,
 )
-from pyvmm.why import RegistrationFacts, Slot, most_likely
+from pyvmm.why import RegistrationFacts, Slot, judge, most_likely
 from pyvmm.why.registration import CONDITIONS
-from tests.why.hosts import X86
+from tests.why.hosts import X86, offering
 
 SIZE = 4 * PAGE_SIZE
 
@@ -153,6 +154,28 @@ def test_slots_of_different_address_spaces_do_not_overlap() -> None:
     finding = most_likely(CONDITIONS, replace(facts, slot=replace(new, number=1)))
     assert finding
     assert finding.name == "overlap"
+
+
+def test_memory_of_which_smaps_does_not_say_whether_it_can_be_tagged() -> None:
+    """A file on tmpfs can hold tags; smaps shows only that its file system has no block device."""
+    with (
+        tempfile.TemporaryFile(dir="/dev/shm") as file,
+        Mapping.of_file(file.fileno(), PAGE_SIZE) as memory,
+    ):
+        file.truncate(PAGE_SIZE)
+        slot = Slot(0, 0, PAGE_SIZE, memory.hva)
+        facts = RegistrationFacts(
+            errno=errno.EINVAL,
+            host=offering(KVM_CAP_ARM_MTE, KVM_CAP_NR_MEMSLOTS),
+            slot=slot,
+            known_slots=(),
+            known_ipa_bits=40,
+            known_enabled={KVM_CAP_ARM_MTE},
+            pid="self",
+        )
+        [finding] = [f for f in judge(CONDITIONS, facts) if f.name == "memory-tagging"]
+    assert (finding.mark, finding.needs) == ("inferred", None)
+    assert "may be unable to hold tags" in finding.why
 
 
 @pytest.mark.needs_arch("x86_64")
