@@ -26,7 +26,7 @@ from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import cache, initramfs, kernel_build, lab_devices, package_tree, pycache, userland
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.kernel import Kernel
-from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree
+from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree, option_value
 from pyvmm.lab.stage2_server import Stage2Server
 from pyvmm.lab.terminal import Terminal
 from pyvmm.lab.virtio_ports import VirtioPorts
@@ -160,10 +160,11 @@ class Host:
         argv += ["-kernel", str(self.kernel.image), "-append", line]
         argv += ["-initrd", f"/dev/fd/{initrd}"]
         argv += ["-serial", f"file:{log}"]
-        argv += ["-blockdev", f"driver=file,node-name=root,read-only=on,filename={self.image}"]
+        root = f"driver=file,node-name=root,read-only=on,filename={option_value(self.image)}"
+        argv += ["-blockdev", root]
         argv += ["-device", "virtio-blk-device,drive=root"]
         for tag, (_, path) in shares.items():
-            share = f"local,id={tag},path={_escape(path)},security_model=none,readonly=on"
+            share = f"local,id={tag},path={option_value(path)},security_model=none,readonly=on"
             argv += ["-fsdev", share, "-device", f"virtio-9p-device,fsdev={tag},mount_tag={tag}"]
         if any(device.reserved for device in self.machine.devices):
             dtb = stack.enter_context(_memfd(self._device_tree()))
@@ -304,11 +305,6 @@ def _shares(directory: Path | None) -> tuple[dict[str, tuple[str, Path]], str]:
 
 def _by_mount_point(shares: Mapping[str, tuple[str, Path]]) -> dict[str, Path]:
     return dict(shares.values())
-
-
-def _escape(path: Path) -> str:
-    """Double the commas in a path, as QEMU's option parser requires."""
-    return str(path).replace(",", ",,")
 
 
 @contextmanager

@@ -76,6 +76,11 @@ def parse_size(text: str) -> int:
     return int(text[:-1]) * scale
 
 
+def option_value(path: Path) -> str:
+    """Return a path as the value of a ``KEY=VALUE`` option, in which QEMU wants commas doubled."""
+    return str(path).replace(",", ",,")
+
+
 def find(progress: Progress, chosen: str | None = None) -> Qemu:
     """Return QEMU `chosen`, by default the one on PATH, or a downloaded one if that is too old.
 
@@ -120,7 +125,7 @@ def _dotted(version: tuple[int, int]) -> str:
 def dump_device_tree(qemu: Qemu, machine: EmulatedMachine, dtb: Path) -> None:
     """Write QEMU's device tree for a machine to `dtb`. Raises `LackingError`."""
     argv = machine.arguments()
-    argv[argv.index("-machine") + 1] += f",dumpdtb={dtb}"
+    argv[argv.index("-machine") + 1] += f",dumpdtb={option_value(dtb)}"
     done = subprocess.run([*qemu.command, *argv], capture_output=True, text=True, check=False)
     if done.returncode or not dtb.exists():
         raise LackingError(f"QEMU cannot dump its device tree: {done.stderr.strip()}")

@@ -16,6 +16,7 @@ from typing import Self
 
 from pyvmm import scratch_dir
 from pyvmm.lab.gdb import GdbClient, GdbError
+from pyvmm.lab.qemu import option_value
 from pyvmm.lab.stage2 import HCR_VM, Stage2Registers, walk
 from pyvmm.lab.stage2_client import PORT
 
@@ -35,7 +36,8 @@ class Stage2Server:
             self._listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._listener.bind(str(self._queries_path))
             self._listener.listen(1)
-            threading.Thread(target=self._serve, name="stage2-server", daemon=True).start()
+            self._thread = threading.Thread(target=self._serve, name="stage2-server", daemon=True)
+            self._thread.start()
             self._stack = stack.pop_all()
         return self
 
@@ -43,11 +45,13 @@ class Stage2Server:
         """Close the sockets and end the thread."""
         self._listener.shutdown(socket.SHUT_RDWR)  # end accept(2) in the thread
         self._stack.close()
+        self._thread.join()
 
     def arguments(self) -> list[str]:
         """Return QEMU's arguments; those of the virtio-serial bus must precede them."""
-        argv = ["-gdb", f"unix:{self._gdb_path},server=on,wait=off"]
-        argv += ["-chardev", f"socket,id=stage2,path={self._queries_path}"]
+        gdb = f"socket,id=gdb,path={option_value(self._gdb_path)},server=on,wait=off"
+        argv = ["-chardev", gdb, "-gdb", "chardev:gdb"]
+        argv += ["-chardev", f"socket,id=stage2,path={option_value(self._queries_path)}"]
         return [*argv, "-device", f"virtserialport,chardev=stage2,name={PORT}"]
 
     def _serve(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Run commands in emulated hosts, and report hosts that fail."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.lab import host
+from pyvmm.lab import host, lab_devices
 
 from .conftest import Run
 
@@ -137,3 +139,24 @@ def _wait_for_end(pid: int) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"process {pid} still exists")
+
+
+@pytest.mark.parametrize("name", ["a,b", "a b", "a=b,c=d", "a'b"])
+def test_any_path_works(
+    emulated: host.Host, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)  # where tempfile caches TMPDIR
+    for variable in ("TMPDIR", "XDG_CACHE_HOME"):
+        (tmp_path / name / variable).mkdir(parents=True)
+        monkeypatch.setenv(variable, str(tmp_path / name / variable))
+    image = tmp_path / name / "image"
+    image.symlink_to(emulated.image)
+    (tmp_path / name / "file").touch()
+    out = io.BytesIO()
+    # This device needs a device tree, which QEMU writes to a file, and the lab's kernel.
+    devices = lab_devices.lookup(["grace"] if emulated.kernel.name == "lab" else [])
+    machine = replace(emulated.machine, devices=tuple(devices))
+    odd = replace(emulated, image=image, machine=machine)
+    with odd.boot(["ls"], stdout=out, stderr=out, directory=tmp_path / name) as running:
+        assert running.wait(300) == 0
+    assert "file" in out.getvalue().decode().split()

@@ -12,7 +12,7 @@ from pyvmm.lab.stage2_server import Stage2Server
 
 
 def ask(server: Stage2Server, *queries: str) -> list[dict[str, str]]:
-    [path] = (a.partition("path=")[2] for a in server.arguments() if "path=" in a)
+    [path] = (a.partition("path=")[2] for a in server.arguments() if "id=stage2" in a)
     with socket.socket(socket.AF_UNIX) as port:
         port.connect(path)
         with port.makefile("rw") as lines:
