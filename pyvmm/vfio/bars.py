@@ -84,7 +84,8 @@ def _unmappable(region: Region, page: int) -> Unmappable | None:
     if "mmap" not in region.flags:
         return Unmappable.NO_MMAP_FLAG
     if region.size < page:
-        # Another device's BAR may share the page, and the guest would reach it too.
+        # vfio allows the mmap of a page-aligned one and reserves the rest of the page for it
+        # (vfio_pci_probe_mmaps), but a memslot would show the guest that rest, too.
         return Unmappable.BELOW_PAGE_SIZE
     return None
 

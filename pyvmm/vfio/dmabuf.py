@@ -35,9 +35,9 @@ class DmaBuf(Fd):
 def export_dmabuf(bar: Region, at: int, size: int) -> DmaBuf:
     """Export `size` bytes of a BAR from byte `at`, in whole pages, as a dma-buf.
 
-    This is ``VFIO_DEVICE_FEATURE_DMA_BUF``. Raises `IoctlError`: ENOTTY if the kernel or the
-    driver lacks the feature (it needs CONFIG_PCI_P2PDMA), EINVAL for partial pages, ENODEV for a
-    region that is not a BAR.
+    This is ``VFIO_DEVICE_FEATURE_DMA_BUF``. Raises `IoctlError`: ENOTTY if the kernel lacks the
+    feature (it needs CONFIG_PCI_P2PDMA), EOPNOTSUPP if the driver does (it has no
+    get_dmabuf_phys), EINVAL for partial pages, ENODEV for a region that is not a BAR.
     """
     buffer_type = vfio_device_feature.with_room(ctypes.sizeof(vfio_device_feature_dma_buf) + 16)
     request = buffer_type(flags=VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF)
