@@ -4,14 +4,18 @@
 import argparse
 import json
 import re
+import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import BinaryIO
 
 from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
-from pyvmm.errors import LackingError, Status, UsageError
+from pyvmm.cli.report_file import ReportFile
+from pyvmm.errors import Status, UsageError
 from pyvmm.faults import policy
 from pyvmm.memory import PAGE_SIZE
+from pyvmm.output_file import OutputFile
 from pyvmm.passthrough import Job, JobResult, run_job
 from pyvmm.passthrough.document import result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe, Write
@@ -101,27 +105,42 @@ def run(args: argparse.Namespace) -> int:
     """Probe the devices, print what happened, and return the exit status."""
     if args.write and len(args.vfio) > 1:
         raise UsageError("--write is ambiguous with several devices: give one --vfio")
-    if args.report:
-        _open(args.report).close()  # fail before the run, not after it
-    result = run_job(
-        Job(
-            devices=args.vfio,
-            iommu_mode=args.iommu_mode,
-            bind=args.bind,
-            writes=[_write(text) for text in args.write],
-            guest=args.guest,
-            on_fault=policy.parse(args.on_fault),
-            flip=frozenset(region.upper() for region in args.flip),
+    if args.write and args.guest:
+        raise UsageError("--write is for the probes, which --guest replaces: write in the payload")
+    if args.console and not args.guest:
+        raise UsageError("--console is for what a payload prints: add --guest FILE")
+    on_fault, on_fault_in = policy.parse(args.on_fault)
+    report = ReportFile(args.report) if args.report else None
+    with ExitStack() as stack:
+        console = stack.enter_context(_create(args.console)) if args.console else sys.stderr.buffer
+        result = run_job(
+            Job(
+                devices=args.vfio,
+                iommu_mode=args.iommu_mode,
+                bind=args.bind,
+                writes=[_write(text) for text in args.write],
+                guest=args.guest,
+                console=console,
+                on_fault=on_fault,
+                on_fault_in=on_fault_in,
+                flip=frozenset(region.upper() for region in args.flip),
+            )
         )
-    )
     document = to_json(result)
     if args.json:
         print(json.dumps(document, indent=1))
     else:
         _print(result)
-    if args.report:
-        _save(args.report, document)
+    if report:
+        report.save(document)
     return Status.DONE if document["result"] == "ok" else Status.FAILED
+
+
+def _create(path: Path) -> BinaryIO:
+    try:
+        return OutputFile(str(path), str(path))
+    except OSError as error:
+        raise UsageError(f"cannot write the console to {path}: {error.strerror}") from None
 
 
 def _write(text: str) -> Write:
@@ -136,23 +155,6 @@ def _write(text: str) -> Write:
     raise UsageError(
         f"--write takes REGION+OFFSET=VALUE of 32 bits, such as BAR0+0x10=0xff, not {text}"
     )
-
-
-def _open(path: Path) -> TextIO:
-    try:
-        return path.open("a")
-    except OSError as error:
-        raise UsageError(f"cannot write the report to {path}: {error.strerror}") from None
-
-
-def _save(path: Path, document: dict[str, Any]) -> None:
-    try:
-        with _open(path) as file:
-            file.truncate(0)
-            json.dump(document, file, indent=1)
-            file.write("\n")
-    except OSError as error:
-        raise LackingError(f"cannot write the report to {path}: {error.strerror}") from None
 
 
 def _print(result: JobResult) -> None:

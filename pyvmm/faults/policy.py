@@ -41,17 +41,20 @@ def by_region(policies: Mapping[str, Policy], otherwise: Policy) -> Policy:
     return decide
 
 
-def parse(words: Sequence[str]) -> Policy:
-    """Return the policy for words ``POLICY`` and ``REGION=POLICY``. Raises `UsageError`."""
-    otherwise: Policy = auto
+def parse(words: Sequence[str]) -> tuple[Policy, dict[str, Policy]]:
+    """Return the policy of words ``POLICY`` (else `auto`), and those of ``REGION=POLICY``.
+
+    Raises `UsageError`, also for a second policy of one region, which would replace the first.
+    """
     policies: dict[str, Policy] = {}
     for word in words:
         region, given, name = word.rpartition("=")
-        if given and region:
-            policies[region.upper()] = _named(name, word)
-        else:
-            otherwise = _named(word, word)
-    return by_region(policies, otherwise) if policies else otherwise
+        if given and not region:
+            name = word
+        if region.upper() in policies:
+            raise UsageError(f"--on-fault {word}: {region or 'the default'} has a policy already")
+        policies[region.upper()] = _named(name, word)
+    return policies.pop("", auto), policies
 
 
 def _named(name: str, word: str) -> Policy:

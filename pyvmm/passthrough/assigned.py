@@ -13,6 +13,7 @@ from pyvmm.passthrough.device_report import report_emulated
 from pyvmm.passthrough.placement import BAR_BASE, place
 from pyvmm.passthrough.region_backing import RegionBacking
 from pyvmm.vfio.bars import BarMapping, map_bar
+from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO, open_device
 from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.regions import Region
@@ -44,7 +45,7 @@ class AssignedDevice(Closeable):
     def __init__(
         self,
         machine: Machine,
-        address: str,
+        address: str | Bdf,
         *,
         mode: str = AUTO,
         bind: bool = False,

@@ -2,14 +2,17 @@
 """The job of ``pyvmm run``: assign devices to a machine, let a guest access them, report."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from pyvmm.caps import CapsReport, negotiate
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultRecord, Policy, auto
+from pyvmm.faults.policy import by_region
+from pyvmm.faults.repairs import MappedMemory
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.system import System
 from pyvmm.machine.machine import Machine
@@ -18,6 +21,7 @@ from pyvmm.passthrough import AssignedDevice, probe_bars
 from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write
+from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO
 
 _COUNT = struct.Struct("<Q")
@@ -34,7 +38,9 @@ class Job:
         bind: bind the devices to a vfio driver for the run.
         writes: words for the guest to write and read back.
         guest: a payload file to run instead of the built-in probes, or None.
+        console: receives what the payload prints; None is stdout.
         on_fault: the reaction to an access that KVM cannot resolve.
+        on_fault_in: the reaction by region (a BAR, or ``RAM``), where it differs.
         flip: names of BARs to register as anonymous memory and to replace afterwards.
     """
 
@@ -43,7 +49,9 @@ class Job:
     bind: bool = False
     writes: Sequence[Write] = ()
     guest: Path | None = None
+    console: BinaryIO | None = None
     on_fault: Policy = auto
+    on_fault_in: Mapping[str, Policy] = field(default_factory=dict)
     flip: frozenset[str] = frozenset()
 
 
@@ -81,13 +89,17 @@ def run_job(job: Job) -> JobResult:
 
     Raises `PyvmmError` with a one-line explanation.
     """
+    addresses = [Bdf.parse(address) for address in job.devices]
+    for n, address in enumerate(addresses):
+        if address in addresses[:n]:
+            raise UsageError(f"{address} is given twice: give each device once")
     with ExitStack() as stack:
         system = stack.enter_context(System.open())
         caps = negotiate(system)
-        machine = stack.enter_context(Machine(system))
-        machine.faults.policy = job.on_fault
+        machine = stack.enter_context(Machine(system, console=job.console))
+        machine.faults.policy = by_region(job.on_fault_in, job.on_fault)
         devices: list[AssignedDevice] = []
-        for address in job.devices:
+        for address in addresses:
             device = AssignedDevice(
                 machine,
                 address,
@@ -99,8 +111,10 @@ def run_job(job: Job) -> JobResult:
             devices.append(stack.enter_context(device))
         assigned = tuple(DeviceResult(report_device(d.device), tuple(d.slots)) for d in devices)
         bars = [bar for device in devices for bar in device.bars]
-        if missing := job.flip - {bar.region.name for bar in bars}:
-            raise UsageError(f"--flip: no device has {' or '.join(sorted(missing))}")
+        mapped = {bar.region.name for bar in bars if bar.mapping.areas}
+        _require("--flip", job.flip, mapped, "that can be mapped")
+        known = {bar.region.name for bar in bars} | {MappedMemory.name}
+        _require("--on-fault", job.on_fault_in, known, "that is a memory BAR")
         writable = bool(job.writes or job.guest)
         machine.windows += probe_bars.windows(bars, writable=writable)
         if job.guest:
@@ -125,6 +139,16 @@ def run_job(job: Job) -> JobResult:
         return JobResult(
             caps, assigned, probes=probes, exits=exits, faults=tuple(machine.faults.records)
         )
+
+
+def _require(option: str, names: Collection[str], available: Collection[str], what: str) -> None:
+    """Raise `UsageError` if `available` lacks one of the regions `names` of an option."""
+    for name in sorted(names):
+        if name not in available:
+            raise UsageError(
+                f"{option}: no device has a region {name} {what}; choose one of "
+                f"{', '.join(sorted(available)) or 'none'}"
+            )
 
 
 def _bar_table(devices: Sequence[AssignedDevice]) -> bytes:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The arguments of ``run``; tests/passthrough tests its results."""
 
+import json
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+
+from tests.devices import Find
 
 
 def pyvmm(*args: str) -> subprocess.CompletedProcess[str]:
@@ -26,6 +30,11 @@ ABSENT = "ffff:ff:1f.7"
         (["--vfio", ABSENT, "--write", "BAR0+0x=1"], "REGION+OFFSET=VALUE"),
         (["--vfio", ABSENT, "--write", f"BAR0+0={1 << 32}"], "32 bits"),
         (["--vfio", ABSENT, "--vfio", ABSENT, "--write", "BAR0+0=1"], "give one --vfio"),
+        (["--vfio", ABSENT, "--vfio", ABSENT.upper()], f"{ABSENT} is given twice"),
+        (["--vfio", ABSENT, "--write", "BAR0+0=1", "--guest", "x"], "--write is for the probes"),
+        (["--vfio", ABSENT, "--console", "x"], "--console is for what a payload prints"),
+        (["--vfio", ABSENT, "--guest", "x", "--console", "/"], "cannot write the console to /"),
+        (["--vfio", ABSENT, "--on-fault", "stop", "--on-fault", "auto"], "has a policy already"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(args: list[str], says: str) -> None:
@@ -34,6 +43,47 @@ def test_wrong_usage_is_one_line_and_status_2(args: list[str], says: str) -> Non
     [line] = done.stderr.splitlines()
     assert line.startswith("pyvmm: error: ")
     assert says in line
+
+
+HELLO = str(files("pyvmm.guest") / "payloads/arm64/hello.bin")
+PRINTED = "Hello from arm64\n"
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_the_console_is_stderr(find: Find) -> None:
+    done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--json")
+    assert (done.returncode, done.stderr) == (0, PRINTED)
+    assert json.loads(done.stdout)["result"] == "ok"
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_the_console_is_a_file(find: Find, tmp_path: Path) -> None:
+    console = tmp_path / "console"
+    done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--console", str(console))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert PRINTED not in done.stdout
+    assert console.read_text() == PRINTED
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_a_console_on_a_full_disk(find: Find) -> None:
+    done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--console", "/dev/full")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "pyvmm: error: cannot write to /dev/full: No space left on device\n"
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.parametrize("args", [["--on-fault", "BAR9=stop"], ["--flip", "BAR9"]])
+def test_a_region_that_no_device_has(find: Find, args: list[str]) -> None:
+    done = pyvmm("--vfio", str(find("edu")), *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{args[0]}: no device has a region BAR9" in done.stderr
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.parametrize("args", [["--on-fault", "BAR0=stop"], ["--on-fault", "RAM=stop"]])
+def test_a_policy_of_a_region(find: Find, args: list[str]) -> None:
+    assert pyvmm("--vfio", str(find("edu")), *args).returncode == 0
 
 
 @pytest.mark.parametrize("args", [["--vfio"], ["--vfio", ABSENT, "--iommu-mode", "magic"], ["run"]])

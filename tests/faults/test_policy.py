@@ -5,7 +5,7 @@ import pytest
 
 from pyvmm.errors import UsageError
 from pyvmm.faults.fault import Fault, Fix, Remedy
-from pyvmm.faults.policy import auto, parse
+from pyvmm.faults.policy import auto, by_region, parse
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import RunFailure
 
@@ -51,10 +51,18 @@ def test_auto_chooses_a_faithful_remedy(offered: Sequence[tuple[Fix, bool]], wan
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else None,
 )
 def test_parse(words: Sequence[str], region: str | None, wanted: Fix) -> None:
-    assert parse(words)(fault((Fix.REPLAY, True), region=region)) is wanted
+    otherwise, policies = parse(words)
+    policy = by_region(policies, otherwise)
+    assert policy(fault((Fix.REPLAY, True), region=region)) is wanted
 
 
 @pytest.mark.parametrize("word", ["never", "BAR4=", "=replay", "BAR4=never"])
 def test_parse_rejects_an_unknown_policy(word: str) -> None:
     with pytest.raises(UsageError, match="--on-fault"):
         parse([word])
+
+
+@pytest.mark.parametrize("words", [["emulate", "stop"], ["BAR4=stop", "bar4=stop"]])
+def test_parse_rejects_a_second_policy(words: Sequence[str]) -> None:
+    with pytest.raises(UsageError, match=f"--on-fault {words[1]}: .* has a policy already"):
+        parse(words)

@@ -21,7 +21,7 @@ from pyvmm.faults import Policy
 from pyvmm.faults.access_facts import facts_of
 from pyvmm.faults.context import VcpuContext
 from pyvmm.faults.fault import Fix
-from pyvmm.faults.policy import auto, parse
+from pyvmm.faults.policy import always, auto, by_region
 from pyvmm.faults.remedies import offer
 from pyvmm.faults.repairs import MappedMemory
 from pyvmm.faults.report import FaultReport
@@ -211,14 +211,16 @@ def assert_as_with_fwb(probes: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "fix"),
-    [([], "emulate"), (["emulate"], "emulate"), (["BAR4=replay"], "replay")],
+    ("policy", "fix"),
+    [
+        (auto, "emulate"),
+        (always(Fix.EMULATE), "emulate"),
+        (by_region({"BAR4": always(Fix.REPLAY)}, auto), "replay"),
+    ],
     ids=["auto", "emulate", "BAR4=replay"],
 )
-def test_the_guest_sees_the_same_as_with_fwb(
-    grace: PciFunction, words: list[str], fix: str
-) -> None:
-    document = run_without_fwb(grace, parse(words))
+def test_the_guest_sees_the_same_as_with_fwb(grace: PciFunction, policy: Policy, fix: str) -> None:
+    document = run_without_fwb(grace, policy)
     assert_as_with_fwb(bar4_probes(document))
     assert document["result"] == "ok"
     for fault in document["faults"]:
@@ -235,25 +237,25 @@ def test_without_a_flip_the_guest_sees_the_same(grace: PciFunction) -> None:
 
 
 def test_the_record_of_a_copy_says_so(grace: PciFunction) -> None:
-    [fault, *_] = run_without_fwb(grace, parse(["replay"]))["faults"]
+    [fault, *_] = run_without_fwb(grace, always(Fix.REPLAY))["faults"]
     assert "private copy" in fault["how"]
 
 
 def test_a_stopped_fault_is_the_result_of_the_job(grace: PciFunction) -> None:
-    document = run_without_fwb(grace, parse(["stop"]))
+    document = run_without_fwb(grace, always(Fix.STOP))
     assert document["result"] == "fault"
     assert {fault["outcome"] for fault in document["faults"]} == {"stopped"}
     assert document["faults"][0]["possible"] == ["replay", "emulate", "inject"]
 
 
 def test_an_injected_abort_reaches_the_guest(grace: PciFunction) -> None:
-    document = run_without_fwb(grace, parse(["inject"]))
+    document = run_without_fwb(grace, always(Fix.INJECT))
     assert {result for *_, result, _ in bar4_probes(document)} == {"abort"}
     assert document["result"] == "ok"
 
 
 def test_only_an_existing_bar_can_be_replaced(grace: PciFunction) -> None:
-    with pytest.raises(UsageError, match="--flip: no device has BAR1"):
+    with pytest.raises(UsageError, match="--flip: no device has a region BAR1"):
         run(grace, flip=["BAR1"])
 
 
