@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
 PYVMM := $(BIN)/python -m pyvmm
 
 # Debian packages. The emulated host needs none: its parts are downloaded into the user's cache.
@@ -29,7 +30,7 @@ LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke 
 .PHONY: run test lint lab-setup unit lab-test bench packages-run packages-test clean
 
 # To probe a device of this machine: make run VFIO=0000:01:00.0
-run: packages-run $(BIN)/pyvmm
+run: packages-run $(INSTALLED)
 ifdef VFIO
 	$(PYVMM) --vfio $(VFIO)
 else
@@ -38,17 +39,17 @@ endif
 
 test: packages-test lint lab-setup unit lab-test
 
-lint: $(BIN)/pyvmm
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # Builds the lab's kernel once, in ten minutes on two cores. The lab's own tests use it too.
-lab-setup: $(BIN)/pyvmm
+lab-setup: $(INSTALLED)
 	$(PYVMM) lab setup --kernel lab
 
-unit: $(BIN)/pyvmm
+unit: $(INSTALLED)
 	$(BIN)/pytest
 
 lab-test: lab-setup
@@ -57,27 +58,30 @@ lab-test: lab-setup
 	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu neoverse-n1 \
 		--lab-device=grace --lab-device=bochs $(LAB_EXCLUDES) $(LAB_TESTS_WITHOUT_FWB)
 
-bench: packages-test $(BIN)/pyvmm
+bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench
 
-$(BIN)/pyvmm: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+# A flock makes a second make wait; it then finds the file, which is created last.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "pyvmm needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 3; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	exec 9<$<; flock 9; [ $@ -nt $< ] || { \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/pip install --quiet --editable '.[dev]' && \
+		touch $@; }
 
 packages-run packages-test: packages-%:
-	@missing=; for package in $($(shell echo $* | tr a-z A-Z)_PACKAGES); do \
+	@exec 9</var/lib/dpkg; flock 9; \
+	missing=; for package in $($(shell echo $* | tr a-z A-Z)_PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed' || \
 			missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:$$missing"; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		$$sudo apt-get update -qq && \
-		$$sudo env DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq --no-install-recommends $$missing >/dev/null; \
+		$$sudo apt-get update -qq 9<&- && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq \
+			-o DPkg::Lock::Timeout=600 --no-install-recommends $$missing >/dev/null 9<&-; \
 	fi
 
 clean:
