@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """2024-02: the guest chooses Device or Normal-NC for I/O memory, within what stage 2 allows.
 
-Where stage 2 is Device or Normal-NC, the resulting memory type is the stricter of stage 1 and stage
-2. A Normal-WB stage 2 is combined in the same way only without FWB: with FWB, KVM's MT_S2_FWB_NORMAL
-overrides stage 1, and the result is Normal-WB even where the guest says Device. A driver that uses
-writel() wants Device. One that copies with write-combining stores wants Normal-NC, and its copies
-(memcpy_toio, or a memcpy that the compiler inlines) may be unaligned, which Device memory does not
-allow. Stage 2 Normal-NC serves both, because the guest's driver chooses in stage 1.
+Where stage 2 is Device or Normal-NC, the result is the stricter of stage 1 and stage 2. A Normal-WB
+stage 2 is combined like that only without FWB: with FWB, KVM's MT_S2_FWB_NORMAL overrides stage 1,
+and the result is Normal-WB even if the guest says Device.
+
+A driver that uses writel() wants Device. One that copies with write-combining stores wants
+Normal-NC, and its copies (memcpy_toio, or a memcpy that the compiler inlines) may be unaligned,
+which Device memory does not allow. Stage 2 Normal-NC serves both, because the guest's driver
+chooses in stage 1.
 
 Look for: with stage 2 Normal-NC (vfio-pci), an unaligned store succeeds unless stage 1 is Device;
 then the guest takes the alignment fault itself. With stage 2 Device (the same BAR through sysfs),
