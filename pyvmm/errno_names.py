@@ -2,6 +2,7 @@
 """Names of errno values, ``EHWPOISON`` included."""
 
 import errno
+import re
 
 EHWPOISON = 133  # asm-generic/errno.h; Python's errno module lacks it
 
@@ -18,7 +19,6 @@ def errno_name(number: int) -> str:
 
 def errno_number(text: str) -> int | None:
     """Return the errno in `text` (EFAULT, efault, 14 or -14), or None if `text` is not an errno."""
-    number = _NUMBERS.get(text.upper()) or (
-        abs(int(text)) if text.removeprefix("-").isdecimal() else 0
-    )
+    digits = re.fullmatch(r"-?(\d{1,4})", text)
+    number = _NUMBERS.get(text.upper()) or (int(digits[1]) if digits else 0)
     return number if 0 < number <= _MAX_ERRNO else None

@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,6 +20,24 @@ def open_fds() -> set[str]:
         with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
             found.add(f"{fd.name} {fd.readlink()}")
     return found
+
+
+class Footprint(NamedTuple):
+    """The descriptors, mappings, threads and resident pages of this process."""
+
+    descriptors: int
+    mappings: int
+    threads: int
+    resident: int
+
+
+def footprint() -> Footprint:
+    return Footprint(
+        descriptors=len(list(Path("/proc/self/fd").iterdir())),
+        mappings=Path("/proc/self/maps").read_text().count("\n"),
+        threads=len(list(Path("/proc/self/task").iterdir())),
+        resident=int(Path("/proc/self/statm").read_text().split()[1]),
+    )
 
 
 def as_nobody(function: Callable[[], str]) -> str:

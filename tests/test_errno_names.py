@@ -26,6 +26,7 @@ def test_errno_name(number: int, name: str) -> None:
         ("4096", None),
         ("EWHAT", None),
         ("--14", None),
+        ("9" * 5000, None),
         ("", None),
     ],
 )

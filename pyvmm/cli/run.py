@@ -153,7 +153,7 @@ def _write(text: str) -> Write:
     except ValueError:
         pass
     raise UsageError(
-        f"--write takes REGION+OFFSET=VALUE of 32 bits, such as BAR0+0x10=0xff, not {text}"
+        f"--write takes REGION+OFFSET=VALUE of 32 bits, such as BAR0+0x10=0xff, not {text!r}"
     )
 
 

@@ -23,7 +23,7 @@ def read(path: Path) -> tuple[Slot, ...]:
         entries = json.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(entries, list):
         raise UsageError(f"{path} is not a list of memslots with members {', '.join(_MEMBERS)}")

@@ -50,7 +50,7 @@ def save(archive: bytes, shares: Mapping[str, Path]) -> None:
     out of the directory, are ignored, and so is an invalid archive.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), ignore_zeros=True) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", ignore_zeros=True) as tar:
             for member in tar:
                 path = PurePosixPath("/", member.name)
                 content = tar.extractfile(member) if member.isreg() else None

@@ -70,10 +70,10 @@ class EmulatedMachine:
 
 def parse_size(text: str) -> int:
     """Return a size such as 512M or 2G in bytes. Raises `UsageError`."""
-    scale = {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper())
-    if scale is None or not text[:-1].isdecimal() or not int(text[:-1]):
+    match = re.fullmatch(r"0*([1-9]\d{,8})([MG])", text, re.ASCII | re.IGNORECASE)
+    if match is None:
         raise UsageError(f"invalid size {text!r}: pass MiB or GiB, such as 512M or 2G")
-    return int(text[:-1]) * scale
+    return int(match[1]) << {"M": 20, "G": 30}[match[2].upper()]
 
 
 def option_value(path: Path) -> str:

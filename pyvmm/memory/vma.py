@@ -79,7 +79,8 @@ def vmas(hva: int, size: int, pid: int | str = "self") -> list[Vma]:
     Only smaps has the VmFlags. Neither smaps nor maps has the cacheability.
     Raises `OSError` if the process does not exist or may not be inspected.
     """
-    with Path(f"/proc/{pid}/smaps").open() as smaps:
+    # A path in smaps has any bytes but NUL and newline.
+    with Path(f"/proc/{pid}/smaps").open(errors="replace") as smaps:
         return [vma for vma in _parse(smaps) if vma.start < hva + size and hva < vma.end]
 
 

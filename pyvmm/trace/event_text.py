@@ -27,7 +27,7 @@ def _body(event: Event) -> str:
     if isinstance(event, Mapping):
         return _mapping(event)
     if isinstance(event, Process):
-        return f"--- process {event.pid} {_PROCESS[event.what]} {event.text}"
+        return f"--- process {event.pid} {_PROCESS.get(event.what, event.what)} {event.text}"
     raise TypeError(f"cannot format {type(event).__name__}")
 
 

@@ -7,13 +7,13 @@ and each further line is one event. Empty members (null, "", [], {}) are omitted
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from pyvmm.errors import UsageError
-from pyvmm.trace.values import Names, Values
+from pyvmm.trace.values import Names, Values, is_value
 
 SCHEMA = "pyvmm.trace/1"
 
@@ -136,16 +136,43 @@ class Process(Event):
 _TYPES: dict[str, type[Event]] = {kind.type: kind for kind in (Ioctl, Run, Mapping, Process)}
 
 
+# Members that each element of a list has.
+_ELEMENTS = {"slots": {"vm", "slot", "gpa", "size"}, "mapped": {"start", "end", "perms"}}
+_MAX_SECONDS = 1 << 63  # a larger int does not fit into a float
+
+
+def _is_values(value: object) -> bool:
+    return isinstance(value, dict) and is_value(value)
+
+
+_CHECKS: dict[Any, Callable[[Any], bool]] = {
+    float: lambda value: isinstance(value, int | float) and abs(value) < _MAX_SECONDS,
+    int: lambda value: isinstance(value, int),
+    str: lambda value: isinstance(value, str),
+    str | None: lambda value: value is None or isinstance(value, str),
+    Names: lambda value: _is_values(value) and all(isinstance(n, str) for n in value.values()),
+    Values: _is_values,
+    list[Values]: lambda value: isinstance(value, list) and all(map(_is_values, value)),
+}
+
+
 def from_json(document: dict[str, Any]) -> Event:
     """Return the event of a JSON object from `Event.to_json`. Raises `UsageError` if invalid."""
-    kind = _TYPES.get(document.get("type", ""))
+    name = document.get("type")
+    kind = _TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise UsageError(f"invalid trace event: unknown type {document.get('type')!r}")
-    members = {member.name: member for member in fields(kind)}
-    values = {name: value for name, value in document.items() if name in members}
-    for name, member in members.items():
-        if name not in values and member.default is MISSING and member.default_factory is MISSING:
-            raise UsageError(f"invalid trace event: {kind.type} has no {name!r}")
+        raise UsageError(f"invalid trace event: unknown type {name!r}")
+    values = {}
+    for member in fields(kind):
+        if member.name in document:
+            values[member.name] = value = document[member.name]
+            required = _ELEMENTS.get(member.name, set())
+            if not _CHECKS[member.type](value) or (
+                required and not all(required <= element.keys() for element in value)
+            ):
+                raise UsageError(f"invalid trace event: {kind.type} has an invalid {member.name!r}")
+        elif member.default is MISSING and member.default_factory is MISSING:
+            raise UsageError(f"invalid trace event: {kind.type} has no {member.name!r}")
     return kind(**values)
 
 
@@ -184,13 +211,17 @@ class Recording:
     def open(cls, path: Path) -> "Recording":
         """Open a recording and read its header. Raises `UsageError` for any other file."""
         try:
-            with path.open() as file:
+            with path.open(errors="replace") as file:
                 header = json.loads(file.readline())
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             header = None
-        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        if (
+            not isinstance(header, dict)
+            or header.get("schema") != SCHEMA
+            or not isinstance(header.get("command", []), list)
+        ):
             raise UsageError(
                 f"{path} is not a trace (schema {SCHEMA}): record one with trace --record"
             )
@@ -201,14 +232,14 @@ class Recording:
 
         An incomplete last line, as a killed tracer leaves it, ends the iteration.
         """
-        with self.path.open() as file:
+        with self.path.open(errors="replace") as file:
             next(file)
             for number, text in enumerate(file, 2):
                 if not text.endswith("\n"):
                     return
                 try:
                     document = json.loads(text)
-                except ValueError:
+                except (ValueError, RecursionError):
                     document = None
                 if not isinstance(document, dict):
                     raise UsageError(f"line {number} of {self.path} is not an event")

@@ -128,7 +128,7 @@ def read_scenario(path: Path) -> list[str]:
             document = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, nested too deeply
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     rules = document.pop("inject", None)
     if document:

@@ -20,6 +20,7 @@ Names = dict[str, str]  # the symbolic name of a number, by its path: "entries[2
 # Members that hold the element count of a flexible array. The first one that exists is used.
 _COUNTS = ("nmsrs", "nent", "nr", "n", "nevents", "len", "count", "nr_ranges")
 _MAX_ELEMENTS = 4096  # no table in the headers is longer
+_MAX_DEPTH = 32  # no struct in the headers is nested deeper
 
 
 def struct_size(kind: type[Any], data: bytes) -> int:
@@ -64,6 +65,14 @@ def struct_values(kind: type[Any], data: bytes, names: Names, prefix: str = "") 
                 for i, item in enumerate(elements)
             ]
     return values
+
+
+def is_value(value: object, depth: int = 0) -> bool:
+    """Return True if a JSON value is a `Value`, with no more nesting than a C struct has."""
+    if isinstance(value, dict | list) and depth < _MAX_DEPTH:
+        elements = value.values() if isinstance(value, dict) else value
+        return all(is_value(each, depth + 1) for each in elements)
+    return isinstance(value, int | str)
 
 
 def int_member(values: Values, name: str) -> int:

@@ -55,7 +55,7 @@ def read(place: Path, architecture: str) -> HeaderSet:
     path = place if place.is_file() else cache_file(place, architecture)
     try:
         found = _decode(json.loads(path.read_text()))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise HeaderError(f"{path} is not a header set of pyvmm ({_SCHEMA}): remove it") from None
     if found.architecture != architecture:
         raise HeaderError(f"{path} is for {found.architecture}, not for {architecture}")

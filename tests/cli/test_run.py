@@ -27,6 +27,7 @@ ABSENT = "ffff:ff:1f.7"
         (["--vfio", "0000:01:00.9"], "0000:01:00.9"),
         (["--vfio", ABSENT], "does not exist: lspci -D"),
         (["--vfio", ABSENT, "--write", "BAR0=1"], "REGION+OFFSET=VALUE"),
+        (["--vfio", ABSENT, "--write", "BAR0\n+0=1"], "REGION+OFFSET=VALUE"),
         (["--vfio", ABSENT, "--write", "BAR0+0x=1"], "REGION+OFFSET=VALUE"),
         (["--vfio", ABSENT, "--write", f"BAR0+0={1 << 32}"], "32 bits"),
         (["--vfio", ABSENT, "--vfio", ABSENT, "--write", "BAR0+0=1"], "give one --vfio"),

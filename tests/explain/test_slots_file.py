@@ -23,6 +23,7 @@ def test_numbers_and_hexadecimal_strings(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("{}", "is not a list of memslots"),
         ("[1]", "1 is not a memslot"),
         ('[{"slot": 1}]', "it needs slot, guest_phys_addr"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Save compiled files of a run, and reject everything else in its archive."""
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -56,10 +57,21 @@ def test_compiled_files_belong_to_their_share() -> None:
         _tar("hard.pyc", b"", tarfile.LNKTYPE),
         _tar("device.pyc", b"", tarfile.CHRTYPE),
         _tar("cut.pyc", b"x" * 5000)[:1000],
+        gzip.compress(_tar("compressed.pyc"))[:-9] + b"damaged",
         b"no archive at all" * 100,
         b"",
     ],
-    ids=["above", "source", "symlink", "hardlink", "device", "cut", "garbage", "nothing"],
+    ids=[
+        "above",
+        "source",
+        "symlink",
+        "hardlink",
+        "device",
+        "cut",
+        "compressed",
+        "garbage",
+        "nothing",
+    ],
 )
 def test_invalid_files_and_archives_are_ignored(sent: bytes) -> None:
     pycache.save(sent, SHARES)

@@ -8,6 +8,7 @@ import pytest
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import qemu
 from pyvmm.lab.apt import no_progress
+from pyvmm.lab.qemu import parse_size
 
 
 def _program(path: Path, output: str) -> str:
@@ -27,6 +28,19 @@ def test_old_version_is_rejected(tmp_path: Path) -> None:
 def test_other_program(tmp_path: Path) -> None:
     with pytest.raises(LackingError, match="prints no QEMU version"):
         qemu.find(no_progress, _program(tmp_path / "qemu", "hello"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512M", 512 << 20), ("2g", 2 << 30), ("008M", 8 << 20)]
+)
+def test_size(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "0M", "512", "5K", "-1G", "1.5G", "9" * 5000 + "M"])
+def test_invalid_size(text: str) -> None:
+    with pytest.raises(UsageError, match="invalid size"):
+        parse_size(text)
 
 
 def test_missing_program() -> None:

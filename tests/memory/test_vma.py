@@ -29,6 +29,15 @@ def test_file_vma_has_path_and_offset() -> None:
         assert "python" in vma.path
 
 
+def test_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/latin-1 \xe9"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.truncate(fd, PAGE_SIZE)
+    with os.fdopen(fd), Mapping.of_file(fd, PAGE_SIZE) as memory:
+        [vma] = vmas(memory.hva, PAGE_SIZE)
+        assert vma.path == f"{tmp_path}/latin-1 \ufffd"
+
+
 def test_range_over_several_vmas() -> None:
     with Mapping(3 * PAGE_SIZE) as memory:
         memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,8 @@ def test_scenario_rules_keep_their_order(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("inject = [", "is not valid TOML"),
+        ("inject = '\udcff'", "is not valid TOML"),
+        ("inject = " + "[" * 10_000, "is not valid TOML"),
         ("", "it needs inject"),
         ("inject = [1]", "is not a scenario"),
         ("inject = []\nname = 'x'", "unknown keys: name"),
@@ -85,7 +88,7 @@ def test_scenario_rules_keep_their_order(tmp_path: Path) -> None:
 )
 def test_invalid_scenario_is_rejected(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "bad.toml"
-    path.write_text(content)
+    path.write_bytes(os.fsencode(content))
     with pytest.raises(UsageError, match=message):
         read_scenario(path)
 

@@ -102,7 +102,17 @@ def test_a_header_that_does_not_compile_is_not_cached(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"version": 1, "headers": {"kvm": 3}}', "\0"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"version": 1, "headers": []}',
+        '{"version": 1, "headers": {"kvm": 3}}',
+        "\0",
+    ],
 )
 def test_a_file_that_is_no_header_set(text: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(text)
