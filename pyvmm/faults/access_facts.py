@@ -55,6 +55,7 @@ def facts_of(report: FaultReport, context: VcpuContext) -> GuestAccessFacts:
         exit=exit.kind,
         esr=exit.esr if isinstance(exit, ArmSea) else None,
         private=private,
+        known_page_private=None if report.gpa is None else report.gpa in context.vm.private,
         poisoned_hva=exit.hva if isinstance(exit, Poisoned) else None,
         poison_consumed=not isinstance(exit, Poisoned) or exit.consumed,
         known_gpa=report.gpa,

@@ -17,8 +17,6 @@ from pyvmm.memory.peek import peek, poke
 from pyvmm.uapi.kvm import (
     KVM_MEMORY_ATTRIBUTE_PRIVATE,
     KVM_MEMORY_EXIT_FLAG_PRIVATE,
-    KVM_SET_MEMORY_ATTRIBUTES,
-    kvm_memory_attributes,
 )
 
 _WORD = 4  # bytes
@@ -150,12 +148,8 @@ def convert(exit: Exit | Poisoned, context: VcpuContext) -> None:
     """Set the memory attributes that a ``KVM_EXIT_MEMORY_FAULT`` asks for."""
     assert isinstance(exit, MemoryFault)
     private = exit.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE
-    request = kvm_memory_attributes(
-        address=exit.gpa,
-        size=exit.size,
-        attributes=KVM_MEMORY_ATTRIBUTE_PRIVATE if private else 0,
-    )
-    context.vm.ioctl(KVM_SET_MEMORY_ATTRIBUTES, request)
+    attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE if private else 0
+    context.vm.set_memory_attributes(exit.gpa, exit.size, attributes)
 
 
 def emulate_instruction(context: VcpuContext, memory: GuestMemory) -> None:

@@ -9,6 +9,7 @@ from pyvmm.kvm.device import AttrFd, Device
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.host_facts import host_facts
 from pyvmm.kvm.memslots import Memslots
+from pyvmm.kvm.private_ranges import PrivateRanges
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.uapi.kvm import (
     KVM_CHECK_EXTENSION,
@@ -17,9 +18,11 @@ from pyvmm.uapi.kvm import (
     KVM_CREATE_GUEST_MEMFD,
     KVM_CREATE_VCPU,
     KVM_ENABLE_CAP,
+    KVM_SET_MEMORY_ATTRIBUTES,
     kvm_create_device,
     kvm_create_guest_memfd,
     kvm_enable_cap,
+    kvm_memory_attributes,
 )
 from pyvmm.why import Host
 
@@ -34,6 +37,7 @@ class Vm(AttrFd):
         vm_type: the machine type passed to ``KVM_CREATE_VM``.
         enabled: the capabilities enabled with `enable`; the kernel has no ioctl to query them.
         memslots: the memslots registered through this object.
+        private: the memory made private with `set_memory_attributes`.
     """
 
     kind = "vm"
@@ -45,6 +49,7 @@ class Vm(AttrFd):
         self.vm_type = vm_type
         self.enabled: set[int] = set()
         self.memslots = Memslots(self)
+        self.private = PrivateRanges()
         self._children: list[Fd] = []
 
     def check(self, capability: int) -> int:
@@ -73,6 +78,15 @@ class Vm(AttrFd):
             request.args[index] = arg
         self.ioctl(KVM_ENABLE_CAP, request)
         self.enabled.add(capability)
+
+    def set_memory_attributes(self, gpa: int, size: int, attributes: int) -> None:
+        """Set the attributes of `size` bytes at `gpa`: 0 or KVM_MEMORY_ATTRIBUTE_PRIVATE.
+
+        ``KVM_SET_MEMORY_ATTRIBUTES``. Raises `IoctlError`.
+        """
+        request = kvm_memory_attributes(address=gpa, size=size, attributes=attributes)
+        self.ioctl(KVM_SET_MEMORY_ATTRIBUTES, request)
+        self.private.set(gpa, size, attributes)
 
     def create_vcpu(self, index: int = 0) -> Vcpu:
         """Create a vCPU with ``KVM_CREATE_VCPU``; on arm64 `arch.arm64.setup` initializes it."""

@@ -269,6 +269,11 @@ class IoctlEvents:
             )
         elif name == "KVM_ENABLE_CAP" and (vm := self._state.vm_of(target, event.pid)):
             vm.enabled.add(int_member(decoded.argument, "cap"))
+        elif name == "KVM_SET_MEMORY_ATTRIBUTES" and (vm := self._state.vm_of(target, event.pid)):
+            gpa, size, attributes = (
+                int_member(decoded.argument, name) for name in ("address", "size", "attributes")
+            )
+            vm.private.set(gpa, size, attributes)
 
     def _add_object(
         self,

@@ -14,6 +14,7 @@ from pyvmm.errors import PyvmmError
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.kvm.host_facts import host_facts
 from pyvmm.kvm.memslots import ipa_bits, reason
+from pyvmm.kvm.private_ranges import PrivateRanges
 from pyvmm.kvm.slot_index import SlotIndex
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
@@ -58,6 +59,7 @@ class TracedVm:
         enabled: the numbers of the capabilities that ``KVM_ENABLE_CAP`` enabled.
         memfds: the guest_memfds, by file descriptor in the process.
         memslots: the registered memslots.
+        private: the memory that ``KVM_SET_MEMORY_ATTRIBUTES`` made private.
     """
 
     label: str
@@ -66,6 +68,7 @@ class TracedVm:
     enabled: set[int] = field(default_factory=set)
     memfds: dict[int, TracedMemfd] = field(default_factory=dict)
     memslots: SlotIndex[Slot] = field(default_factory=SlotIndex)
+    private: PrivateRanges = field(default_factory=PrivateRanges)
 
     def set_memslot(self, slot: Slot) -> None:
         """Record a successful request: register or move the memslot, or delete it (size 0)."""
@@ -154,6 +157,7 @@ class Explainer:
             host=self._host,
             exit=exit,
             private=private,
+            known_page_private=gpa in vm.private,
             known_gpa=gpa,
             slot_known=True,
             known_slot=vm.memslots.at(gpa),

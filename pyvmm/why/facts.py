@@ -165,6 +165,7 @@ class AccessFacts(Facts):
             alone.
         esr: the syndrome of ``KVM_EXIT_ARM_SEA``.
         private: ``KVM_MEMORY_EXIT_FLAG_PRIVATE`` of ``KVM_EXIT_MEMORY_FAULT``.
+        known_page_private: the page's KVM_MEMORY_ATTRIBUTE_PRIVATE.
         poisoned_hva: the address in the SIGBUS (BUS_MCEERR_AR or BUS_MCEERR_AO).
         poison_consumed: the guest accessed it (BUS_MCEERR_AR).
         known_gpa: the GPA accessed.
@@ -181,6 +182,7 @@ class AccessFacts(Facts):
     exit: str | None = None
     esr: int | None = None
     private: bool | None = None
+    known_page_private: bool | None = None
     poisoned_hva: int | None = None
     poison_consumed: bool = True
     known_gpa: int | None = None
@@ -202,6 +204,11 @@ class AccessFacts(Facts):
     def writes(self) -> bool:
         """Return True if the access is a write. Raises `Absent`."""
         return need(self.known_access, "whether the access was a write") == "write"
+
+    @property
+    def page_private(self) -> bool:
+        """Return True if ``KVM_SET_MEMORY_ATTRIBUTES`` made the page private. Raises `Absent`."""
+        return need(self.known_page_private, "the memory attributes of the page")
 
     @property
     def misalignment(self) -> str | None:

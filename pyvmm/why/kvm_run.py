@@ -61,10 +61,14 @@ def _no_syndrome(f: AccessFacts) -> Broken | None:
 
 
 def _memory_attributes(f: AccessFacts) -> Broken | None:
-    if f.private is None or f.slot is None or not f.host.offers(KVM_CAP_MEMORY_ATTRIBUTES):
+    if f.private is None or not f.host.offers(KVM_CAP_MEMORY_ATTRIBUTES):
         return None
-    kind = "private" if f.private else "shared"
-    return known(f"the guest accesses the memory as {kind}; its memory attributes say otherwise")
+    if f.private == f.page_private:
+        return None
+    kinds = ("private", "shared") if f.private else ("shared", "private")
+    return known(
+        f"the guest accesses the memory as {kinds[0]}; its memory attributes say {kinds[1]}"
+    )
 
 
 def _outside_memslots(f: AccessFacts) -> Broken | None:
@@ -84,6 +88,17 @@ def _guest_memfd_closed(f: AccessFacts) -> Broken | None:
     if f.slot is None or f.slot.guest_memfd is None or not f.slot.guest_memfd.closed:
         return None
     return known(f"the guest_memfd of slot {f.slot.number} was closed")
+
+
+def _guest_memfd_missing(f: AccessFacts) -> Broken | None:
+    if not f.private or (slot := f.host_slot) is None:
+        return None
+    why = (
+        f"the guest accesses slot {slot.number} as private, and the slot has no guest_memfd: "
+        "register it with one"
+    )
+    # If the attributes say shared, KVM fails before it looks at the slot.
+    return inferred(why) if f.known_page_private is None else known(why)
 
 
 def _hva_unmapped(f: AccessFacts) -> Broken | None:
@@ -303,6 +318,14 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the guest_memfd behind the memslot was closed",
         _guest_memfd_closed,
         remedies=("new_guest_memfd",),
+    ),
+    Condition(
+        "guest-memfd-missing",
+        _ACCESS,
+        "kvm_mmu_faultin_pfn_gmem (arch/x86/kvm/mmu/mmu.c)",
+        "the guest accesses the memory as private, and the memslot has no guest_memfd",
+        _guest_memfd_missing,
+        arch="x86_64",
     ),
     Condition(
         "hva-unmapped",

@@ -20,10 +20,11 @@ from tests.why.areas import GPA, HVA, SLOT, PresetFacts, area
 from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86, offering
 
 MEMFD_HOST = offering(KVM_CAP_GUEST_MEMFD)
-ATTRIBUTES_HOST = offering(KVM_CAP_MEMORY_ATTRIBUTES, arch="x86_64")
+ATTRIBUTES_HOST = offering(KVM_CAP_MEMORY_ATTRIBUTES, KVM_CAP_GUEST_MEMFD, arch="x86_64")
 OLD_KERNEL = replace(ARM64_WITHOUT_FWB, cacheable_pfnmap_rule=False)
 UNKNOWN_HOST = Host("arm64")
 
+ATTRIBUTES = "the memory attributes of the page"
 A_VM = "a VM to ask for its capabilities (/dev/kvm)"
 MAPPINGS = "the mappings of the process"
 MEMSLOTS = "the VM's memslots and the GPA accessed"
@@ -149,6 +150,20 @@ def anonymous_replaced_by_file(memory: Mapping) -> AccessFacts:
     return mapped(memory)
 
 
+def attributes(
+    memory: Mapping, private: bool | None, page_private: bool | None, **changed: Any
+) -> AccessFacts:
+    """Return the facts of a memory fault on x86, and the page's attribute."""
+    return mapped(
+        memory,
+        host=ATTRIBUTES_HOST,
+        exit="memory_fault",
+        private=private,
+        known_page_private=page_private,
+        **changed,
+    )
+
+
 def memfd_slot(memfd: object) -> Slot:
     return replace(SLOT, guest_memfd=memfd)  # type: ignore[arg-type]
 
@@ -219,32 +234,34 @@ ROWS: tuple[Row, ...] = (
         "the devices the VMM emulates",
     ),
     ("mmio-no-syndrome", "another exit", lambda m: run(0, exit="mmio"), "impossible"),
-    (
-        "memory-attributes",
-        "private",
-        lambda m: mapped(m, host=ATTRIBUTES_HOST, exit="memory_fault", private=True),
-        "known",
-    ),
-    (
-        "memory-attributes",
-        "shared",
-        lambda m: mapped(m, host=ATTRIBUTES_HOST, exit="memory_fault", private=False),
-        "known",
-    ),
-    ("memory-attributes", "no memory_fault", lambda m: mapped(m), "impossible"),
+    ("memory-attributes", "private", lambda m: attributes(m, True, False), "known"),
+    ("memory-attributes", "shared", lambda m: attributes(m, False, True), "known"),
+    ("memory-attributes", "as set", lambda m: attributes(m, True, True), "impossible"),
+    ("memory-attributes", "not recorded", lambda m: attributes(m, True, None), ATTRIBUTES),
+    ("memory-attributes", "no memory_fault", lambda m: attributes(m, None, True), "impossible"),
     ("memory-attributes", "no attributes", lambda m: mapped(m, private=True), "impossible"),
     (
         "memory-attributes",
         "outside memslots",
-        lambda m: run(0, ATTRIBUTES_HOST, private=True, slot_known=True),
+        lambda m: attributes(m, True, False, known_slot=None),
+        "known",
+    ),
+    ("guest-memfd-missing", "private as set", lambda m: attributes(m, True, True), "known"),
+    ("guest-memfd-missing", "not recorded", lambda m: attributes(m, True, None), "inferred"),
+    ("guest-memfd-missing", "shared", lambda m: attributes(m, False, True), "impossible"),
+    (
+        "guest-memfd-missing",
+        "outside memslots",
+        lambda m: attributes(m, True, True, known_slot=None),
         "impossible",
     ),
     (
-        "memory-attributes",
-        "unknown memslots",
-        lambda m: run(0, ATTRIBUTES_HOST, private=True),
-        MEMSLOTS,
+        "guest-memfd-missing",
+        "guest_memfd",
+        lambda m: attributes(m, True, True, known_slot=memfd_slot(Memfd(closed=False))),
+        "impossible",
     ),
+    ("guest-memfd-missing", "on arm64", lambda m: mapped(m, private=True), "impossible"),
     ("outside-memslots", "no slot", lambda m: run(known_gpa=GPA, slot_known=True), "known"),
     (
         "outside-memslots",
@@ -477,6 +494,16 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         (lambda m: described("pf", **writes(errno=errno.ENOMEM)), None),
         (lambda m: unaligned("pf", **writes()), "device-unaligned"),
         (lambda m: memfd(Memfd(closed=True)), "guest-memfd-closed"),
+        (
+            lambda m: attributes(m, True, False, known_slot=memfd_slot(Memfd(closed=True))),
+            "memory-attributes",
+        ),
+        (
+            lambda m: attributes(m, True, True, known_slot=memfd_slot(Memfd(closed=True))),
+            "guest-memfd-closed",
+        ),
+        (lambda m: attributes(m, True, True), "guest-memfd-missing"),
+        (lambda m: attributes(m, True, True, known_slot=None), "outside-memslots"),
         (lambda m: run(errno.ENOSYS), "mmio-no-syndrome"),
         (lambda m: run(errno.ENOSYS, X86), None),
         (lambda m: run(errno.EINTR), None),
@@ -491,6 +518,10 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         "ENOMEM",
         "unaligned",
         "guest_memfd",
+        "shared page, closed guest_memfd",
+        "private page, closed guest_memfd",
+        "private page, no guest_memfd",
+        "private page, no slot",
         "ENOSYS",
         "ENOSYS on x86",
         "EINTR",
