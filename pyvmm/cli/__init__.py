@@ -6,6 +6,7 @@ A command's module defines ``add_arguments(parser)``, which sets these defaults:
     run             a function that takes the parsed options and returns the exit status
     takes_command   True if a command line may follow ``--``; it becomes ``options.rest``
     takes_unknown   True if ``options.rest`` may begin with unknown arguments
+    takes_headers   False if ``--kvm-headers`` has no effect on the command
 
 The module is imported when its command is parsed: ``caps`` does not import the lab, and the lab
 does not import KVM.
@@ -110,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command_line = arguments[end + 1 :]
     if command_line and not getattr(options, "takes_command", False):
         raise UsageError(f"this takes no command: {' '.join(command_line)}")
+    if options.kvm_headers and not getattr(options, "takes_headers", True):
+        raise UsageError("--kvm-headers has no effect on this command: leave it out")
     options.rest = unknown + command_line
     status: int = options.run(options)
     return status

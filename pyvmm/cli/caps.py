@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report, or how it differs from an earlier one; return the exit status."""
+    for option, given in (("--json", args.json), ("--diff", args.diff)):
+        if args.all and given:
+            raise UsageError(f"--all has no effect with {option}, which covers every capability")
     earlier = _read(args.diff) if args.diff else None
     with System.open() as system:
         report = negotiate(system)

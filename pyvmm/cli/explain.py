@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.cli import output
+from pyvmm.cli.option_types import process_id
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import Status, UsageError
 from pyvmm.explain import conditions, failure, slots_file
@@ -31,6 +32,12 @@ def run(options: argparse.Namespace) -> int:
     if not options.failure and options.pid is None:
         raise UsageError("give a failed ioctl, or --pid PID of a running VMM: see explain --help")
     failed = failure.parse(options.failure) if options.failure else None
+    if options.all and options.json:
+        raise UsageError("--all has no effect with --json, which lists every condition")
+    if options.all and not failed:
+        raise UsageError("--all has no effect without a failed ioctl")
+    if options.slots and failed and failed.ioctl == KVM_RUN.name and options.pid is None:
+        raise UsageError("--slots needs --pid for KVM_RUN: the VMM's mappings decide")
     slots = slots_file.read(options.slots) if options.slots else None
     with ExitStack() as stack:
         # A VM of our own answers for the kernel and the CPU; it is never run.
@@ -159,7 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the ioctl that failed, one of {', '.join(failure.IOCTLS)}, and the members of its "
         "struct; for KVM_RUN gpa=, if known",
     )
-    parser.add_argument("--pid", type=int, metavar="PID", help="a running VMM to inspect")
+    parser.add_argument("--pid", type=process_id, metavar="PID", help="a running VMM to inspect")
     parser.add_argument("--slots", type=Path, metavar="FILE", help="the VMM's memslots, as JSON")
     parser.add_argument("--all", action="store_true", help="list impossible conditions too")
     parser.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")

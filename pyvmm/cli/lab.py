@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pyvmm.cli import output
+from pyvmm.cli.option_types import seconds
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import cache, host, kernel, kernel_build, lab_devices, matrix, qemu
@@ -165,11 +166,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def command(name: str, about: str, function: object) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-        added.set_defaults(subcommand=function)
-        added.add_argument("--qemu", metavar="PROGRAM", help="QEMU program to use")
+        added.set_defaults(subcommand=function, takes_headers=False)
         return added
 
     setup = command("setup", "download and build what the lab needs", _setup)
+    _qemu_option(setup)
     setup.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
     setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT from DIR")
     setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with a patch")
@@ -196,8 +197,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command("clean", "remove the cached files", _clean)
 
 
+def _qemu_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--qemu", metavar="PROGRAM", help="QEMU program to use")
+
+
 def _machine_options(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(takes_command=True)
+    parser.set_defaults(takes_command=True, takes_headers=True)
+    _qemu_option(parser)
     add = parser.add_argument
     names = ", ".join(lab_devices.NAMES)
     add("--device", action="append", default=[], metavar="NAME", help=f"{names}; may be repeated")
@@ -220,14 +226,6 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
-
-
-def seconds(text: str) -> float:
-    """Parse a time limit; argparse prints this function's name if `text` is not a number."""
-    limit = float(text)
-    if not 0 < limit < float("inf"):
-        raise argparse.ArgumentTypeError(f"invalid time {text!r}: pass a number of seconds")
-    return limit
 
 
 def _size(text: str) -> int:

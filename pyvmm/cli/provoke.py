@@ -13,6 +13,7 @@ from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 
 SCHEMA = "pyvmm.provoke/1"
+LIST_SCHEMA = "pyvmm.provoke-list/1"
 HEADINGS = (
     *("provoked by", "the kernel gave", "address from"),
     *("cause", "fix", "outcome", "the guest"),
@@ -38,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Provoke the faults and print a table; return 1 if one has an unexpected cause."""
     if args.list:
-        for each in PROVOCATIONS:
-            print(f"{each.name:<26} {each.how}{f' ({each.harm})' if each.harm else ''}")
-        return Status.DONE
+        return _list(args)
+    if args.names and args.all:
+        raise UsageError("--all has no effect where NAME is given: a named one always runs")
     results = []
     for provoked in provoke(_select(args.names, args.all)):
         results.append(provoked)
@@ -58,6 +59,23 @@ def run(args: argparse.Namespace) -> int:
     else:
         output.table("", HEADINGS, _rows(results))
     return Status.DONE if all(each.as_expected for each in results) else Status.FAILED
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.names or args.all or args.markdown:
+        raise UsageError("--list takes no NAME, --all or --markdown: it lists every provocation")
+    if args.kvm_headers:
+        raise UsageError("--kvm-headers has no effect on --list")
+    if args.json:
+        listed = [
+            {"name": each.name, "how": each.how, "expected": each.cause, "harm": each.harm}
+            for each in PROVOCATIONS
+        ]
+        print(json.dumps({"schema": LIST_SCHEMA, "provocations": listed}, indent=1))
+    else:
+        for each in PROVOCATIONS:
+            print(f"{each.name:<26} {each.how}{f' ({each.harm})' if each.harm else ''}")
+    return Status.DONE
 
 
 def _select(names: Sequence[str], everything: bool) -> list[Provocation]:

@@ -6,10 +6,12 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pyvmm.cli import output
+from pyvmm.cli.option_types import header_source, name
 from pyvmm.cli.progress import progress
 from pyvmm.errors import Status, UsageError
 from pyvmm.lab import kernel_headers
@@ -19,9 +21,10 @@ from pyvmm.uapi.builtin import builtin
 from pyvmm.uapi.definition_text import document, words
 from pyvmm.uapi.header_diff import Change, across
 from pyvmm.uapi.header_set import HeaderSet
-from pyvmm.uapi.lookup import describe, since
+from pyvmm.uapi.lookup import describe, lookup, since
 
 SCHEMA = "pyvmm.uapi-diff/1"
+SHOW_SCHEMA = "pyvmm.uapi-show/1"
 BUILTIN = "builtin"
 DEBIAN = "debian:"
 
@@ -38,24 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     about = "list the new, removed and changed definitions between two kernels' headers"
     different = commands.add_parser("diff", help=about, description=about)
-    different.set_defaults(run=_diff)
-    different.add_argument("before", metavar="A", help=f"the first headers: {_SOURCES}")
-    different.add_argument("after", metavar="B", help="the second headers, given like the first")
+    different.set_defaults(run=_diff, takes_headers=False)
+    different.add_argument(
+        "before", type=header_source, metavar="A", help=f"the first headers: {_SOURCES}"
+    )
+    different.add_argument(
+        "after", type=header_source, metavar="B", help="the second headers, given like the first"
+    )
     different.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
     about = "show a name's number, fd, direction, layout, and the kernel release that added it"
     show = commands.add_parser("show", help=about, description=about)
     show.set_defaults(run=_show)
     show.add_argument(
         "name",
+        type=name,
         metavar="NAME",
         help="a constant, ioctl, struct or member: KVM_CAP_…, KVM_RUN, kvm_run, kvm_run.mmio",
     )
     show.add_argument(
         "--headers",
-        default=BUILTIN,
+        type=header_source,
         metavar="SOURCE",
         help=f"{_SOURCES}; default: those of --kvm-headers, then {BUILTIN}",
     )
+    show.add_argument("--json", action="store_true", help=f"print JSON (schema {SHOW_SCHEMA})")
     for each in (different, show):
         each.add_argument(
             "--arch",
@@ -150,10 +159,13 @@ def _print_changes(
 
 
 def _show(options: argparse.Namespace) -> int:
+    if options.kvm_headers and options.headers:
+        raise UsageError("--kvm-headers has no effect where --headers is given: leave one out")
+    source = options.headers or BUILTIN
     with progress() as tell:
-        found = [*_read(options.headers, options.arch, tell).values()]
+        found = [*_read(source, options.arch, tell).values()]
     found.sort(key=lambda each: each.architecture != native_arch.architecture)
-    if options.kvm_headers and options.headers == BUILTIN:
+    if options.kvm_headers:
         loaded = overlay.load(options.kvm_headers)
         found = [each for each in (loaded, *found) if options.arch in (None, each.architecture)]
     for headers in found:
@@ -165,12 +177,26 @@ def _show(options: argparse.Namespace) -> int:
         names |= {name for each in found for name in each.all.structs}
         near = difflib.get_close_matches(options.name, sorted(names), n=3)
         hint = f": is it {' or '.join(near)}?" if near else ""
-        raise UsageError(f"{options.headers} has no {options.name}{hint}")
+        raise UsageError(f"{source} has no {options.name}{hint}")
     architecture = headers.architecture
     at_hand = [headers, builtin(architecture), *header_set.read_cached(architecture)]
-    facts = {**entry.facts, "since": since(options.name, at_hand)}
+    first = since(options.name, at_hand)
+    if options.json:
+        whole = {
+            "schema": SHOW_SCHEMA,
+            "name": options.name,
+            "kind": entry.kind,
+            "version": headers.version,
+            "architecture": architecture,
+            "since": first,
+            "definition": document(lookup(options.name, headers.all)),
+            "facts": entry.facts,
+            "layout": [asdict(row) for row in entry.layout],
+        }
+        print(json.dumps(whole, indent=1))
+        return Status.DONE
     title = f"{options.name}: {entry.kind}, Linux {headers.version}, {architecture}"
-    output.table(title, ("", ""), facts.items())
+    output.table(title, ("", ""), {**entry.facts, "since": first}.items())
     if entry.layout:
         rows = ((str(row.offset), row.size, row.type, row.name) for row in entry.layout)
         output.table("\nLayout", ("offset", "size", "type", "member"), rows)

@@ -122,6 +122,13 @@ def test_an_unreadable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     assert "cannot read" in one_line(capsys)
 
 
+@pytest.mark.parametrize("option", [("--json",), ("--diff", "before.json")])
+def test_all_has_no_effect_on(option: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with exits_with(Status.USAGE):
+        cli.main(["caps", "--all", *option])
+    assert f"--all has no effect with {option[0]}" in one_line(capsys)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),

@@ -66,6 +66,10 @@ def test_a_process_and_its_memslots(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["KVM_RUN"], "no errno given for KVM_RUN"),
         (["--pid", "4194305"], "there is no process 4194305"),
         (["--pid", "1", "--slots", "/none"], "cannot read /none"),
+        (["--pid", "0"], "argument --pid: '0' is not a process ID"),
+        (["KVM_RUN", "errno=EFAULT", "--slots", "/none"], "--slots needs --pid for KVM_RUN"),
+        ([*MISALIGNED[1:], "--all", "--json"], "--all has no effect with --json"),
+        (["--pid", "1", "--all"], "--all has no effect without a failed ioctl"),
     ],
 )
 def test_wrong_usage(

@@ -15,6 +15,34 @@ def test_the_list_says_what_harms_the_host(capsys: pytest.CaptureFixture[str]) -
     assert "out of use" in line
 
 
+def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["provoke", "--list", "--json"]) == Status.DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "pyvmm.provoke-list/1"
+    by_name = {each["name"]: each for each in document["provocations"]}
+    assert by_name["outside"]["expected"] == "outside-memslots"
+    assert by_name["outside"]["harm"] is None
+    assert "out of use" in by_name["poisoned"]["harm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--list", "outside"], "--list takes no NAME"),
+        (["--list", "--all"], "--list takes no NAME"),
+        (["--list", "--markdown"], "--list takes no NAME"),
+        (["outside", "--all"], "--all has no effect where NAME is given"),
+    ],
+)
+def test_an_option_without_effect(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with exits_with(Status.USAGE):
+        main(["provoke", *arguments])
+    said = capsys.readouterr()
+    assert (said.out, says in said.err) == ("", True)
+
+
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with exits_with(Status.USAGE):
         main(["provoke", "earthquake"])

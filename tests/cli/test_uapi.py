@@ -137,9 +137,37 @@ def test_show(
     assert "since" in printed
 
 
+def test_show_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["uapi", "show", "KVM_SET_USER_MEMORY_REGION", "--arch", "arm64", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("since").startswith("unknown: ")
+    layout = document.pop("layout")
+    assert document == {
+        "schema": "pyvmm.uapi-show/1",
+        "name": "KVM_SET_USER_MEMORY_REGION",
+        "kind": "ioctl",
+        "version": version(),
+        "architecture": "arm64",
+        "definition": {"number": 0x4020AE46, "argument": "kvm_userspace_memory_region"},
+        "facts": {
+            "number": "0x4020ae46",
+            "fd": "vm",
+            "direction": "write",
+            "argument": "struct kvm_userspace_memory_region, 32 bytes",
+        },
+    }
+    assert layout[0] == {"offset": 0, "size": "4", "type": "u32", "name": "slot"}
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        (["uapi", "show", ""], "argument NAME: '' is not a name"),
+        (["uapi", "diff", "", "builtin"], "argument A: '' is not a source of headers"),
+        (["uapi", "show", "KVM_RUN", "--headers", ""], "--headers: '' is not a source of headers"),
         (["uapi", "show", "KVM_CAP_IRQFDD"], "builtin has no KVM_CAP_IRQFDD: is it KVM_CAP_IRQ"),
         (["uapi", "diff", "/no/such", "builtin"], "/no/such is not a directory; give builtin"),
         (["uapi", "diff", "/dev", "builtin"], "/dev holds no kernel headers: give a kernel"),
@@ -155,8 +183,9 @@ def test_errors_are_one_line(
     with exits_with(Status.USAGE):
         main(args)
     printed = capsys.readouterr()
-    [line] = printed.err.splitlines()
+    *usage, line = printed.err.splitlines()
     assert (printed.out, line.startswith("pyvmm: error: ")) == ("", True)
+    assert bool(usage) == line.startswith("pyvmm: error: argument ")
     assert says in line
 
 
@@ -189,10 +218,24 @@ def test_show_falls_back_to_the_built_in_definitions(loaded: Path) -> None:
     assert f"KVM_EXIT_MMIO: exit, Linux {version()}, {architecture}" in done.stdout
 
 
-def test_builtin_excludes_loaded_names(loaded: Path) -> None:
-    done = pyvmm("--kvm-headers", loaded, "uapi", "diff", "builtin", "builtin")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("nothing changed\n")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("uapi", "diff", "builtin", "builtin"),
+        ("uapi", "show", "KVM_RUN", "--headers", "/no/such"),
+        ("lab", "status"),
+        ("lab", "clean"),
+        ("provoke", "--list"),
+    ],
+)
+def test_loaded_headers_without_effect(
+    loaded: Path, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # If the check failed, these commands would fill or remove the user's cache.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = pyvmm("--kvm-headers", loaded, *command)
+    assert (done.returncode, done.stdout) == (Status.USAGE, "")
+    assert done.stderr.startswith("pyvmm: error: --kvm-headers has no effect")
 
 
 def test_caps_checks_a_loaded_capability(loaded: Path, kvm: System) -> None:

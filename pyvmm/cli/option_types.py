@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Types of options for argparse, with errors that say what is wanted."""
+
+import argparse
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_MAX_PID = (1 << 31) - 1  # of pid_t
+
+
+def option_type(what: str, parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `parse` as a type for argparse: its `ValueError` becomes "… is not `what`"."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+    return convert
+
+
+def _nonempty(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _seconds(text: str) -> float:
+    limit = float(text)
+    if not 0 < limit < float("inf"):
+        raise ValueError
+    return limit
+
+
+def _process_id(text: str) -> int:
+    pid = int(text)
+    if not 0 < pid <= _MAX_PID:
+        raise ValueError
+    return pid
+
+
+name = option_type("a name", _nonempty)
+header_source = option_type("a source of headers", _nonempty)
+seconds = option_type("a positive number of seconds", _seconds)
+process_id = option_type("a process ID", _process_id)
