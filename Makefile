@@ -27,7 +27,7 @@ LAB_DEVICES := grace edu nvme bochs
 LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke \
 	tests/test_examples.py::test_three_requirements
 
-.PHONY: run test lint lab-setup unit lab-test bench packages-run packages-test clean
+.PHONY: run test lint lab-setup unit lab-test campaign bench packages-run packages-test clean
 
 # To probe a device of this machine: make run VFIO=0000:01:00.0
 run: packages-run $(INSTALLED)
@@ -57,6 +57,10 @@ lab-test: lab-setup
 		$(addprefix --lab-device=,$(LAB_DEVICES)) $(LAB_EXCLUDES) $(LAB_TESTS)
 	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu neoverse-n1 \
 		--lab-device=grace --lab-device=bochs $(LAB_EXCLUDES) $(LAB_TESTS_WITHOUT_FWB)
+
+# Thousands of hostile guests, kills and mutated inputs, in hours. The same command continues.
+campaign: packages-test lab-setup
+	$(BIN)/python -m tests.campaign --resume build/campaign $(NAMES)
 
 bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench
