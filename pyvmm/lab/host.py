@@ -331,7 +331,7 @@ def _console_log() -> Iterator[Path]:
     except LackingError:  # the error message contains the path of the log
         raise
     except BaseException:
-        log.unlink()
+        log.unlink(missing_ok=True)
         raise
     log.unlink()
 
