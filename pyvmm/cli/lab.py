@@ -75,6 +75,8 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
     if command:
         return _run_command(options, command)
+    if options.timeout is not None:
+        raise UsageError("--timeout limits a command: add one after --, or omit --timeout")
     return _host(options).shell(["sh", "-l"])
 
 
