@@ -10,6 +10,8 @@ _HEADER = re.compile(
     r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>\S{4}) (?P<offset>[0-9a-f]+) "
     r"(?P<device>\S+) (?P<inode>\d+) *(?P<path>.*)"
 )
+_VFIO = ("/dev/vfio/devices/", "anon_inode:[vfio-device]")
+_SYSFS_BAR = re.compile(r"/sys/devices/.*/resource\d(_wc)?$")
 _ANONYMOUS = ("[heap]", "[stack]", "[anon:", "[anon_shmem:")
 _SHMEM = ("/memfd:", "/dev/zero (deleted)", "/SYSV")
 
@@ -47,6 +49,11 @@ class Vma:
         smaps prints "??" for every flag that it has no name for, and this is one.
         """
         return "??" in self.flags
+
+    @property
+    def is_bar(self) -> bool:
+        """Return True if the mapping is a PCI device's memory, through vfio or sysfs."""
+        return self.path.startswith(_VFIO) or bool(_SYSFS_BAR.match(self.path))
 
     @property
     def mixedmap(self) -> bool:

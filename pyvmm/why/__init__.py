@@ -12,6 +12,7 @@ a condition that needs an absent fact is undecided.
     condition      a condition, and the judge
     registration   the conditions of KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2
     kvm_run        the conditions of KVM_RUN
+    pfnmap         those on memory that is mapped by page frame number
     stage2_type    the stage-2 memory type of a VMA
 
 To add a condition, write one record in `registration` or `kvm_run`, at its place in the kernel's

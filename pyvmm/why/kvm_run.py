@@ -11,6 +11,7 @@ import errno
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
+from pyvmm.why import pfnmap
 from pyvmm.why.condition import Broken, Condition, inferred, known
 from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
@@ -138,54 +139,6 @@ def _device_memory_off(f: AccessFacts) -> Broken | None:
     if f.area is None or (failure := f.backing_failure) is None:
         return None
     return known(f"{failure}: an access to {f.backing_name} raises SIGBUS")
-
-
-def _device_unaligned(f: AccessFacts) -> Broken | None:
-    if f.host_slot is None or not f.pfnmap:
-        return None
-    misalignment = f.misalignment
-    if misalignment is None or not f.device_in_stage2:
-        return None
-    if f.private_mapping and f.writes:  # the write goes to a copy in ordinary memory
-        return None
-    return inferred(
-        f"the access {misalignment}; stage 1 says Normal, where that is no fault, but by its VMA "
-        f"KVM maps HVA {f.page:#x} (PFNMAP) as Device in stage 2, and KVM does not handle an "
-        "alignment fault there"
-    )
-
-
-def _pfnmap_not_writable(f: AccessFacts) -> Broken | None:
-    if f.area is None or not f.pfnmap or not f.writes:
-        return None
-    if f.private_mapping:
-        return known(
-            f"HVA {f.page:#x} is a private mapping of device memory (PFNMAP): its host PTE is "
-            "read-only until user space writes to it, and KVM does not fault it in for write"
-        )
-    # vfio inserts PTEs with the VMA's own protection (vmf_insert_pfn in mm/memory.c).
-    if f.rejected_as_cacheable or "vfio" in f.area.path:
-        return None
-    return inferred(
-        f"HVA {f.page:#x} is device memory (PFNMAP) in a writable mapping: its host PTE is "
-        "probably still read-only, and KVM does not fault it in for write"
-    )
-
-
-def _cacheable_pfnmap(f: AccessFacts) -> Broken | None:
-    if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.pfnmap:
-        return None
-    why = (
-        f"{f.backing_name} is device memory (PFNMAP) mapped cacheable, and "
-        f"KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED is 0: "
-        f"{f.host.missing_for_cacheable_pfnmap}; KVM would have rejected a memslot over it, so the "
-        "mapping was replaced after registration"
-    )
-    if f.rejected_as_cacheable:
-        return known(why)
-    if f.rejected_as_cacheable is None and f.vma and not f.vma.any_uncached:
-        return inferred(why)
-    return None
 
 
 def _file_truncated(f: AccessFacts) -> Broken | None:
@@ -374,7 +327,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _ABORT,
         "an unaligned access to memory that is Normal in stage 1 and Device in stage 2: KVM does "
         "not handle the abort, and the kernel logs 'Unsupported FSC'",
-        _device_unaligned,
+        pfnmap.device_unaligned,
         arch="arm64",
         remedies=("emulate_aligned",),
     ),
@@ -383,15 +336,16 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _EFAULT,
         _REMAPPED,
         "a write to device memory (PFNMAP) whose host PTE is still read-only",
-        _pfnmap_not_writable,
+        pfnmap.pfnmap_not_writable,
         remedies=("prefault", "emulate_region"),
     ),
     Condition(
         CACHEABLE_PFNMAP,
         _EFAULT,
         "user_mem_abort (arch/arm64/kvm/mmu.c)",
-        "device memory (PFNMAP) mapped cacheable replaced the mapping behind the memslot",
-        _cacheable_pfnmap,
+        "device memory (PFNMAP or MIXEDMAP) mapped cacheable is behind the memslot: it replaced "
+        "another mapping, or KVM does not check it at registration",
+        pfnmap.cacheable_pfnmap,
         arch="arm64",
         remedies=("copy", "restore_replaced", "emulate_region"),
     ),

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The stage-2 memory type that KVM gives a VMA, judged from what user space can see.
 
-user_mem_abort in arch/arm64/kvm/mmu.c decides it from the VMA. One input has no interface: whether
-vm_page_prot is cacheable.
+arch/arm64/kvm/mmu.c decides it from the VMA and the page frame. One input has no interface: whether
+vm_page_prot is cacheable. Another, whether the frame is RAM, is not looked up.
 """
 
 from pyvmm.memory.vma import Vma
 from pyvmm.why.condition import Finding
 from pyvmm.why.facts import Host
-
-_VFIO = ("/dev/vfio/devices/", "anon_inode:[vfio-device]")
 
 
 def stage2_type(vma: Vma, host: Host) -> Finding:
@@ -32,12 +30,17 @@ def stage2_type(vma: Vma, host: Host) -> Finding:
     cacheable = "Normal-WB in stage 2"
     if host.rejects_cacheable_pfnmap:
         cacheable = "KVM_SET_USER_MEMORY_REGION fails with EINVAL"
-    if vma.path.startswith(_VFIO):
+    if vma.is_bar and "vfio" in vma.path:
         why = (
             "a vfio device without VM_ALLOW_ANY_UNCACHED (?? in smaps), so not mapped by vfio-pci "
             "but by a variant driver. If it maps the memory cacheable, as nvgrace does usemem, "
             f"{cacheable}; else Device-nGnRE in stage 2"
         )
-    else:
+    elif vma.is_bar:
         why = f"Device-nGnRE in stage 2, unless the mapping is cacheable: then {cacheable}"
+    else:
+        why = (
+            "Normal-WB in stage 2 if the memory is RAM (udmabuf, drm-shmem, dma-heap), else "
+            f"Device-nGnRE, unless the mapping is cacheable: then {cacheable}"
+        )
     return Finding("stage-2", "inferred", why)

@@ -102,3 +102,19 @@ def test_memory_of_this_process_that_allows_mte() -> None:
     shared = mmap.mmap(-1, PAGE_SIZE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(shared))
     assert [vma.mte_allowed for vma in vmas(address, PAGE_SIZE)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_bar"),
+    [
+        ("/dev/vfio/devices/vfio0", True),
+        ("anon_inode:[vfio-device]", True),
+        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/resource0", True),
+        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/resource2_wc", True),
+        ("/dmabuf:", False),
+        ("/dev/dri/card0", False),
+        ("", False),
+    ],
+)
+def test_bars(path: str, is_bar: bool) -> None:
+    assert vma(path, "pf").is_bar is is_bar

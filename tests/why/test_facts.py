@@ -264,6 +264,19 @@ def test_device_in_stage2(
     assert facts.device_in_stage2 is device
 
 
+def test_pfnmap_ram_is_normal_memory_in_stage_2() -> None:
+    udmabuf = area("pf", path="/dmabuf:")
+    known = PresetFacts(errno=errno.EFAULT, host=ARM64_WITH_FWB, preset=udmabuf, is_ram=True)
+    assert not known.device_in_stage2
+    with pytest.raises(Absent, match="whether the memory is RAM"):
+        assert replace(known, is_ram=None).device_in_stage2
+
+
+def test_memory_of_this_process_is_ram(memory: Mapping) -> None:
+    memory.write(0, b"touched")
+    assert access(memory).ram is (True if os.geteuid() == 0 else None)
+
+
 def test_a_hole_is_not_device_memory() -> None:
     facts = PresetFacts(errno=errno.EFAULT, host=ARM64_WITHOUT_FWB, preset=None)
     assert not facts.device_in_stage2

@@ -351,6 +351,14 @@ ROWS: tuple[Row, ...] = (
         "impossible",
     ),
     ("device-unaligned", "Normal-NC", lambda m: unaligned("pf", "??"), "impossible"),
+    ("device-unaligned", "RAM", lambda m: unaligned("pf", is_ram=True), "impossible"),
+    (
+        "device-unaligned",
+        "perhaps RAM",
+        lambda m: unaligned("pf", is_ram=None),
+        "whether the memory is RAM (pfn_is_map_memory): run as root",
+    ),
+    ("device-unaligned", "MIXEDMAP", lambda m: unaligned("mm", known_access="read"), "inferred"),
     ("device-unaligned", "ordinary memory", lambda m: unaligned(), "impossible"),
     ("device-unaligned", "cacheable", lambda m: unaligned("pf", rejected=True), "impossible"),
     (
@@ -400,6 +408,12 @@ ROWS: tuple[Row, ...] = (
         lambda m: described("pf", **writes(rejected=True)),
         "impossible",
     ),
+    (
+        "pfnmap-not-writable",
+        "cacheable RAM",
+        lambda m: described("pf", path="/dmabuf:", **writes(rejected=True, is_ram=True)),
+        "inferred",
+    ),
     ("pfnmap-not-writable", "unknown access", lambda m: described("pf"), WRITE),
     (
         "pfnmap-not-writable",
@@ -412,6 +426,25 @@ ROWS: tuple[Row, ...] = (
         "cacheable-pfnmap-unsupported",
         "accepted by KVM",
         lambda m: described("pf", rejected=False),
+        "impossible",
+    ),
+    (
+        "cacheable-pfnmap-unsupported",
+        "RAM",
+        lambda m: described("pf", path="/dmabuf:", rejected=True, is_ram=True),
+        "impossible",
+    ),
+    (
+        "cacheable-pfnmap-unsupported",
+        "perhaps RAM",
+        lambda m: described("pf", path="/dmabuf:", rejected=True, is_ram=None),
+        "inferred",
+    ),
+    ("cacheable-pfnmap-unsupported", "MIXEDMAP", lambda m: described("mm"), "inferred"),
+    (
+        "cacheable-pfnmap-unsupported",
+        "MIXEDMAP of RAM",
+        lambda m: described("mm", is_ram=True),
         "impossible",
     ),
     ("cacheable-pfnmap-unsupported", "another process", lambda m: described("pf"), "inferred"),
@@ -491,6 +524,11 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         (lambda m: (removed(m), protected(m, PROT_READ, **writes()))[1], "hva-read-only"),
         (lambda m: described("pf", **writes(rejected=True)), "cacheable-pfnmap-unsupported"),
         (lambda m: described("pf", **writes()), "pfnmap-not-writable"),
+        (
+            lambda m: described("pf", **writes(rejected=True, is_ram=True)),
+            "pfnmap-not-writable",
+        ),
+        (lambda m: unaligned("pf", **writes(is_ram=True)), "pfnmap-not-writable"),
         (lambda m: described("pf", **writes(errno=errno.ENOMEM)), None),
         (lambda m: unaligned("pf", **writes()), "device-unaligned"),
         (lambda m: memfd(Memfd(closed=True)), "guest-memfd-closed"),
@@ -515,6 +553,8 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         "read-only and removed",
         "cacheable",
         "pfnmap",
+        "pfnmap RAM that KVM would not register",
+        "unaligned write to pfnmap RAM",
         "ENOMEM",
         "unaligned",
         "guest_memfd",
@@ -532,3 +572,11 @@ def test_the_first_broken_condition_is_the_cause(
 ) -> None:
     finding = most_likely(CONDITIONS, facts(memory))
     assert (finding and finding.name) == cause
+
+
+def test_mixedmap_is_not_said_to_have_replaced_the_mapping() -> None:
+    for flag, said in (("pf", True), ("mm", False)):
+        finding = most_likely(CONDITIONS, described(flag, known_access="read"))
+        assert finding
+        assert finding.name == "cacheable-pfnmap-unsupported"
+        assert ("KVM would have rejected a memslot" in finding.why) is said

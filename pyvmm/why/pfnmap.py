@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The conditions of ``KVM_RUN`` on memory that is mapped by page frame number.
+
+VM_PFNMAP memory need not be a device's: udmabuf, drm-shmem and dma-heaps map RAM in that way.
+arm64 treats RAM (pfn_is_map_memory) as ordinary memory: kvm_s2_fault_pin_pfn in
+arch/arm64/kvm/mmu.c, user_mem_abort in older kernels.
+"""
+
+from pyvmm.why.condition import Broken, inferred, known
+from pyvmm.why.facts import AccessFacts
+
+
+def device_unaligned(f: AccessFacts) -> Broken | None:
+    """Test for an unaligned access that stage 1 allows and a Device stage 2 does not."""
+    if f.host_slot is None or not f.by_pfn:
+        return None
+    misalignment = f.misalignment
+    if misalignment is None or not f.device_in_stage2:
+        return None
+    if f.private_mapping and f.writes:  # the write goes to a copy in ordinary memory
+        return None
+    return inferred(
+        f"the access {misalignment}; stage 1 says Normal, where that is no fault, but by its VMA "
+        f"KVM maps HVA {f.page:#x} (PFNMAP) as Device in stage 2, and KVM does not handle an "
+        "alignment fault there"
+    )
+
+
+def pfnmap_not_writable(f: AccessFacts) -> Broken | None:
+    """Test for a write through a host PTE that is still read-only."""
+    if f.vma is None or f.area is None or not f.pfnmap or not f.writes:
+        return None
+    if f.private_mapping:
+        return known(
+            f"HVA {f.page:#x} is a private mapping of device memory (PFNMAP): its host PTE is "
+            "read-only until user space writes to it, and KVM does not fault it in for write"
+        )
+    # A BAR's PTEs have the VMA's own protection: vmf_insert_pfn in vfio, remap_pfn_range in sysfs.
+    if f.vma.is_bar or (f.rejected_as_cacheable and f.ram is False):
+        return None
+    return inferred(
+        f"HVA {f.page:#x} is mapped by page frame number (PFNMAP) and writable: its host PTE is "
+        "probably still read-only, and KVM does not fault it in for write"
+    )
+
+
+def cacheable_pfnmap(f: AccessFacts) -> Broken | None:
+    """Test for cacheable device memory on a CPU without FWB and DIC."""
+    if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.by_pfn or f.ram:
+        return None
+    why = (
+        f"{f.backing_name} is device memory ({'PFNMAP' if f.pfnmap else 'MIXEDMAP'}) mapped "
+        f"cacheable, and KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED is 0: "
+        f"{f.host.missing_for_cacheable_pfnmap}; "
+    )
+    if not f.pfnmap:  # kvm_arch_prepare_memory_region looks at VM_PFNMAP only
+        why += "KVM checks such a mapping at the first access, not when the memslot is registered"
+        return inferred(why) if f.ram is False else None
+    why += (
+        "KVM would have rejected a memslot over it, so the mapping was replaced after registration"
+    )
+    if f.rejected_as_cacheable:
+        return known(why) if f.ram is False else inferred(f"{why}; unless the memory is RAM")
+    if f.rejected_as_cacheable is None and f.vma and not f.vma.any_uncached:
+        return inferred(why)
+    return None
