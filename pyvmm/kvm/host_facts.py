@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from pyvmm.errors import PyvmmError
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.gpa_width import gpa_bits
-from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.uapi.kvm import (
+    GUEST_MEMFD_FLAG_MMAP,
+    KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
+    KVM_CAP_GUEST_MEMFD_FLAGS,
+    KVM_MEM_GUEST_MEMFD,
+    KVM_SET_USER_MEMORY_REGION2,
+    kvm_userspace_memory_region2,
+)
 from pyvmm.uapi.native_arch import architecture
 from pyvmm.why.facts import SMALLEST_IPA_BITS, Host
 
@@ -29,11 +38,13 @@ def host_facts(vm: Vm | None) -> Host:
     if vm is None:
         return Host(architecture)
     if architecture != "arm64":
-        return Host(architecture, vm.offers, gpa_bits=gpa_bits())
+        bits = gpa_bits()
+        return Host(architecture, vm.offers, gpa_bits=bits, guest_memfd_bound_errno=_bound_errno)
     if vm.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED):
-        return Host(architecture, vm.offers, True, fwb=True, dic=True)
-    fwb, dic = _fwb_and_dic()
-    return Host(architecture, vm.offers, _knows_cacheable_pfnmap(), fwb, dic)
+        host = Host(architecture, vm.offers, True, fwb=True, dic=True)
+    else:
+        host = Host(architecture, vm.offers, _knows_cacheable_pfnmap(), *_fwb_and_dic())
+    return replace(host, guest_memfd_bound_errno=_bound_errno)
 
 
 @cache
@@ -72,3 +83,31 @@ def _fwb_and_dic() -> tuple[bool | None, bool | None]:
     except PyvmmError:
         return None, None
     return bool(fwb), bool(dic)
+
+
+@cache
+def _bound_errno() -> int | None:
+    """Return the errno of binding a part of a guest_memfd twice, or None if there is none.
+
+    A VM made for this is asked, without `Memslots`, which would want to know the reason.
+    """
+    from pyvmm.kvm.system import System
+
+    try:
+        with System.open() as system, system.create_vm() as vm:
+            flags = GUEST_MEMFD_FLAG_MMAP & vm.offers(KVM_CAP_GUEST_MEMFD_FLAGS)
+            memfd = vm.create_guest_memfd(PAGE_SIZE, flags)
+            for number in range(2):
+                region = kvm_userspace_memory_region2(
+                    slot=number,
+                    flags=KVM_MEM_GUEST_MEMFD,
+                    guest_phys_addr=number * PAGE_SIZE,
+                    memory_size=PAGE_SIZE,
+                    guest_memfd=memfd.fileno(),
+                )
+                vm.ioctl(KVM_SET_USER_MEMORY_REGION2, region)
+    except IoctlError as error:
+        return error.errno if error.request == KVM_SET_USER_MEMORY_REGION2 else None
+    except PyvmmError:
+        return None
+    return None

@@ -51,6 +51,8 @@ class Host:
         fwb: ID_AA64MMFR2_EL1.FWB is not 0 (stage 2 can force Write-Back).
         dic: CTR_EL0.DIC is 1 (no instruction cache maintenance for data to instruction coherence).
         gpa_bits: width of a GPA that KVM can map on x86.
+        guest_memfd_bound_errno: returns the errno of binding a part of a guest_memfd twice; None
+            where no VM can be asked.
     """
 
     arch: str
@@ -59,6 +61,7 @@ class Host:
     fwb: bool | None = None
     dic: bool | None = None
     gpa_bits: int | None = None
+    guest_memfd_bound_errno: Callable[[], int | None] | None = None
 
     def offers(self, capability: int) -> int:
         """Return the VM's answer to ``KVM_CHECK_EXTENSION``. Raises `Absent`."""

@@ -3,8 +3,10 @@
 
 ``KVM_SET_USER_MEMORY_REGION`` answers nearly all of them with EINVAL. The order is that of
 kvm_vm_ioctl_set_memory_region and kvm_set_memory_region in virt/kvm/kvm_main.c, kvm_gmem_bind in
-virt/kvm/guest_memfd.c and the architecture's kvm_arch_prepare_memory_region. User space can check
-all but one: whether a PFNMAP VMA is mapped cacheable.
+virt/kvm/guest_memfd.c and the architecture's kvm_arch_prepare_memory_region. Since Linux 7.3,
+kvm_gmem_prepare_memory_region tests a guest_memfd before the architecture does, and
+kvm_gmem_commit_memory_region tests after it whether the part is bound. User space can check all
+conditions but one: whether a PFNMAP VMA is mapped cacheable.
 """
 
 import errno
@@ -29,7 +31,7 @@ CACHEABLE_PFNMAP = "cacheable-pfnmap-unsupported"
 _MAX_PAGES = (1 << 31) - 1  # KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h
 
 _SET = "kvm_set_memory_region (virt/kvm/kvm_main.c)"
-_BIND = "kvm_gmem_bind (virt/kvm/guest_memfd.c)"
+_BIND = "kvm_gmem_bind, since 7.3 kvm_gmem_prepare_memory_region (virt/kvm/guest_memfd.c)"
 _ARM64 = "kvm_arch_prepare_memory_region (arch/arm64/kvm/mmu.c)"
 _X86 = "kvm_arch_prepare_memory_region (arch/x86/kvm/x86.c)"
 
@@ -145,7 +147,14 @@ def _guest_memfd_bound(f: RegistrationFacts) -> Broken | None:
     for slot in f.memslots:
         disjoint = slot.guest_memfd_offset >= end or slot.guest_memfd_offset + slot.size <= start
         if slot.guest_memfd == f.slot.guest_memfd and not disjoint:
-            return known(f"slot {slot.number} is already bound to that part of the guest_memfd")
+            why = f"slot {slot.number} is already bound to that part of the guest_memfd"
+            # Kernels that answer EEXIST look after the architecture has accepted the slot.
+            if f.errno == errno.EEXIST:
+                return known(why)
+            answer = f.host.guest_memfd_bound_errno and f.host.guest_memfd_bound_errno()
+            if answer is None:
+                return inferred(why)
+            return known(why) if answer == f.errno else None
     return None
 
 
@@ -153,6 +162,10 @@ def _beyond_ipa_size(f: RegistrationFacts) -> Broken | None:
     if f.slot.end <= 1 << SMALLEST_IPA_BITS or f.slot.end <= 1 << f.ipa_bits:
         return None
     most = f.host.offers(KVM_CAP_ARM_VM_IPA_SIZE)
+    if f.slot.end > 1 << most:  # in protected mode, every VM has these bits (kvm_init_ipa_range)
+        return known(
+            f"it ends at GPA {f.slot.end:#x}, beyond the {most} bits that KVM offers here for IPAs"
+        )
     return known(
         f"it ends at GPA {f.slot.end:#x}, beyond this VM's {f.ipa_bits}-bit IPA space; "
         f"KVM_CREATE_VM accepts up to {most} bits here"
@@ -318,7 +331,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
     Condition(
         "guest-memfd-bound",
         (errno.EEXIST, errno.EINVAL),  # EINVAL on older kernels
-        _BIND,
+        "kvm_gmem_bind, since 7.3 kvm_gmem_commit_memory_region (virt/kvm/guest_memfd.c)",
         "another slot is bound to that part of the guest_memfd",
         _guest_memfd_bound,
     ),

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,20 @@ from pyvmm.why.registration import CONDITIONS
 from tests.why.hosts import X86, offering
 
 SIZE = 4 * PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Memfd:
+    """A guest_memfd as facts."""
+
+    vm: object
+    size: int = SIZE
+    flags: int = 0
+    closed: bool = False
+
+    @property
+    def owner(self) -> object:
+        return self.vm
 
 
 class Attempt:
@@ -154,6 +168,47 @@ def test_slots_of_different_address_spaces_do_not_overlap() -> None:
     finding = most_likely(CONDITIONS, replace(facts, slot=replace(new, number=1)))
     assert finding
     assert finding.name == "overlap"
+
+
+@pytest.mark.parametrize(
+    ("errno_of_bound", "cause"),
+    [(errno.EINVAL, "guest-memfd-bound"), (errno.EEXIST, "beyond-guest-addresses")],
+    ids=["bound first", "bound last"],
+)
+def test_the_kernel_tests_a_bound_guest_memfd_before_or_after_the_architecture(
+    errno_of_bound: int, cause: str
+) -> None:
+    """Before Linux 7.3, kvm_gmem_bind came first, and answered EINVAL."""
+    memfd = Memfd(vm=None)
+    old = Slot(0, 0, SIZE, 0, guest_memfd=memfd)
+    facts = RegistrationFacts(
+        errno=errno.EINVAL,
+        host=replace(
+            offering(KVM_CAP_NR_MEMSLOTS, arch="x86_64"),
+            check=lambda number: 10,
+            guest_memfd_bound_errno=lambda: errno_of_bound,
+        ),
+        slot=Slot(1, 1 << 46, SIZE, 0, guest_memfd=memfd),
+        known_slots=[old],
+    )
+    finding = most_likely(CONDITIONS, facts)
+    assert finding
+    assert finding.name == cause
+
+
+def test_beyond_what_the_host_offers_the_vm_does_not_matter() -> None:
+    """In protected mode KVM ignores the IPA size of KVM_CREATE_VM."""
+    limit = 48
+    facts = RegistrationFacts(
+        errno=errno.EFAULT,
+        host=replace(offering(), check=lambda number: limit),
+        slot=Slot(0, 1 << limit, SIZE, 0),
+        known_slots=(),
+        known_ipa_bits=40,
+    )
+    finding = most_likely(CONDITIONS, facts)
+    assert finding
+    assert "beyond the 48 bits that KVM offers here" in finding.why
 
 
 def test_memory_of_which_smaps_does_not_say_whether_it_can_be_tagged() -> None:
