@@ -46,31 +46,41 @@ def run(args: argparse.Namespace) -> int:
         )
         stack.callback(trace.close)
         tracer = Tracer(trace, trace.syscalls)
-        launch.on_stop_request(tracer.stop)
-        if command:
-            tracer.start(command, stdout=2 if args.json and out is sys.stdout else None)
-        else:
-            tracer.attach(args.pid)
-        status = Status.INTERRUPTED
+        launch.on_stop_signals(tracer.stop)
+        status = Status.FAILED
         try:
-            tracer.run()
-            if printer:
-                printer.finish()
-        except PyvmmError:
-            raise
-        except Exception as error:
-            # A closed pipe, a full disk or a bug in pyvmm must not stop the VMM.
-            output.note(f"the trace ends here: {error}")
-            status = Status.FAILED
-        if tracer.status is None:
-            with contextlib.suppress(OSError):
-                stack.close()
-            parent.exit(status)
-            tracer.let_go()
-            os._exit(status)
+            if command:
+                tracer.start(command, stdout=2 if args.json and out is sys.stdout else None)
+            else:
+                tracer.attach(args.pid)
+            os.setsid()  # signals to the process group or from the terminal do not reach the tracer
+            status = _follow(tracer, printer)
+        finally:
+            if tracer.has_tracees:
+                with contextlib.suppress(Exception):
+                    stack.close()
+                parent.exit(status)
+                tracer.let_go()
+                os._exit(status)
     if args.pid is not None:
         return Status.DONE
+    assert tracer.status is not None
     return _exit_status(tracer.status)
+
+
+def _follow(tracer: Tracer, printer: EventPrinter | None) -> Status:
+    """Trace until the end, and return the status of a trace that ends before the command."""
+    try:
+        tracer.run()
+        if printer:
+            printer.finish()
+    except Exception as error:
+        if isinstance(error, PyvmmError) and not tracer.has_tracees:
+            raise
+        # A closed pipe, a full disk or a bug in pyvmm must not stop the VMM.
+        output.note(f"the trace ends here: {error}")
+        return Status.FAILED
+    return Status.INTERRUPTED
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -108,7 +118,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "command keeps its own stdin and stdout."
     )
     parser.epilog = (
-        "The exit status is the command's. Ctrl-C ends the trace and leaves the command running. "
+        "The exit status is the command's. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT or SIGKILL ends the "
+        "trace and leaves the command running. pyvmm's child process stays until the command ends: "
+        "do not kill it, because the command's KVM ioctls fail without it. With -p nothing stays. "
         "Rules for --inject: cap:KVM_CAP_NAME=0, ioctl:NAME where MEMBER=VALUE:errno=NAME, "
         "run:memory_fault gpa=ADDRESS, run:errno=EFAULT after=100, ioctl:NAME:delay=10ms."
     )

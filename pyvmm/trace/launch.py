@@ -9,9 +9,10 @@ program, which installs a seccomp filter and calls execve(2).
   are traced. ioctl(2) stops only for the types of KVM, vfio and iommufd. Every other system call
   runs at full speed.
 * A seccomp filter cannot be removed, and without a tracer the filtered calls fail with ENOSYS. A
-  tracee cannot be handed to another tracer either. So the tracer is a child process from the
-  start: when the user ends the trace, the command exits and the tracer stays until the program
-  ends.
+  tracee cannot be handed to another tracer either. So the tracer is a child process in a session
+  of its own: however the command ends, the tracer stays until the program ends. Only the death
+  of the tracer itself (SIGKILL) breaks the program. A process traced with -p has no filter, and
+  the kernel detaches it when its tracer dies.
 """
 
 import contextlib
@@ -24,13 +25,16 @@ from dataclasses import dataclass
 from types import FrameType
 
 from pyvmm import libc, seccomp
-from pyvmm.errors import UsageError
+from pyvmm.errors import Status, UsageError
 from pyvmm.seccomp import Argument, Rule, install_filter
 from pyvmm.trace.ptrace import SYSCALLS
 
 IOCTL_TYPES = (0xAE, ord(";"))  # KVMIO; VFIO_TYPE, which iommufd shares
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+# They end the trace, and leave the traced program running.
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 _NO_FILTER = b"-"  # on the status pipe: the kernel rejected the filter
 _RESEND_MS = 200  # between two SIGTERMs: the tracer may miss one that comes just before a wait
@@ -44,7 +48,7 @@ class ParentCommand:
         self._pipe = pipe
 
     def exit(self, status: int) -> None:
-        """Make the command exit with `status`; this process continues without its stdio."""
+        """Make the command exit with `status`, if it still runs; this process closes its stdio."""
         for text in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 text.flush()
@@ -52,12 +56,14 @@ class ParentCommand:
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         os.close(null)
-        os.write(self._pipe, bytes([status]))
+        with contextlib.suppress(BrokenPipeError):  # the command was killed
+            os.write(self._pipe, bytes([status]))
         os.close(self._pipe)
 
 
 def fork_tracer() -> ParentCommand:
     """Fork, and return in the child; the parent waits for it and exits with its status."""
+    parent = os.getpid()
     status_read, status_write = os.pipe()
     child = os.fork()
     if child:
@@ -65,22 +71,26 @@ def fork_tracer() -> ParentCommand:
         sys.exit(_wait(child, status_read))
     os.close(status_read)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _ignore)  # the command forwards it as SIGTERM
+    if os.getppid() != parent:  # killed before the prctl(2)
+        sys.exit(Status.INTERRUPTED)
     return ParentCommand(status_write)
 
 
-def on_stop_request(stop: Callable[[], None]) -> None:
-    """Call `stop` when the command asks the tracer to end the trace (SIGTERM)."""
-    signal.signal(signal.SIGTERM, lambda signum, frame: stop())
+def on_stop_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` for each signal that ends the trace. The command sends SIGTERM, also by dying."""
+    _handle_stop_signals(lambda signum, frame: stop())
+
+
+def _handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _STOP_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _wait(child: int, status_read: int) -> int:
-    """Wait for the tracer's exit status and return it; forward SIGINT and SIGTERM to the tracer."""
+    """Wait for the tracer's exit status and return it; forward stop signals as SIGTERM."""
     pending: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda signum, frame: pending.append(signum))
+    _handle_stop_signals(lambda signum, frame: pending.append(signum))
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_write, False)
     signal.set_wakeup_fd(wakeup_write)
@@ -101,10 +111,6 @@ def _wait(child: int, status_read: int) -> int:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         code = code if code >= 0 else 128 - code
     return 128 + pending[0] if pending else code
-
-
-def _ignore(signum: int, frame: FrameType | None) -> None:
-    pass
 
 
 @dataclass

@@ -162,6 +162,11 @@ class Tracer:
         self._stopping = False
         self._delayed = _DelayedThreads()
 
+    @property
+    def has_tracees(self) -> bool:
+        """Return True if a traced thread has not ended."""
+        return bool(self._threads)
+
     def start(self, command: list[str], stdout: int | None = None) -> None:
         """Start `command` under trace; `stdout` replaces its fd 1.
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,100 @@ def test_interrupted_trace_leaves_the_command_running(
     assert "KVM_GET_API_VERSION (system)" in tracing.stderr.read()
 
 
-def test_attach_and_detach() -> None:
+# Asks until its stdin ends, then uses more of KVM.
+UNTIL_EOF = """
+import os, select, sys
+from pyvmm.kvm import System
+if "daemon" in sys.argv and os.fork():
+    os._exit(0)
+system = System.open()
+os.write(1, b"ready\\n")  # one write: the shell prints, too
+while not select.select([0], [], [], 0.01)[0]:
+    assert system.api_version() == 12
+with system.create_vm() as vm, vm.create_vcpu(0):
+    os.write(1, b"created a vCPU\\n")
+sys.exit(7)
+"""
+EndTrace = Callable[["subprocess.Popen[str]", int], None]
+
+
+def to_command(number: int) -> EndTrace:
+    return lambda tracing, tracer: tracing.send_signal(number)
+
+
+def to_tracer(number: int) -> EndTrace:
+    return lambda tracing, tracer: os.kill(tracer, number)
+
+
+def to_group(number: int) -> EndTrace:
+    return lambda tracing, tracer: os.killpg(tracing.pid, number)
+
+
+def close_stderr(tracing: "subprocess.Popen[str]", tracer: int) -> None:
+    assert tracing.stderr
+    tracing.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end_trace"),
+    [
+        pytest.param([], to_command(signal.SIGKILL), id="SIGKILL"),
+        pytest.param([], to_command(signal.SIGHUP), id="SIGHUP"),
+        pytest.param([], to_command(signal.SIGQUIT), id="SIGQUIT"),
+        pytest.param(["--summary"], to_command(signal.SIGKILL), id="SIGKILL-summary"),
+        pytest.param([], to_tracer(signal.SIGINT), id="tracer-SIGINT"),
+        pytest.param([], to_tracer(signal.SIGHUP), id="tracer-SIGHUP"),
+        pytest.param([], to_tracer(signal.SIGQUIT), id="tracer-SIGQUIT"),
+        pytest.param([], to_group(signal.SIGHUP), id="hangup"),
+        pytest.param([], to_group(signal.SIGUSR1), id="group-SIGUSR1"),
+        pytest.param([], close_stderr, id="reader-gone"),
+        pytest.param(["daemon"], to_command(signal.SIGINT), id="daemon"),
+        pytest.param(["daemon"], to_command(signal.SIGKILL), id="daemon-SIGKILL"),
+    ],
+)
+def test_command_outlives_the_trace(arguments: list[str], end_trace: EndTrace) -> None:
+    """Without a tracer, each traced system call of the command would fail with ENOSYS."""
+    options = [argument for argument in arguments if argument.startswith("--")]
+    shell = [
+        "sh",
+        "-c",
+        'trap "" HUP USR1; "$@"; echo status $?',
+        "sh",
+        sys.executable,
+        "-c",
+        UNTIL_EOF,
+        *arguments,
+    ]
+    tracing = subprocess.Popen(
+        [*TRACE, *options, "--", *shell],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert tracing.stdin
+    assert tracing.stdout
+    assert "ready\n" in iter(tracing.stdout.readline, "")
+    tracer = child_of(tracing.pid)
+    tracer_end = os.pidfd_open(tracer)
+    try:
+        end_trace(tracing, tracer)
+        tracing.wait(30)
+        time.sleep(0.2)  # about twenty ioctls
+        tracing.stdin.close()
+        said = tracing.stdout.read()
+        assert "created a vCPU" in said
+        assert "daemon" in arguments or "status 7" in said
+        assert select.select([tracer_end], [], [], 30)[0], "the tracer stays"
+    finally:
+        os.close(tracer_end)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_attach_and_detach(number: int, status: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", FOREVER], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
@@ -161,9 +255,9 @@ def test_attach_and_detach() -> None:
             [*TRACE, "--summary", "-p", str(process.pid)], stderr=subprocess.PIPE, text=True
         )
         time.sleep(2)
-        tracing.send_signal(signal.SIGINT)
+        tracing.send_signal(number)
         _, text = tracing.communicate(timeout=30)
-        assert tracing.returncode == 130
+        assert tracing.returncode == status
         assert "KVM_GET_API_VERSION (system)" in text
         time.sleep(0.2)
         assert process.poll() is None
