@@ -12,6 +12,7 @@ from pyvmm.caps.caps_report import SCHEMA
 from pyvmm.caps.changes import answer_text, compare
 from pyvmm.cli import output
 from pyvmm.errors import Status, UsageError
+from pyvmm.input_file import read_bytes
 from pyvmm.kvm.system import System
 
 
@@ -51,10 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
+        report = json.loads(read_bytes(path))
+    except (ValueError, RecursionError):
         report = None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise UsageError(f"{path} is not a report of 'pyvmm caps --json' (schema {SCHEMA})")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pyvmm.cli import output
+from pyvmm.cli.option_types import process_id
 from pyvmm.errors import PyvmmError, Status, UsageError
 from pyvmm.trace import launch, trace_diff
 from pyvmm.trace.events import EventWriter, Recording
@@ -124,7 +125,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Rules for --inject: cap:KVM_CAP_NAME=0, ioctl:NAME where MEMBER=VALUE:errno=NAME, "
         "run:memory_fault gpa=ADDRESS, run:errno=EFAULT after=100, ioctl:NAME:delay=10ms."
     )
-    parser.add_argument("-p", "--pid", type=int, metavar="PID", help="trace a running process")
+    parser.add_argument(
+        "-p", "--pid", type=process_id, metavar="PID", help="trace a running process"
+    )
     _add_views(parser)
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="save the trace for trace show and trace diff"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.errors import UsageError
+from pyvmm.input_file import read_bytes
 from pyvmm.why import Slot
 
 _MEMBERS = ("slot", "guest_phys_addr", "memory_size", "userspace_addr")
@@ -20,9 +21,7 @@ _MEMBERS = ("slot", "guest_phys_addr", "memory_size", "userspace_addr")
 def read(path: Path) -> tuple[Slot, ...]:
     """Read the memslots in a file. Raises `UsageError` if it is not such a list."""
     try:
-        entries = json.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        entries = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(entries, list):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pyvmm import scratch_dir
 from pyvmm.cache_dir import root
-from pyvmm.errors import LackingError, PyvmmError, UsageError
+from pyvmm.errors import LackingError, PyvmmError
+from pyvmm.input_file import read_bytes
 
 # Architecture → GNU triplet. Debian's package is "binutils-" and the triplet.
 _TRIPLETS = {"arm64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
@@ -34,10 +35,7 @@ def assemble(source: Path, arch: str) -> bytes:
     file and line if it has an error or is not position independent, and `LackingError` if
     binutils are not installed.
     """
-    try:
-        text = source.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the payload {source}: {error.strerror}") from None
+    text = read_bytes(source)
     tools = _Tools(arch)
     cached = root() / "guest" / f"{tools.digest(text)}.bin"
     cacheable = not _INCLUDES.search(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyvmm.errors import UsageError
 from pyvmm.guest.assemble import assemble
+from pyvmm.input_file import read_bytes
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,7 @@ class Payload:
         """
         if path.suffix in (".s", ".S"):
             return cls(path.name, arch, assemble(path, arch))
-        try:
-            code = path.read_bytes()
-        except OSError as error:
-            raise UsageError(f"cannot read the payload {path}: {error.strerror}") from None
+        code = read_bytes(path)
         if not code:
             raise UsageError(f"the payload {path} is empty")
         return cls(path.name, arch, code)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from pyvmm.errors import UsageError
+from pyvmm.input_file import LIMIT
 from pyvmm.trace.values import Names, Values, is_value
 
 SCHEMA = "pyvmm.trace/1"
@@ -212,7 +213,7 @@ class Recording:
         """Open a recording and read its header. Raises `UsageError` for any other file."""
         try:
             with path.open(errors="replace") as file:
-                header = json.loads(file.readline())
+                header = json.loads(file.readline(LIMIT))
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, RecursionError):

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from pyvmm.errno_names import errno_number
 from pyvmm.errors import UsageError
+from pyvmm.input_file import read_bytes
 from pyvmm.trace.ioctl_decode import IOCTL_NAMES
 from pyvmm.trace.values import Names, Value, Values
 from pyvmm.uapi.names import names
@@ -124,10 +125,7 @@ def parse(text: str) -> Rule:
 def read_scenario(path: Path) -> list[str]:
     """Return the rules in a scenario file, in its order. Raises `UsageError`."""
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        document = tomllib.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, nested too deeply
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     rules = document.pop("inject", None)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pyvmm.cache_dir import root
 from pyvmm.errors import LackingError
+from pyvmm.input_file import read_bytes
 from pyvmm.uapi import fds, header_tree, model
 from pyvmm.uapi.model import Constant, Header, HeaderError, IoctlDefinition, Member, StructLayout
 
@@ -54,7 +55,7 @@ def read(place: Path, architecture: str) -> HeaderSet:
     """
     path = place if place.is_file() else cache_file(place, architecture)
     try:
-        found = _decode(json.loads(path.read_text()))
+        found = _decode(json.loads(read_bytes(path)))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise HeaderError(f"{path} is not a header set of pyvmm ({_SCHEMA}): remove it") from None
     if found.architecture != architecture:

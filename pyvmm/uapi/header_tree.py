@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pyvmm.input_file import read_bytes
 from pyvmm.uapi.model import HeaderError
 
 # pyvmm's name of an architecture → its name in the kernel tree, and its GNU triplet.
@@ -50,7 +51,7 @@ class HeaderTree:
         """Return the text of the header ``#include <name>`` means, or None if it is missing."""
         for path in self.paths:
             if (path / name).is_file():
-                return (path / name).read_text(errors="replace")
+                return read_bytes(path / name).decode(errors="replace")
         return self.generated.get(name)
 
     def closure(self, names: Iterable[str]) -> dict[str, str]:
@@ -113,7 +114,7 @@ def _installed(directory: Path, architecture: str) -> HeaderTree | None:
 
 
 def _source_version(directory: Path) -> str:
-    makefile = (directory / "Makefile").read_text()
+    makefile = read_bytes(directory / "Makefile").decode(errors="replace")
     numbers = [
         re.search(rf"^{part} *= *(\d+)$", makefile, re.MULTILINE)
         for part in ("VERSION", "PATCHLEVEL", "SUBLEVEL")
@@ -125,7 +126,7 @@ def _source_version(directory: Path) -> str:
 
 def _installed_version(include: Path) -> str:
     header = include / "linux/version.h"
-    code = re.search(r"LINUX_VERSION_CODE (\d+)", header.read_text())
+    code = re.search(r"LINUX_VERSION_CODE (\d+)", read_bytes(header).decode(errors="replace"))
     if code is None:
         raise HeaderError(f"{header} has no LINUX_VERSION_CODE: {_WANTED}")
     number = int(code[1])

@@ -175,6 +175,35 @@ def test_a_directory_without_headers() -> None:
     assert done.returncode == Status.USAGE
 
 
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("caps", "--diff", "/dev/zero"),
+        ("explain", "--pid", "1", "--slots", "/dev/zero"),
+        ("trace", "--scenario", "/dev/zero", "--", "true"),
+        ("trace", "show", "/dev/zero"),
+        ("trace", "diff", "/dev/zero", "/dev/zero"),
+        ("--kvm-headers", "{directory}/zero.json", "caps"),
+        ("--kvm-headers", "{directory}", "caps"),
+        ("uapi", "diff", "{directory}", "builtin"),
+    ],
+)
+def test_a_file_without_an_end(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "Makefile").symlink_to("/dev/zero")
+    for directory in ("arch/arm64", "arch/x86", ""):
+        (tmp_path / directory / "include/uapi/linux").mkdir(parents=True)
+    (tmp_path / "include/uapi/linux/kvm.h").touch()
+    with (tmp_path / "zero.json").open("wb") as sparse:
+        sparse.truncate(16 << 30)
+    words = [word.format(directory=tmp_path) for word in arguments]
+    argv = ["sh", "-c", 'ulimit -v 4000000; exec "$@"', "sh", *PYVMM, *words]  # KiB
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (Status.USAGE, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("pyvmm: error: ")
+
+
 RUNS_FOREVER = """
 import sys
 from pyvmm import cli

@@ -93,7 +93,7 @@ def test_an_unwritable_cache_is_ignored(
 
 
 def test_a_missing_source_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot read the payload .*nowhere\.s: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read .*nowhere\.s: No such file"):
         assemble(tmp_path / "nowhere.s", "arm64")
 
 

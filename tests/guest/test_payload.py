@@ -2,6 +2,7 @@
 """Payloads by name and by file, and each built-in payload on KVM."""
 
 import io
+import resource
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pyvmm.guest import payload, repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Halt, Interrupted, SystemEvent
 from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, Machine
+from tests.process import soft_limit
 
 NO_RAM = 0x6000_0000
 POST_PORT = 0x80
@@ -40,6 +42,13 @@ def test_an_empty_or_missing_file_is_a_usage_error(tmp_path: Path, name: str, me
     (tmp_path / "empty").touch()
     with pytest.raises(UsageError, match=message):
         Payload.of_file(tmp_path / name, "arm64")
+
+
+@pytest.mark.parametrize("name", ["guest.bin", "guest.s"])
+def test_a_file_without_an_end_is_a_usage_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/zero")
+    with soft_limit(resource.RLIMIT_AS, 4 << 30), pytest.raises(UsageError, match="is larger than"):
+        Payload.of_file(tmp_path / name, "x86_64")
 
 
 def start(machine: Machine, name: str, block: bytes = b"") -> None:
