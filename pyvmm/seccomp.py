@@ -20,6 +20,7 @@ ALLOW, TRACE, ERRNO, KILL_PROCESS = 0x7FFF_0000, 0x7FF0_0000, 0x0005_0000, 0x800
 
 # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
 ARCH = 0xC000_003E if os.uname().machine == "x86_64" else 0xC000_00B7
+I386 = 0x4000_0003  # AUDIT_ARCH_I386: 32-bit programs on x86-64, and int 0x80 in 64-bit ones
 
 # linux/bpf_common.h: load a word of the data, mask it, jump if equal, return
 _LOAD, _AND, _JEQ, _RETURN = 0x20, 0x54, 0x15, 0x06
@@ -82,11 +83,13 @@ class _Program:
         return self._labels[target] - at - 1 if target else 0
 
 
-def filter_program(rules: Iterable[Rule], match: int, otherwise: int, foreign: int) -> bytes:
+def filter_program(
+    rules: Iterable[Rule], match: int, otherwise: int, foreign: int, arch: int = ARCH
+) -> bytes:
     """Return a BPF program: action `match` if a rule applies, else `otherwise`.
 
-    The action for system calls of another architecture is `foreign`. The filter compares in the
-    order of `rules`: put the frequent ones first.
+    The action for system calls of another architecture than `arch` is `foreign`. The filter
+    compares in the order of `rules`: put the frequent ones first.
     """
     calls: dict[int, list[Rule]] = {}
     for rule in rules:
@@ -94,7 +97,7 @@ def filter_program(rules: Iterable[Rule], match: int, otherwise: int, foreign: i
     conditional = {n: group for n, group in calls.items() if all(rule.arguments for rule in group)}
     program = _Program()
     program.emit(_LOAD, _ARCH_AT)
-    program.emit(_JEQ, ARCH, "native")
+    program.emit(_JEQ, arch, "native")
     program.emit(_RETURN, foreign)
     program.label("native")
     program.emit(_LOAD, _NUMBER_AT)

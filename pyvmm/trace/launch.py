@@ -27,7 +27,7 @@ from types import FrameType
 from pyvmm import libc, seccomp
 from pyvmm.errors import Status, UsageError
 from pyvmm.seccomp import Argument, Rule, install_filter
-from pyvmm.trace.ptrace import SYSCALLS
+from pyvmm.trace.ptrace import I386_SYSCALLS, SYSCALLS
 
 IOCTL_TYPES = (0xAE, ord(";"))  # KVMIO; VFIO_TYPE, which iommufd shares
 
@@ -162,18 +162,21 @@ def fork_tracee(command: list[str], syscalls: Sequence[str], stdout: int | None 
     try:
         os.close(start_write)
         os.read(start_read, 1)  # returns at EOF, when the tracer has closed its end
-        _exec(command, filter_program(syscalls), stdout, status_write)
+        _exec(command, filter_programs(syscalls), stdout, status_write)
     finally:
         os._exit(127)
 
 
-def _exec(command: list[str], code: bytes, stdout: int | None, status_pipe: int) -> None:
+def _exec(
+    command: list[str], filters: Iterable[bytes], stdout: int | None, status_pipe: int
+) -> None:
     if stdout is not None:
         os.dup2(stdout, 1)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; execve(2) inherits that
         signal.signal(number, signal.SIG_DFL)
     try:
-        install_filter(code)
+        for code in filters:
+            install_filter(code)
     except OSError:
         os.write(status_pipe, _NO_FILTER)
     try:
@@ -182,12 +185,24 @@ def _exec(command: list[str], code: bytes, stdout: int | None, status_pipe: int)
         os.write(status_pipe, str(error.errno).encode())
 
 
-def filter_program(syscalls: Iterable[str]) -> bytes:
-    """Return the BPF program that stops at `syscalls`, and at ioctl only for `IOCTL_TYPES`."""
+def filter_programs(syscalls: Sequence[str]) -> list[bytes]:
+    """Return the BPF programs that stop at `syscalls`, and at ioctl only for `IOCTL_TYPES`.
+
+    There is one per system call ABI. The kernel runs both; RET_TRACE has precedence over RET_ALLOW.
+    """
+    programs = [_filter_program(syscalls, SYSCALLS, seccomp.ARCH)]
+    if I386_SYSCALLS:
+        programs.append(_filter_program(syscalls, I386_SYSCALLS, seccomp.I386))
+    return programs
+
+
+def _filter_program(syscalls: Sequence[str], numbers: dict[str, int], arch: int) -> bytes:
     types = tuple(kind << 8 for kind in IOCTL_TYPES)
     rules = [
-        Rule(SYSCALLS[name], (Argument(1, types, mask=0xFF00),) if name == "ioctl" else ())
+        Rule(numbers[name], (Argument(1, types, mask=0xFF00),) if name == "ioctl" else ())
         for name in syscalls
-        if name in SYSCALLS
+        if name in numbers
     ]
-    return seccomp.filter_program(rules, seccomp.TRACE, seccomp.ALLOW, foreign=seccomp.ALLOW)
+    return seccomp.filter_program(
+        rules, seccomp.TRACE, seccomp.ALLOW, foreign=seccomp.ALLOW, arch=arch
+    )

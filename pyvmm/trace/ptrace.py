@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pyvmm import libc
+from pyvmm import libc, seccomp
 from pyvmm.errors import LackingError
 
 try:
@@ -45,6 +45,7 @@ try:
     )
     from ptrace.cpu_info import CPU_X86_64
     from ptrace.error import PtraceError
+    from ptrace.syscall.linux import i386
     from ptrace.syscall.names import SYSCALL_NAMES
 except ImportError:
     raise LackingError("trace needs python-ptrace: pip install 'pyvmm[trace]'") from None
@@ -57,6 +58,7 @@ __all__ = [
     "EVENT_EXEC",
     "EVENT_SECCOMP",
     "EVENT_STOP",
+    "I386_SYSCALLS",
     "INTERRUPT",
     "LISTEN",
     "NEW_TASK_EVENTS",
@@ -71,6 +73,7 @@ __all__ = [
     "SyscallInfo",
     "attach_error",
     "event_message",
+    "i386_syscall_at_exit",
     "ptrace",
     "ptrace_unchecked",
     "set_result",
@@ -119,6 +122,22 @@ SYSCALLS: dict[str, int] = {
     name: number for number, name in sorted(SYSCALL_NAMES.items(), reverse=True)
 }
 
+# The i386 system calls of x86-64 with another number than their native form. Those since Linux 5.1
+# have one number in both ABIs, and a stop at their exit does not tell which it was.
+I386_SYSCALLS: dict[str, int] = (
+    {
+        name: number
+        for number, name in sorted(i386.SYSCALL_NAMES.items(), reverse=True)
+        if SYSCALLS.get(name) != number
+    }
+    if CPU_X86_64
+    else {}
+)
+if I386_SYSCALLS:
+    I386_SYSCALLS["mmap"] = I386_SYSCALLS["mmap2"]
+_FROM_I386 = {number: SYSCALLS[name] for name, number in I386_SYSCALLS.items() if name in SYSCALLS}
+_MMAP2_UNIT = 4096  # of its offset, in bytes
+
 # ptrace(2) without error checks, for the loop that handles every exit of a traced VMM. The only
 # expected error is ESRCH for a tracee that was killed, and waitpid(2) reports that one.
 ptrace_unchecked = libc.ptrace
@@ -126,7 +145,7 @@ ptrace_unchecked = libc.ptrace
 # struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, then a union.
 _INFO = ctypes.create_string_buffer(88)
 _INFO_SIZE, _INFO_AT = ctypes.c_void_p(88), ctypes.c_void_p(ctypes.addressof(_INFO))
-_ENTRY = struct.Struct("=B23x7Q").unpack_from
+_ENTRY = struct.Struct("=B3xI16x7Q").unpack_from
 _EXIT = struct.Struct("=24xq").unpack_from
 _INFO_EXIT = 2  # PTRACE_SYSCALL_INFO_EXIT
 
@@ -136,6 +155,7 @@ class SyscallInfo(NamedTuple):
 
     Attributes:
         at_exit: True at syscall exit. `number` is then -1 and `args` is empty.
+        number: the number in the native ABI, or -1 for a foreign call without a native form.
         result: the return value at syscall exit, or a negative errno; 0 at entry.
     """
 
@@ -149,10 +169,19 @@ def syscall_info(tid: int) -> SyscallInfo:
     """Return the result of ``PTRACE_GET_SYSCALL_INFO`` (Linux 5.3); zeros for a killed thread."""
     _INFO[0] = b"\0"
     ptrace_unchecked(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _INFO_AT)
-    op, number, *args = _ENTRY(_INFO)
+    op, arch, number, *args = _ENTRY(_INFO)
     if op == _INFO_EXIT:
         return SyscallInfo(True, -1, (), _EXIT(_INFO)[0])
+    if arch != seccomp.ARCH:
+        number, args = _native_syscall(number, args)
     return SyscallInfo(False, number, tuple(args), 0)
+
+
+def _native_syscall(number: int, args: list[int]) -> tuple[int, list[int]]:
+    """Return the native form of an i386 system call; -1 for one without."""
+    if number == I386_SYSCALLS.get("mmap"):
+        args[5] *= _MMAP2_UNIT
+    return _FROM_I386.get(number, -1), args
 
 
 # True if the registers still hold a system call's number and arguments at its exit. On arm64 the
@@ -163,6 +192,9 @@ ARGS_SURVIVE_SYSCALL: bool = CPU_X86_64
 _REGISTERS = ctypes.create_string_buffer(27 * 8)
 _REGISTERS_AT = ctypes.c_void_p(ctypes.addressof(_REGISTERS))
 _AT_EXIT = struct.Struct("=56xQQQq8xQQQQ").unpack_from
+_I386_AT_EXIT = struct.Struct(
+    "=32xQQ40xQQQQQ"
+).unpack_from  # rbp, rbx, rcx, rdx, rsi, rdi, orig_rax
 _GETREGS = 12  # PTRACE_GETREGS
 
 
@@ -171,6 +203,13 @@ def syscall_at_exit(tid: int) -> tuple[int, tuple[int, ...], int]:
     ptrace_unchecked(_GETREGS, tid, None, _REGISTERS_AT)
     r10, r9, r8, rax, rdx, rsi, rdi, number = _AT_EXIT(_REGISTERS)
     return number, (rdi, rsi, rdx, r10, r8, r9), rax
+
+
+def i386_syscall_at_exit() -> tuple[int, tuple[int, ...]]:
+    """Return the native form of the i386 call whose registers `syscall_at_exit` has just read."""
+    rbp, rbx, rcx, rdx, rsi, rdi, i386_number = _I386_AT_EXIT(_REGISTERS)
+    number, args = _native_syscall(i386_number, [rbx, rcx, rdx, rsi, rdi, rbp])
+    return number, tuple(args)
 
 
 def skip_syscall(tid: int) -> None:

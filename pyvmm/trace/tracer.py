@@ -211,7 +211,7 @@ class Tracer:
             ptrace.SYSCALL_STOP,
             ptrace.WALL,
         )
-        threads, handler = self._threads, self._handler
+        threads, handler, numbers = self._threads, self._handler, self._numbers
         exits_only = ptrace.ARGS_SURVIVE_SYSCALL and not handler.needs_entries
         thread: Thread | None = None
         status = 0
@@ -236,6 +236,8 @@ class Tracer:
                     self._enter(thread)
                 elif thread.started:
                     number, args, result = read_syscall(tid)
+                    if number not in numbers:
+                        number, args = ptrace.i386_syscall_at_exit()
                     syscall = Syscall(number, args, thread.started)
                     thread.in_syscall, thread.started = False, 0
                     handler.on_syscall_exit(thread, syscall, result)

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from pyvmm.trace.event_text import event_line
-from pyvmm.trace.events import Ioctl, Mapping, Run
+from pyvmm.trace.events import Ioctl, Mapping, Process, Run
 from pyvmm.trace.views import in_memslot_timeline
 from tests.trace.conftest import Traces
 
@@ -75,3 +80,53 @@ def test_guest_exits(trace: Traces) -> None:
     assert sum(e.exit in ("io", "mmio") for e in runs) >= 5
     assert {e.on for e in runs} == {"vm1/vcpu0"}
     assert all(0 < e.seconds < 60 for e in runs)
+
+
+@pytest.fixture(params=["-m32", "-m64"], ids=["32-bit program", "int 0x80"])
+def int80_vmm(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return a program that registers a memslot through i386 system calls."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("KVM of arm64 has no 32-bit ioctls (CONFIG_KVM_COMPAT)")
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is missing: apt install gcc")
+    source, program = Path(__file__).with_name("int80_vmm.c"), tmp_path / "vmm"
+    options = [
+        request.param,
+        "-O1",
+        "-w",
+        "-mno-red-zone",
+        "-nostdlib",
+        "-static",
+        "-no-pie",
+        "-fno-pie",
+    ]
+    subprocess.run(["gcc", *options, "-fomit-frame-pointer", "-o", program, source], check=True)
+    if subprocess.run([program], check=False).returncode:
+        pytest.skip("the kernel was built without 32-bit system calls (CONFIG_IA32_EMULATION)")
+    return f"os.execv({str(program)!r}, ['vmm'])"
+
+
+def test_i386_system_calls(trace: Traces, int80_vmm: str) -> None:
+    events = trace(int80_vmm)
+    ioctls = [(e.on, e.name, e.errno) for e in events if isinstance(e, Ioctl)]
+    assert ioctls == [
+        ("kvm", "KVM_GET_API_VERSION", None),
+        ("kvm", "KVM_CREATE_VM", None),
+        ("vm1", "KVM_SET_USER_MEMORY_REGION", None),
+    ]
+    [unmapped] = [e for e in events if isinstance(e, Mapping) and e.slots]
+    assert (unmapped.call, unmapped.size, unmapped.slots[0]["gpa"]) == ("munmap", 0x1000, 0x10_0000)
+    assert [e.text for e in events if isinstance(e, Process) and e.what == "close"] == ["vm1"]
+
+
+def test_i386_system_calls_are_counted(trace: Traces, int80_vmm: str) -> None:
+    events = trace(int80_vmm, detailed=False)
+    assert next(e.name for e in events if isinstance(e, Ioctl)) == "KVM_GET_API_VERSION"
+    [slot] = [e.argument for e in events if isinstance(e, Ioctl) and e.argument]
+    assert (slot["guest_phys_addr"], slot["memory_size"]) == (0x10_0000, 0x2000)
+    assert [e.text for e in events if isinstance(e, Process) and e.what == "close"] == ["vm1"]
+
+
+def test_injection_into_i386_system_calls(trace: Traces, int80_vmm: str) -> None:
+    with pytest.raises(AssertionError, match="the traced program failed"):
+        trace(int80_vmm, "ioctl:KVM_GET_API_VERSION:return=13")
