@@ -9,11 +9,11 @@
     run:memory_fault gpa=0x40000000 size=0x1000 flags=0 after=10
     run:errno=EFAULT after=100
 
-``where`` takes one or more conditions joined by ``and``: a member of the argument and its value or
-symbolic name. ``after=N`` skips the first N matching calls. ``times=N`` ends the rule after N
-injections. ``vcpu=N`` restricts a ``run:`` rule to one vCPU. An injected error or memory fault of
-``run:`` happens once unless ``times`` is given, because a vCPU that never runs again shows
-nothing. ``ioctl:…:return=N`` returns N without running the ioctl.
+``where`` takes one or more conditions joined by ``and``: a member of the argument and its value, as
+a number or as constants joined by ``|``. ``after=N`` skips the first N matching calls. ``times=N``
+ends the rule after N injections. ``vcpu=N`` restricts a ``run:`` rule to one vCPU. An injected
+error or memory fault of ``run:`` happens once unless ``times`` is given, because a vCPU that never
+runs again shows nothing. ``ioctl:…:return=N`` returns N without running the ioctl.
 
 A scenario is a TOML file with a list of rules, such as a kernel without read-only memslots::
 
@@ -33,8 +33,9 @@ from pathlib import Path
 from pyvmm.errno_names import errno_number
 from pyvmm.errors import UsageError
 from pyvmm.input_file import read_bytes
-from pyvmm.trace.ioctl_decode import IOCTL_NAMES
-from pyvmm.trace.values import Names, Value, Values
+from pyvmm.trace.ioctl_decode import IOCTLS, argument_members
+from pyvmm.trace.values import Values
+from pyvmm.uapi import iommufd, kvm, native_arch, vfio
 from pyvmm.uapi.names import names
 
 _CAP = re.compile(r"cap:(?P<name>\w+)=(?P<value>\w+)(?P<rest>( \w+=\w+)*)")
@@ -44,6 +45,13 @@ _IOCTL = re.compile(
 _RUN = re.compile(r"run:(?P<what>memory_fault|\w+=\S+)(?P<rest>( \w+=\w+)*)")
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_INT_LIMIT = 1 << 31
+_CONSTANTS: dict[str, int] = {
+    name: value
+    for module in (kvm, native_arch.module, vfio, iommufd)
+    for name, value in vars(module).items()
+    if type(value) is int
+}
 _FORMS = "use cap:NAME=VALUE, ioctl:NAME [where MEMBER=VALUE]:ACTION or run:ACTION"
 
 
@@ -54,7 +62,7 @@ class Rule:
     Attributes:
         text: the rule as the user wrote it; events show it.
         ioctl: the name of the ioctl; "KVM_RUN" for ``run:``.
-        where: conditions on the argument, as (member, value or symbolic name).
+        where: conditions on the argument, as (member, value).
         result: the injected return value (-errno for an error); None runs the ioctl.
         delay: seconds to wait before the ioctl.
         fault: the GPA, size in bytes and flags of an injected memory fault, or None.
@@ -67,7 +75,7 @@ class Rule:
 
     text: str
     ioctl: str
-    where: tuple[tuple[str, str], ...] = ()
+    where: tuple[tuple[str, int], ...] = ()
     result: int | None = None
     delay: float = 0
     fault: tuple[int, int, int] | None = None
@@ -77,9 +85,9 @@ class Rule:
     match_count: int = 0
     injection_count: int = 0
 
-    def applies(self, values: Values, names: Names) -> bool:
+    def applies(self, values: Values) -> bool:
         """Return True if this call is to be changed, and count it."""
-        if not all(_equals(values.get(name), names.get(name), text) for name, text in self.where):
+        if not all(values.get(name) == value for name, value in self.where):
             return False
         self.match_count += 1
         if self.match_count <= self.after or (
@@ -114,8 +122,10 @@ def parse(text: str) -> Rule:
     if match := _CAP.fullmatch(text):
         return _with_options(_capability(text, match), match["rest"])
     if match := _IOCTL.fullmatch(text):
-        _check_ioctl(match["name"], text)
-        rule = Rule(text, match["name"], _conditions(match["where"], text))
+        name = match["name"]
+        if name not in IOCTLS:
+            raise UsageError(f"in {text!r}: the kernel headers do not define ioctl {name}")
+        rule = Rule(text, name, _conditions(name, match["where"], text))
         return _with_options(_with_action(rule, match["what"]), match["rest"])
     if match := _RUN.fullmatch(text):
         return _run(text, match["what"], match["rest"])
@@ -141,8 +151,8 @@ def _capability(text: str, match: re.Match[str]) -> Rule:
     name = match["name"]
     if name not in numbers:
         raise UsageError(f"in {text!r}: the kernel headers do not define {name}")
-    where = (("argument", str(numbers[name])),)
-    return Rule(text, "KVM_CHECK_EXTENSION", where, result=_number(match["value"], text))
+    where = (("argument", numbers[name]),)
+    return Rule(text, "KVM_CHECK_EXTENSION", where, result=_int(match["value"], text))
 
 
 def _run(text: str, what: str, rest: str) -> Rule:
@@ -167,11 +177,13 @@ def _with_action(rule: Rule, what: str) -> Rule:
     if verb == "errno":
         rule.result = -_errno(value, rule.text)
     elif verb == "return":
-        rule.result = _number(value, rule.text)
+        rule.result = _int(value, rule.text)
     elif verb == "delay":
         match = _DELAY.fullmatch(value)
-        if not match:
-            raise UsageError(f"in {rule.text!r}: a delay is a number with a unit: us, ms or s")
+        if not match or float(match[1]) >= _INT_LIMIT:
+            raise UsageError(
+                f"in {rule.text!r}: a delay is a number below {_INT_LIMIT} with a unit: us, ms or s"
+            )
         rule.delay = float(match[1]) * _UNITS[match[2]]
     else:
         raise UsageError(
@@ -187,11 +199,16 @@ def _with_options(rule: Rule, rest: str) -> Rule:
             raise UsageError(
                 f"in {rule.text!r}: unknown option {name}=; use after=, times= or vcpu="
             )
+        if name == "vcpu" and rule.ioctl != "KVM_RUN":
+            raise UsageError(
+                f"in {rule.text!r}: vcpu= needs run:, other ioctls have no vCPU number"
+            )
         setattr(rule, name, _number(value, rule.text))
     return rule
 
 
-def _conditions(text: str | None, rule: str) -> tuple[tuple[str, str], ...]:
+def _conditions(ioctl: str, text: str | None, rule: str) -> tuple[tuple[str, int], ...]:
+    members = () if ioctl == "KVM_RUN" else argument_members(IOCTLS[ioctl])
     conditions = []
     for condition in re.split(r" and |,", text) if text else []:
         member, equals, value = condition.strip().partition("=")
@@ -199,23 +216,21 @@ def _conditions(text: str | None, rule: str) -> tuple[tuple[str, str], ...]:
             raise UsageError(
                 f"in {rule!r}: a condition must be MEMBER=VALUE, not {condition.strip()!r}"
             )
-        conditions.append((member.strip(), value.strip()))
+        if (name := member.strip()) not in members:
+            usable = f"use {', '.join(members)}" if members else "it takes no conditions"
+            raise UsageError(f"in {rule!r}: {ioctl} has no {name}; {usable}")
+        conditions.append((name, _value(value.strip(), rule)))
     return tuple(conditions)
 
 
-def _check_ioctl(name: str, rule: str) -> None:
-    if name not in IOCTL_NAMES:
-        raise UsageError(f"in {rule!r}: the kernel headers do not define ioctl {name}")
-
-
-def _equals(value: Value | None, name: str | None, text: str) -> bool:
-    """Return True if a member's value or symbolic name equals `text`."""
-    if name == text or value == text:
-        return True
-    try:
-        return value == int(text, 0)
-    except ValueError:
-        return False
+def _value(text: str, rule: str) -> int:
+    """Parse a number, or constants joined by ``|``."""
+    value = 0
+    for part in text.split("|"):
+        if part.isidentifier() and part not in _CONSTANTS:
+            raise UsageError(f"in {rule!r}: the kernel headers do not define {part}")
+        value |= _CONSTANTS[part] if part in _CONSTANTS else _number(part, rule)
+    return value
 
 
 def _errno(name: str, rule: str) -> int:
@@ -227,6 +242,17 @@ def _errno(name: str, rule: str) -> int:
 
 def _number(text: str, rule: str) -> int:
     try:
-        return int(text, 0)
+        number = int(text, 0)
     except ValueError:
         raise UsageError(f"in {rule!r}: {text!r} is not a number") from None
+    if number >= 1 << 64:
+        raise UsageError(f"in {rule!r}: {text} does not fit 64 bits")
+    return number
+
+
+def _int(text: str, rule: str) -> int:
+    """Parse the result of an ioctl(2)."""
+    number = _number(text, rule)
+    if not -_INT_LIMIT <= number < _INT_LIMIT:
+        raise UsageError(f"in {rule!r}: {text} does not fit a C int")
+    return number

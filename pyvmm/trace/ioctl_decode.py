@@ -36,7 +36,7 @@ _BY_FD: dict[tuple[int, str], Ioctl] = {
     (int(ioctl), kind): ioctl for ioctl in _ioctls() for kind in ioctl.fds
 }
 _BY_NUMBER: dict[int, Ioctl] = {int(ioctl): ioctl for ioctl in reversed(list(_ioctls()))}
-IOCTL_NAMES = {ioctl.name for ioctl in _BY_FD.values()}
+IOCTLS = {ioctl.name: ioctl for ioctl in _BY_FD.values()}
 _DIRECTIONS = ("_IO", "_IOW", "_IOR", "_IOWR")
 
 _MAX_BYTES = 4096  # limit for lengths that a tracee gives
@@ -114,6 +114,13 @@ class IoctlCall:
 
 
 DetailDecoder = Callable[[IoctlCall], Details]
+
+
+def argument_members(ioctl: Ioctl) -> tuple[str, ...]:
+    """Return the names in the result of `IoctlArgument.before`."""
+    if ioctl.argument is None:
+        return ("argument",)
+    return ioctl.argument.members if issubclass(ioctl.argument, Struct) else ("value",)
 
 
 class IoctlArgument:

@@ -22,7 +22,7 @@ from pyvmm.trace.ioctl_decode import Decoded, IoctlArgument, find_ioctl, ioctl_n
 from pyvmm.trace.run_page import RunPage, exit_values
 from pyvmm.trace.traced_vm import Explainer, TracedMemfd, TracedVm
 from pyvmm.trace.tracer import Injection, Syscall, Thread
-from pyvmm.trace.values import Names, Values, int_member
+from pyvmm.trace.values import Values, int_member
 
 MAPPING_SYSCALLS = ("mmap", "munmap", "mprotect", "mremap", "madvise")
 C_UINT_MASK = (1 << 32) - 1  # an fd and an ioctl request are C ints
@@ -110,7 +110,7 @@ class RunEvents:
         for rule in self._state.rules.for_ioctl("KVM_RUN"):
             if rule.vcpu is not None and not (vcpu and vcpu.index == rule.vcpu):
                 continue
-            if (rule.fault and not page) or not rule.applies({}, {}):
+            if (rule.fault and not page) or not rule.applies({}):
                 continue
             if rule.fault and page:
                 page.inject_memory_fault(*rule.fault)
@@ -192,11 +192,10 @@ class IoctlEvents:
         target = self._state.fds.get(thread.pid, syscall.args[0] & C_UINT_MASK)
         argument = self._argument(thread, syscall, target)
         entry = syscall.handler_data = _IoctlEntry(argument)
-        names: Names = {}
         if argument and (rules := self._state.rules.for_ioctl(argument.ioctl.name)):
-            values = argument.before(names)
+            values = argument.before({})
             for rule in rules:
-                if rule.applies(values, names):
+                if rule.applies(values):
                     entry.injected = rule.text
                     return Injection(rule.result, rule.delay)
         return None

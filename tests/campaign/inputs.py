@@ -33,7 +33,7 @@ from pyvmm.lab import kernel_image, lab_devices, pycache, qemu
 from pyvmm.memory.vma import vmas
 from pyvmm.trace import inject, trace_diff
 from pyvmm.trace.events import EventWriter, Recording
-from pyvmm.trace.ioctl_decode import IOCTL_NAMES, IoctlArgument, find_ioctl
+from pyvmm.trace.ioctl_decode import IOCTLS, IoctlArgument, find_ioctl
 from pyvmm.trace.views import EventPrinter, Filter, ViewOptions, address_range
 from pyvmm.uapi import header_set, kvm, vfio
 from pyvmm.vfio import cap_chains, region_caps
@@ -99,9 +99,7 @@ def _diff_traces(data: bytes, path: Path) -> None:
 
 def _rule(text: str) -> None:
     rule = inject.parse(text)
-    rule.applies(
-        {"flags": 2, "guest_phys_addr": 0x1000, "slot": [1]}, {"flags": "KVM_MEM_READONLY"}
-    )
+    rule.applies({"flags": 2, "guest_phys_addr": 0x1000, "slot": [1]})
 
 
 def _scenario(data: bytes, path: Path) -> None:
@@ -252,7 +250,7 @@ _HEADERS = json.dumps(
 ).encode()
 _TRACEE = tuple(
     int(ioctl).to_bytes(8, "little") + bytes(range(1, 9)) * 40
-    for name in sorted(IOCTL_NAMES)
+    for name in sorted(IOCTLS)
     if (ioctl := getattr(kvm, name, None) or getattr(vfio, name, None))
 )
 _WORDS = struct.pack("<6I", 0xF9400000, 0xA9401444, 0x4C407000, 0xD50B7420, 0xC8A07C00, 0x58000000)
