@@ -40,24 +40,35 @@ def footprint() -> Footprint:
     )
 
 
-def as_nobody(function: Callable[[], str]) -> str:
-    """Call `function` in an unprivileged child process and return its result."""
+def in_child(function: Callable[[], str]) -> str:
+    """Call `function` in a child process and return its result, or the repr of its exception."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-            os.write(writer, function().encode())
-        finally:
-            os._exit(0)
+            text = function()
+        except BaseException as error:
+            text = repr(error)
+        os.write(writer, text.encode())
+        os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         text = pipe.read()
-    os.waitpid(child, 0)
-    return text
+    _, status = os.waitpid(child, 0)
+    return text or f"wait status {status:#x}"
+
+
+def as_nobody(function: Callable[[], str]) -> str:
+    """Call `function` in an unprivileged child process and return its result."""
+
+    def unprivileged() -> str:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        return function()
+
+    return in_child(unprivileged)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+from pyvmm import sandbox
 from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
 from pyvmm.cli.report_file import ReportFile
+from pyvmm.cli.report_writer import ReportWriter
 from pyvmm.errors import Status, UsageError
 from pyvmm.faults import policy
 from pyvmm.memory import PAGE_SIZE
@@ -95,6 +97,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="register anonymous memory for this BAR and then map the device over it, which KVM "
         "does not check until the guest's access",
     )
+    parser.add_argument(
+        "--no-sandbox",
+        action="store_true",
+        help="do not restrict the process that runs the guest (docs/safety.md)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write the JSON to this file as well"
@@ -110,7 +117,10 @@ def run(args: argparse.Namespace) -> int:
     if args.console and not args.guest:
         raise UsageError("--console is for what a payload prints: add --guest FILE")
     on_fault, on_fault_in = policy.parse(args.on_fault)
-    report = ReportFile(args.report) if args.report else None
+    report = ReportWriter(ReportFile(args.report)) if args.report else None
+    if not args.no_sandbox:
+        for restriction in sandbox.unenforced():
+            output.note(f"the sandbox is incomplete: {restriction}")
     with ExitStack() as stack:
         console = stack.enter_context(_create(args.console)) if args.console else sys.stderr.buffer
         result = run_job(
@@ -124,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
                 on_fault=on_fault,
                 on_fault_in=on_fault_in,
                 flip=frozenset(region.upper() for region in args.flip),
+                sandbox=not args.no_sandbox,
             )
         )
     document = to_json(result)

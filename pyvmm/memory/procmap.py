@@ -31,7 +31,7 @@ class _Query(ctypes.Structure):
     )
 
 
-_PROCMAP_QUERY = 3 << 30 | ctypes.sizeof(_Query) << 16 | ord("f") << 8 | 17  # _IOWR('f', 17, …)
+PROCMAP_QUERY = 3 << 30 | ctypes.sizeof(_Query) << 16 | ord("f") << 8 | 17  # _IOWR('f', 17, …)
 # PROCMAP_QUERY_VMA_READABLE, _WRITABLE, _EXECUTABLE, _SHARED: letter if set, letter if clear.
 _PERMS = ((1, "r-"), (2, "w-"), (4, "x-"), (8, "sp"))
 _COVERING_OR_NEXT = 0x10  # PROCMAP_QUERY_COVERING_OR_NEXT_VMA
@@ -71,7 +71,7 @@ def find_vma(hva: int, pid: int | str = "self") -> MapsEntry | None:
     try:
         maps = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(maps, _PROCMAP_QUERY, query)
+            fcntl.ioctl(maps, PROCMAP_QUERY, query)
         finally:
             os.close(maps)
     except OSError as error:

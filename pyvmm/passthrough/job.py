@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from pyvmm import sandbox
 from pyvmm.caps import CapsReport, negotiate
 from pyvmm.errors import UsageError
 from pyvmm.faults import FaultRecord, Policy, auto
@@ -42,6 +43,7 @@ class Job:
         on_fault: the reaction to an access that KVM cannot resolve.
         on_fault_in: the reaction by region (a BAR, or ``RAM``), where it differs.
         flip: names of BARs to register as anonymous memory and to replace afterwards.
+        sandbox: restrict this process for good before the guest runs (`pyvmm.sandbox.enter`).
     """
 
     devices: Sequence[str]
@@ -53,6 +55,7 @@ class Job:
     on_fault: Policy = auto
     on_fault_in: Mapping[str, Policy] = field(default_factory=dict)
     flip: frozenset[str] = frozenset()
+    sandbox: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,10 @@ def run_job(job: Job) -> JobResult:
         _require("--on-fault", job.on_fault_in, known, "that is a memory BAR")
         writable = bool(job.writes or job.guest)
         machine.windows += probe_bars.windows(bars, writable=writable)
+        machine.load(_payload(job, machine))
+        if job.sandbox:
+            sandbox.enter()
         if job.guest:
-            machine.load(Payload.of_file(job.guest, machine.arch.NAME))
             machine.enter(_bar_table(devices))
             outcome = machine.run()
             return JobResult(
@@ -128,7 +133,6 @@ def run_job(job: Job) -> JobResult:
                 exits=outcome.exits,
                 faults=tuple(machine.faults.records),
             )
-        machine.load(Payload.builtin(probe_bars.PAYLOAD, machine.arch.NAME))
         probes = tuple(
             probe for device in devices for probe in probe_bars.probe(machine, device, job.writes)
         )
@@ -149,6 +153,12 @@ def _require(option: str, names: Collection[str], available: Collection[str], wh
                 f"{option}: no device has a region {name} {what}; choose one of "
                 f"{', '.join(sorted(available)) or 'none'}"
             )
+
+
+def _payload(job: Job, machine: Machine) -> Payload:
+    if job.guest:
+        return Payload.of_file(job.guest, machine.arch.NAME)
+    return Payload.builtin(probe_bars.PAYLOAD, machine.arch.NAME)
 
 
 def _bar_table(devices: Sequence[AssignedDevice]) -> bytes:

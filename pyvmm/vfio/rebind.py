@@ -9,10 +9,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pyvmm.closeable import Closeable
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 from pyvmm.vfio.host_use import host_uses
 from pyvmm.vfio.sysfs import PCI, PciFunction
@@ -38,19 +39,20 @@ def bind_to_vfio(function: PciFunction, driver: str | None = None) -> Iterator[s
     group, if another member of the group has a host driver, if the vfio driver is missing, or if
     sysfs is not writable. Raises `PyvmmError` if the kernel rejects a change of driver.
     """
-    before, override = function.driver, function.driver_override
+    before = function.driver
     if driver in (None, before) and before and not has_host_driver(function):
         yield before
         return
     require_unused(function)
     driver = driver or vfio_driver_for(function)
-    try:
-        with _signals_blocked():
-            _bind(function, driver)
-        yield driver
-    finally:
-        with _signals_blocked():
-            _restore(function, before, override)
+    with _Rebinding(function, before, driver) as rebinding:
+        try:
+            with _signals_blocked():
+                rebinding.bind()
+            yield driver
+        finally:
+            with _signals_blocked():
+                rebinding.restore()
 
 
 def require_unused(function: PciFunction) -> None:
@@ -143,41 +145,80 @@ def _load(module: str) -> None:
         raise LackingError(f"cannot load module {module}: {why}")
 
 
-def _bind(function: PciFunction, driver: str) -> None:
-    if not (PCI / "drivers" / driver).exists():
-        raise LackingError(f"this kernel has no PCI driver {driver}: load its module")
-    _write(function.path / "driver_override", driver)
-    if function.driver:
-        _write(function.path / "driver" / "unbind", str(function))
-    _write(PCI / "drivers_probe", str(function))
-    if function.driver != driver:
-        raise LackingError(f"{driver} did not bind to {function}: check dmesg for its reason")
+class _Attribute(Closeable):
+    """A sysfs attribute that is open for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except PermissionError:
+            raise LackingError(
+                f"cannot write {path}: permission denied; run as root to change the driver"
+            ) from None
+
+    def write(self, text: str) -> None:
+        try:
+            os.write(self._fd, text.encode())
+        except OSError as error:
+            raise PyvmmError(
+                f"cannot write {text.strip()!r} to {self._path}: {error.strerror}; "
+                "check dmesg and repeat the write by hand"
+            ) from None
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
-def _restore(function: PciFunction, before: str | None, override: str | None) -> None:
-    if not function.path.exists():
-        return  # the device was removed within the block
-    if function.driver_override != override:
-        _write(function.path / "driver_override", override or "\n")
-    if function.driver != before:
-        if function.driver:
-            _write(function.path / "driver" / "unbind", str(function))
-        if before:
-            _write(PCI / "drivers" / before / "bind", str(function))
+class _Rebinding(Closeable):
+    """A change of driver and its reversal.
 
+    All files are opened before the change: in the sandbox that the process may enter meanwhile,
+    sysfs cannot be opened for writing.
+    """
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except PermissionError:
-        raise LackingError(
-            f"cannot write {path}: permission denied; run as root to change the driver"
-        ) from None
-    except OSError as error:
-        raise PyvmmError(
-            f"cannot write {text.strip()!r} to {path}: {error.strerror}; "
-            "check dmesg and repeat the write by hand"
-        ) from None
+    def __init__(self, function: PciFunction, before: str | None, driver: str) -> None:
+        drivers = PCI / "drivers"
+        if not (drivers / driver).exists():
+            raise LackingError(f"this kernel has no PCI driver {driver}: load its module")
+        self._function, self._before, self._driver = function, before, driver
+        self._override_before = function.driver_override
+        with ExitStack() as stack:
+
+            def attribute(path: Path) -> _Attribute:
+                return stack.enter_context(_Attribute(path))
+
+            self._override = attribute(function.path / "driver_override")
+            self._probe = attribute(PCI / "drivers_probe")
+            self._unbind = attribute(drivers / driver / "unbind")
+            if before:
+                self._unbind_before = attribute(drivers / before / "unbind")
+                self._bind_before = attribute(drivers / before / "bind")
+            self._owned = stack.pop_all()
+
+    def bind(self) -> None:
+        function = self._function
+        self._override.write(self._driver)
+        if self._before:
+            self._unbind_before.write(str(function))
+        self._probe.write(str(function))
+        if function.driver != self._driver:
+            raise LackingError(
+                f"{self._driver} did not bind to {function}: check dmesg for its reason"
+            )
+
+    def restore(self) -> None:
+        function = self._function
+        if not function.path.exists():
+            return  # the device was removed meanwhile
+        self._override.write(self._override_before or "\n")
+        if self._driver != self._before and function.driver == self._driver:
+            self._unbind.write(str(function))
+        if self._before and not function.driver:
+            self._bind_before.write(str(function))
+
+    def close(self) -> None:
+        self._owned.close()
 
 
 @contextmanager

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pyvmm import sandbox
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.machine import Machine
 from pyvmm.uapi.kvm import KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_RUN
 from pyvmm.uapi.native_arch import kvm_run
 from tests.bench._measure import compile_loop, medians
 from tests.exits_vmm import exiting_machine
+from tests.process import in_child
 
 EXITS, ROUNDS = 5_000, 41
 
@@ -37,6 +39,8 @@ def main() -> Iterator[str]:
             "pyvmm": lambda: _time(Machine.run),
             "bare Python": lambda: _time(lambda machine: _bare(machine.vcpu)),
             "C": lambda: _time(lambda m: in_c(m.vcpu.fileno(), _exit_reason(m.vcpu))),
+            "forked": lambda: float(in_child(lambda: str(_time(Machine.run)))),
+            "sandboxed": lambda: float(in_child(lambda: str(_time(Machine.run, sandboxed=True)))),
         },
         ROUNDS,
     )
@@ -44,11 +48,14 @@ def main() -> Iterator[str]:
         yield f"{name:<12} {value / EXITS * 1e6:6.2f} µs per exit"
     yield f"pyvmm / bare Python: {seconds['pyvmm'] / seconds['bare Python']:.2f} (goal: 1.25)"
     yield f"pyvmm / C: {seconds['pyvmm'] / seconds['C']:.2f}"
+    yield f"sandboxed / forked: {seconds['sandboxed'] / seconds['forked']:.2f}"
 
 
-def _time(loop: Callable[[Machine], object]) -> float:
+def _time(loop: Callable[[Machine], object], *, sandboxed: bool = False) -> float:
     """Return the CPU seconds that `loop` needs for `EXITS` exits of a new machine."""
     with exiting_machine(EXITS) as machine:
+        if sandboxed:
+            sandbox.enter()
         start = time.thread_time()
         loop(machine)
         return time.thread_time() - start

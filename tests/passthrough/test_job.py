@@ -131,6 +131,24 @@ def test_the_command_prints_and_saves_the_document(find: Find, tmp_path: Path) -
     assert json.loads(report.read_text()) == json.loads(done.stdout)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("grace", ["--flip", "BAR2", "--flip", "BAR4"]),
+        ("grace", ["--flip", "BAR4", "--on-fault", "emulate"]),
+        ("bochs", ["--flip", "BAR0", "--on-fault", "replay", "--write", "BAR0+0x10=0xff"]),
+    ],
+)
+def test_the_sandbox_changes_no_result(find: Find, name: str, options: list[str]) -> None:
+    documents = []
+    for sandbox in ([], ["--no-sandbox"]):
+        argv = [sys.executable, "-m", "pyvmm", "--vfio", str(find(name)), "--json"]
+        done = subprocess.run([*argv, *options, *sandbox], capture_output=True, timeout=120)
+        assert done.returncode in (0, 1), done.stderr
+        documents.append(json.loads(done.stdout))
+    assert documents[0] == documents[1]
+
+
 def test_a_payload_file(find: Find, tmp_path: Path) -> None:
     source = tmp_path / "end.s"
     source.write_text("ldr x2, [x1]\n movz w0, #8\n movk w0, #0x8400, lsl #16\n hvc #0\n")

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import sandbox
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.rebind import bind_to_vfio, vfio_driver_for, vfio_module_for
 from pyvmm.vfio.sysfs import PciFunction, list_functions
+from tests.process import in_child
 
 # Binds a device to vfio, opens it, prints the driver, and waits for a signal.
 CHILD = """
-import signal, sys
+import signal, sys, time
 from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
@@ -29,7 +31,8 @@ signal.signal(signal.SIGTERM, terminate)
 function = PciFunction.find(sys.argv[1])
 with bind_to_vfio(function) as driver, open_device(function.bdf):
     print(driver, flush=True)
-    signal.pause()
+    while True:  # a signal just before signal.pause() would not end it
+        time.sleep(0.1)
 """
 
 
@@ -64,6 +67,16 @@ def test_restored_after_an_exception(nvme_with_its_driver: PciFunction) -> None:
     with pytest.raises(Stop), bind_to_vfio(nvme_with_its_driver):
         raise Stop
     assert nvme_with_its_driver.driver == "nvme"
+
+
+def test_restored_from_within_a_sandbox(nvme_with_its_driver: PciFunction) -> None:
+    def bind() -> str:
+        with bind_to_vfio(nvme_with_its_driver) as driver:
+            sandbox.enter()
+        return driver
+
+    assert in_child(bind) == "vfio-pci"
+    assert (nvme_with_its_driver.driver, nvme_with_its_driver.driver_override) == ("nvme", None)
 
 
 def test_restored_if_the_driver_rejects_the_device(nvme_with_its_driver: PciFunction) -> None:
