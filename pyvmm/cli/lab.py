@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pyvmm.cli import output
 from pyvmm.cli.option_types import seconds
@@ -55,16 +56,17 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run ``pytest --lab`` with these options, which the plugin in `pyvmm.testing` defines."""
     if find_spec("pytest") is None:
         raise LackingError("lab test needs pytest: pip install 'pyvmm[test]'")
+    _check_repeated(options)
     argv = [sys.executable, "-m", "pytest", "-p", "pyvmm.testing.plugin"]
-    argv += ["--lab", f"--lab-cpu={options.cpu}"]
-    argv += [f"--lab-memory={options.memory >> 20}M", f"--lab-append={options.append}"]
+    argv += ["--lab", f"--lab-memory={options.memory >> 20}M", f"--lab-append={options.append}"]
     for name, value in (
-        ("lab-kernel", options.kernel),
         ("lab-qemu", options.qemu),
         ("lab-timeout", options.timeout),
         ("kvm-headers", options.kvm_headers),
     ):
         argv += [f"--{name}={value}"] if value is not None else []
+    argv += [f"--lab-cpu={name}" for name in options.cpu]
+    argv += [f"--lab-kernel={name}" for name in options.kernel]
     argv += [f"--lab-device={name}" for name in options.device]
     argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
     # execv: pytest rewrites asserts only in modules that it imports itself, and a signal to this
@@ -77,20 +79,17 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
         return _run_command(options, command)
     if options.timeout is not None:
         raise UsageError("--timeout limits a command: add one after --, or omit --timeout")
-    return _host(options).shell(["sh", "-l"])
+    if len(options.cpu) > 1 or len(options.kernel) > 1:
+        raise UsageError("a shell runs on one host: give one --cpu and one --kernel")
+    [machine] = _hosts(options).values()
+    return machine.shell(["sh", "-l"])
 
 
 def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
+    hosts = _hosts(options)
     with progress() as report:
-        program = qemu.find(report, options.qemu)
-        prepared = [
-            host.prepare_by_name(program, name, _machine(options, cpu), report, _files(options))
-            for cpu in options.cpus
-            for name in options.kernels or [None]
-        ]
-        hosts = {(each.machine.cpu, each.kernel.name): each for each in prepared}
         cells = matrix.run(
             hosts, [*_PYVMM, *_headers_option(options), *command], options.timeout, report
         )
@@ -123,20 +122,39 @@ def _clean(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _run_command(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Run a command in the host with the stdout and stderr of this process."""
-    return _host(options).run(
-        command,
-        stdout=sys.stdout.buffer,
-        stderr=sys.stderr.buffer,
-        timeout=options.timeout,
-    )
+    """Run a command in each host, in turn, with the stdout and stderr of this process."""
+    hosts = _hosts(options)
+    status = 0
+    for (cpu, kernel_name), each in hosts.items():
+        if len(hosts) > 1:
+            output.note(f"running on {cpu}, {kernel_name}")
+        stdout, stderr = sys.stdout.buffer, sys.stderr.buffer
+        ended = each.run(command, stdout=stdout, stderr=stderr, timeout=options.timeout)
+        status = max(status, ended)
+    return status
 
 
-def _host(options: argparse.Namespace) -> host.Host:
-    machine = _machine(options, options.cpu)
+def _hosts(options: argparse.Namespace) -> dict[tuple[str, str], host.Host]:
+    """Prepare a host for each CPU and kernel; return them by the names of both."""
+    _check_repeated(options)
+    hosts: dict[tuple[str, str], host.Host] = {}
     with progress() as report:
         program = qemu.find(report, options.qemu)
-        return host.prepare_by_name(program, options.kernel, machine, report, _files(options))
+        for cpu in options.cpu or ["max"]:
+            for name in options.kernel or [None]:
+                machine = _machine(options, cpu)
+                made = host.prepare_by_name(program, name, machine, report, _files(options))
+                if (cpu, made.kernel.name) in hosts:  # debian, and the same one by its version
+                    raise UsageError(f"--kernel {name} is {made.kernel.name}, given before")
+                hosts[cpu, made.kernel.name] = made
+    return hosts
+
+
+def _check_repeated(options: argparse.Namespace) -> None:
+    for option, names in (("--cpu", options.cpu), ("--kernel", options.kernel)):
+        for n, name in enumerate(names):
+            if name in names[:n]:
+                raise UsageError(f"{option} {name} is given twice: leave one out")
 
 
 def _files(options: argparse.Namespace) -> list[Path]:
@@ -181,19 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "test", "run tests in the host with pytest --lab; accepts pytest's arguments", _test
     )
     shell = command("shell", "open a shell in the host, or run any command after --", _shell)
-    for each in (run_parser, test, shell):
-        each.add_argument(
-            "--cpu", default="max", metavar="NAME", help="CPU model of QEMU, with its options"
-        )
-        each.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
-        _machine_options(each)
     test.set_defaults(takes_unknown=True)
     table = command("matrix", "compare a pyvmm command on several CPUs and kernels", _matrix)
-    table.add_argument("--cpus", type=_names, default=["max"], metavar="A,B,…", help="CPU models")
-    table.add_argument("--kernels", type=_names, metavar="A,B,…", help=kernel.NAMES)
-    table.add_argument("--json", action="store_true", help="print JSON")
-    table.add_argument("--markdown", action="store_true", help="print a table in Markdown")
-    _machine_options(table)
+    form = table.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    for each in (run_parser, test, shell, table):
+        _machine_options(each)
     status = command("status", "list the cached files with their size and age", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
     command("clean", "remove the cached files", _clean)
@@ -207,8 +219,11 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(takes_command=True, takes_headers=True)
     _qemu_option(parser)
     add = parser.add_argument
+    several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
+    add("--cpu", help="CPU model of QEMU, with its options (max); may be repeated", **several)
+    add("--kernel", help=f"{kernel.NAMES}; may be repeated", **several)
     names = ", ".join(lab_devices.NAMES)
-    add("--device", action="append", default=[], metavar="NAME", help=f"{names}; may be repeated")
+    add("--device", help=f"{names}; may be repeated", **several)
     add(
         "--device-arg",
         action="append",
@@ -224,10 +239,6 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="limit in seconds, from power-on or for each test",
     )
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 def _size(text: str) -> int:

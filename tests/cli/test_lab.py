@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tests.process import exits_with
         ("status", "--qemu", "/none"),
         ("clean", "--qemu", "/none"),
         ("clean", "--json"),
+        ("matrix", "--json", "--markdown", "--", "caps"),
         ("setup", "--timeout", "5"),
         ("shell", "--timeout", "5"),
     ],
@@ -29,3 +33,55 @@ def test_option_without_effect_is_an_error(
     with exits_with(Status.USAGE):
         cli.main(["lab", *argv])
     assert argv[1] in capfd.readouterr().err
+
+
+NO_QEMU = ("--qemu", "/no/such/qemu")  # ends a command before it downloads anything
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("matrix", "--cpu", "a", "--cpu", "b", "--kernel", "lab", *NO_QEMU), "/no/such/qemu"),
+        (("run", "--cpu", "a", "--cpu", "b", "--kernel", "lab", *NO_QEMU), "/no/such/qemu"),
+        (("run", "--cpu", "a", "--cpu", "a", *NO_QEMU), "--cpu a is given twice"),
+        (("matrix", "--kernel", "lab", "--kernel", "lab", *NO_QEMU), "--kernel lab is given twice"),
+        (("test", "--cpu", "a", "--cpu", "a", *NO_QEMU), "--cpu a is given twice"),
+        (("matrix", "--cpus", "a,b"), "unrecognized arguments: --cpus a,b"),
+        (("matrix", "--kernels", "a,b"), "unrecognized arguments: --kernels a,b"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_cpus_and_kernels_are_repeated_options(
+    argv: tuple[str, ...],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with exits_with(Status.USAGE):
+        cli.main(["lab", *argv, "--", "caps"])
+    assert says in capfd.readouterr().err
+
+
+def test_a_shell_is_on_one_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with exits_with(Status.USAGE):
+        cli.main(["lab", "shell", "--cpu", "a", "--cpu", "b", *NO_QEMU])
+    assert "a shell runs on one host" in capfd.readouterr().err
+
+
+@pytest.mark.skipif("PYVMM_LAB" in os.environ, reason="the lab does not run in the lab")
+def test_run_on_two_cpus() -> None:
+    argv = [sys.executable, "-m", "pyvmm", "lab", "run", "--cpu", "cortex-a57", "--cpu", "max"]
+    done = subprocess.run([*argv, "--", "help"], capture_output=True, text=True, timeout=600)
+    if done.returncode == Status.LACKING:
+        pytest.skip(f"cannot set up the lab: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == Status.DONE
+    assert done.stdout.count("usage: python -m pyvmm") == 2
+    assert [line.split(",")[0] for line in done.stderr.splitlines() if "running on" in line] == [
+        "pyvmm: running on cortex-a57",
+        "pyvmm: running on max",
+    ]
