@@ -25,7 +25,7 @@ def test_a_bar_is_not_ram() -> None:
             except OSError:  # I/O ports, or smaller than a page
                 continue
         with memory:
-            memory.read(0, 4)
+            # mmap has filled in the PTEs; an access would be an abort while the device is off.
             assert is_ram(memory.hva) is False
         return
     pytest.skip("no PCI device has a BAR that can be mapped: pytest --lab --lab-device bochs")
