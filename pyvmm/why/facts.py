@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Literal
 
 from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, access_ok
-from pyvmm.memory.page_frames import is_ram
 from pyvmm.memory.peek import peek
 from pyvmm.memory.placements import Placement
 from pyvmm.memory.procmap import MapsEntry, find_vma
@@ -288,12 +287,14 @@ class AccessFacts(Facts):
         """Return True if the page may be mapped by page frame number (VM_PFNMAP or VM_MIXEDMAP)."""
         return self.vma is not None and (self.vma.pfnmap or self.vma.mixedmap)
 
-    @cached_property
-    def ram(self) -> bool | None:
-        """Return True if the page is RAM of the kernel's (pfn_is_map_memory), None if not known."""
-        if self.vma is None or self.vma.is_bar:
-            return False
-        return None if self.pid is None else is_ram(self.page, self.pid)
+    @property
+    def may_be_ram(self) -> bool:
+        """Return True if memory mapped by PFN may be RAM (pfn_is_map_memory), not a device's.
+
+        User space cannot see the PFN: /proc/PID/pagemap skips VM_PFNMAP (walk_page_test in
+        mm/pagewalk.c).
+        """
+        return self.vma is not None and self.by_pfn and not self.vma.is_bar
 
     @property
     def private_mapping(self) -> bool:
@@ -358,13 +359,11 @@ class AccessFacts(Facts):
     def device_in_stage2(self) -> bool:
         """Return True if KVM maps the page as Device memory, judged from its VMA.
 
-        arch/arm64/kvm/mmu.c: memory mapped by PFN that is neither RAM nor cacheable is Device,
-        unless the VMA has VM_ALLOW_ANY_UNCACHED, which vfio sets and smaps prints as "??". A vfio
-        VMA without that flag is cacheable. Raises `Absent`.
+        arch/arm64/kvm/mmu.c: memory mapped by PFN that is neither RAM (`may_be_ram`) nor cacheable
+        is Device, unless the VMA has VM_ALLOW_ANY_UNCACHED, which vfio sets and smaps prints as
+        "??". A vfio VMA without that flag is cacheable.
         """
         if self.vma is None or not self.by_pfn or self.vma.any_uncached:
-            return False
-        if need(self.ram, "whether the memory is RAM (pfn_is_map_memory): run as root"):
             return False
         if self.host.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED):
             return "vfio" not in self.vma.path

@@ -19,10 +19,11 @@ def device_unaligned(f: AccessFacts) -> Broken | None:
         return None
     if f.private_mapping and f.writes:  # the write goes to a copy in ordinary memory
         return None
+    unless_ram = ", unless it is RAM" if f.may_be_ram else ""
     return inferred(
         f"the access {misalignment}; stage 1 says Normal, where that is no fault, but by its VMA "
-        f"KVM maps HVA {f.page:#x} (PFNMAP) as Device in stage 2, and KVM does not handle an "
-        "alignment fault there"
+        f"KVM maps HVA {f.page:#x} (PFNMAP) as Device in stage 2{unless_ram}; KVM does not handle "
+        "an alignment fault there"
     )
 
 
@@ -36,7 +37,7 @@ def pfnmap_not_writable(f: AccessFacts) -> Broken | None:
             "read-only until user space writes to it, and KVM does not fault it in for write"
         )
     # A BAR's PTEs have the VMA's own protection: vmf_insert_pfn in vfio, remap_pfn_range in sysfs.
-    if f.vma.is_bar or (f.rejected_as_cacheable and f.ram is False):
+    if f.vma.is_bar:
         return None
     return inferred(
         f"HVA {f.page:#x} is mapped by page frame number (PFNMAP) and writable: its host PTE is "
@@ -46,7 +47,7 @@ def pfnmap_not_writable(f: AccessFacts) -> Broken | None:
 
 def cacheable_pfnmap(f: AccessFacts) -> Broken | None:
     """Test for cacheable device memory on a CPU without FWB and DIC."""
-    if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.by_pfn or f.ram:
+    if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.by_pfn:
         return None
     why = (
         f"{f.backing_name} is device memory ({'PFNMAP' if f.pfnmap else 'MIXEDMAP'}) mapped "
@@ -55,12 +56,12 @@ def cacheable_pfnmap(f: AccessFacts) -> Broken | None:
     )
     if not f.pfnmap:  # kvm_arch_prepare_memory_region looks at VM_PFNMAP only
         why += "KVM checks such a mapping at the first access, not when the memslot is registered"
-        return inferred(why) if f.ram is False else None
+        return None if f.readable else inferred(why)
     why += (
         "KVM would have rejected a memslot over it, so the mapping was replaced after registration"
     )
     if f.rejected_as_cacheable:
-        return known(why) if f.ram is False else inferred(f"{why}; unless the memory is RAM")
+        return inferred(f"{why}; unless it is RAM") if f.may_be_ram else known(why)
     if f.rejected_as_cacheable is None and f.vma and not f.vma.any_uncached:
         return inferred(why)
     return None

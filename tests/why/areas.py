@@ -24,7 +24,6 @@ class PresetFacts(AccessFacts):
     Attributes:
         preset: the VMA behind the slot, or None for a hole.
         rejected: KVM rejects a memslot over it as cacheable PFNMAP.
-        is_ram: the page frame is RAM.
     """
 
     exit: str | None = "run_failure"
@@ -33,15 +32,10 @@ class PresetFacts(AccessFacts):
     known_slot: Slot | None = SLOT
     preset: Vma | None
     rejected: bool | None = None
-    is_ram: bool | None = False
 
     @cached_property
     def vma(self) -> Vma | None:
         return self.preset
-
-    @cached_property
-    def ram(self) -> bool | None:
-        return self.is_ram
 
     @cached_property
     def next_area(self) -> MapsEntry | None:

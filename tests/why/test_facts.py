@@ -264,17 +264,21 @@ def test_device_in_stage2(
     assert facts.device_in_stage2 is device
 
 
-def test_pfnmap_ram_is_normal_memory_in_stage_2() -> None:
-    udmabuf = area("pf", path="/dmabuf:")
-    known = PresetFacts(errno=errno.EFAULT, host=ARM64_WITH_FWB, preset=udmabuf, is_ram=True)
-    assert not known.device_in_stage2
-    with pytest.raises(Absent, match="whether the memory is RAM"):
-        assert replace(known, is_ram=None).device_in_stage2
-
-
-def test_memory_of_this_process_is_ram(memory: Mapping) -> None:
-    memory.write(0, b"touched")
-    assert access(memory).ram is (True if os.geteuid() == 0 else None)
+@pytest.mark.parametrize(
+    ("path", "flags", "may_be"),
+    [
+        ("/dmabuf:", ("pf",), True),
+        ("/dev/dri/card0", ("mm",), True),
+        ("/dev/vfio/devices/vfio0", ("pf",), False),
+        ("/memfd:guest (deleted)", (), False),
+    ],
+)
+def test_memory_mapped_by_pfn_that_may_be_ram(
+    path: str, flags: tuple[str, ...], may_be: bool
+) -> None:
+    preset = area(*flags, path=path)
+    facts = PresetFacts(errno=errno.EFAULT, host=ARM64_WITH_FWB, preset=preset)
+    assert facts.may_be_ram is may_be
 
 
 def test_a_hole_is_not_device_memory() -> None:

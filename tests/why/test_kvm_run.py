@@ -24,6 +24,7 @@ ATTRIBUTES_HOST = offering(KVM_CAP_MEMORY_ATTRIBUTES, KVM_CAP_GUEST_MEMFD, arch=
 OLD_KERNEL = replace(ARM64_WITHOUT_FWB, cacheable_pfnmap_rule=False)
 UNKNOWN_HOST = Host("arm64")
 
+BAR = "/dev/vfio/devices/vfio0"
 ATTRIBUTES = "the memory attributes of the page"
 A_VM = "a VM to ask for its capabilities (/dev/kvm)"
 MAPPINGS = "the mappings of the process"
@@ -351,13 +352,6 @@ ROWS: tuple[Row, ...] = (
         "impossible",
     ),
     ("device-unaligned", "Normal-NC", lambda m: unaligned("pf", "??"), "impossible"),
-    ("device-unaligned", "RAM", lambda m: unaligned("pf", is_ram=True), "impossible"),
-    (
-        "device-unaligned",
-        "perhaps RAM",
-        lambda m: unaligned("pf", is_ram=None),
-        "whether the memory is RAM (pfn_is_map_memory): run as root",
-    ),
     ("device-unaligned", "MIXEDMAP", lambda m: unaligned("mm", known_access="read"), "inferred"),
     ("device-unaligned", "ordinary memory", lambda m: unaligned(), "impossible"),
     ("device-unaligned", "cacheable", lambda m: unaligned("pf", rejected=True), "impossible"),
@@ -405,13 +399,13 @@ ROWS: tuple[Row, ...] = (
     (
         "pfnmap-not-writable",
         "cacheable",
-        lambda m: described("pf", **writes(rejected=True)),
+        lambda m: described("pf", path=BAR, **writes(rejected=True)),
         "impossible",
     ),
     (
         "pfnmap-not-writable",
         "cacheable RAM",
-        lambda m: described("pf", path="/dmabuf:", **writes(rejected=True, is_ram=True)),
+        lambda m: described("pf", path="/dmabuf:", **writes(rejected=True)),
         "inferred",
     ),
     ("pfnmap-not-writable", "unknown access", lambda m: described("pf"), WRITE),
@@ -421,7 +415,12 @@ ROWS: tuple[Row, ...] = (
         lambda m: described("pf", perms="rw-p", **writes(errno=errno.ENOMEM)),
         "not tested",
     ),
-    ("cacheable-pfnmap-unsupported", "rejected", lambda m: described("pf", rejected=True), "known"),
+    (
+        "cacheable-pfnmap-unsupported",
+        "rejected",
+        lambda m: described("pf", path=BAR, rejected=True),
+        "known",
+    ),
     (
         "cacheable-pfnmap-unsupported",
         "accepted by KVM",
@@ -430,21 +429,20 @@ ROWS: tuple[Row, ...] = (
     ),
     (
         "cacheable-pfnmap-unsupported",
-        "RAM",
-        lambda m: described("pf", path="/dmabuf:", rejected=True, is_ram=True),
-        "impossible",
-    ),
-    (
-        "cacheable-pfnmap-unsupported",
         "perhaps RAM",
-        lambda m: described("pf", path="/dmabuf:", rejected=True, is_ram=None),
+        lambda m: described("pf", path="/dmabuf:", rejected=True),
         "inferred",
     ),
-    ("cacheable-pfnmap-unsupported", "MIXEDMAP", lambda m: described("mm"), "inferred"),
     (
         "cacheable-pfnmap-unsupported",
-        "MIXEDMAP of RAM",
-        lambda m: described("mm", is_ram=True),
+        "MIXEDMAP",
+        lambda m: described("mm", pid="self"),
+        "inferred",
+    ),
+    (
+        "cacheable-pfnmap-unsupported",
+        "MIXEDMAP of accessible RAM",
+        lambda m: accessible(m, "mm"),
         "impossible",
     ),
     ("cacheable-pfnmap-unsupported", "another process", lambda m: described("pf"), "inferred"),
@@ -522,13 +520,15 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         (lambda m: (truncated(m), unmapped(m))[1], "hva-unmapped"),
         (lambda m: (replaced(m), protected(m, PROT_NONE))[1], "hva-no-access"),
         (lambda m: (removed(m), protected(m, PROT_READ, **writes()))[1], "hva-read-only"),
-        (lambda m: described("pf", **writes(rejected=True)), "cacheable-pfnmap-unsupported"),
+        (
+            lambda m: described("pf", path=BAR, **writes(rejected=True)),
+            "cacheable-pfnmap-unsupported",
+        ),
         (lambda m: described("pf", **writes()), "pfnmap-not-writable"),
         (
-            lambda m: described("pf", **writes(rejected=True, is_ram=True)),
+            lambda m: described("pf", path="/dmabuf:", **writes(rejected=True)),
             "pfnmap-not-writable",
         ),
-        (lambda m: unaligned("pf", **writes(is_ram=True)), "pfnmap-not-writable"),
         (lambda m: described("pf", **writes(errno=errno.ENOMEM)), None),
         (lambda m: unaligned("pf", **writes()), "device-unaligned"),
         (lambda m: memfd(Memfd(closed=True)), "guest-memfd-closed"),
@@ -554,7 +554,6 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         "cacheable",
         "pfnmap",
         "pfnmap RAM that KVM would not register",
-        "unaligned write to pfnmap RAM",
         "ENOMEM",
         "unaligned",
         "guest_memfd",
@@ -576,7 +575,16 @@ def test_the_first_broken_condition_is_the_cause(
 
 def test_mixedmap_is_not_said_to_have_replaced_the_mapping() -> None:
     for flag, said in (("pf", True), ("mm", False)):
-        finding = most_likely(CONDITIONS, described(flag, known_access="read"))
+        finding = most_likely(CONDITIONS, described(flag, known_access="read", pid="self"))
         assert finding
         assert finding.name == "cacheable-pfnmap-unsupported"
         assert ("KVM would have rejected a memslot" in finding.why) is said
+
+
+def test_pfnmap_memory_that_may_be_ram_is_said_to_be() -> None:
+    for path, said in (("/dmabuf:", True), (BAR.replace("vfio0", "vfio1"), False)):
+        facts = unaligned("pf", path=path, known_access="read", host=OLD_KERNEL)
+        finding = most_likely(CONDITIONS, facts)
+        assert finding
+        assert finding.name == "device-unaligned"
+        assert ("unless it is RAM" in finding.why) is said
