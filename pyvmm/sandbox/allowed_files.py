@@ -17,13 +17,12 @@ def rights() -> Mapping[Path, int]:
 
     * ``/dev/kvm``: a VM made for the purpose shows whether KVM rejects a memslot.
     * ``/proc/PID`` of this process: maps and smaps, which explain a fault.
-    * On x86, the files that hold the width of guest physical addresses.
+    * On x86, the parameters ept and npt, which decide the width of guest physical addresses.
     * Python's modules and shared libraries, which are imported where they are used.
     * ``/dev/null``, which replaces a closed stdout.
     """
     readable = [
         Path("/proc", str(os.getpid())),
-        Path("/proc/cpuinfo"),
         Path("/sys/module/kvm_intel/parameters"),
         Path("/sys/module/kvm_amd/parameters"),
         *_code(),
