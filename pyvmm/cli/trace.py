@@ -165,7 +165,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_views(parser: argparse.ArgumentParser) -> None:
     views = parser.add_argument_group("views")
     views.add_argument(
-        "--summary", action="store_true", help="print counts, and the memslots at the end"
+        "--summary",
+        action="store_true",
+        help="print counts, and the memslots of the open VMs and of the VM closed last",
     )
     views.add_argument(
         "--slots", action="store_true", help="print memslots and changes of the memory under them"

@@ -22,7 +22,7 @@ Make events:
 
 Print and compare:
     event_text      one event as a line of text
-    summary         counts, and the memslots at the end
+    summary         counts, and the memslots of open VMs
     views           filters, and printing as text or JSON
     trace_diff      the differences between two traces
 """

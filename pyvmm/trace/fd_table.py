@@ -93,35 +93,43 @@ class FdTable:
         link = _link(pid, fd)
         return self._create(pid, fd, link, vm, name) if link else None
 
-    def close(self, pid: int, fd: int) -> KernelObject | None:
-        """Remove a closed descriptor and return its object, or None.
+    @property
+    def open_vms(self) -> set[KernelObject | None]:
+        """Return the VMs with a descriptor, or with one of a vCPU, a device or a guest_memfd."""
+        return {o if o.kind == "vm" else o.vm for o in self._objects.values()}
+
+    def close(self, pid: int, fd: int) -> list[KernelObject]:
+        """Remove a closed descriptor. Return its object if it was the last one, in a list.
 
         The last descriptor of a vCPU also unmaps its ``struct kvm_run``.
         """
         target = self._objects.pop((pid, fd), None)
         if target is None:
-            return None
+            return []
         target.fds.discard((pid, fd))
-        if not target.fds:
-            target.unmap()
-            self._orphans.append(target)
-        return target
+        if target.fds:
+            return []
+        target.unmap()
+        self._orphans.append(target)
+        return [target]
 
-    def close_range(self, pid: int, first: int, last: int) -> None:
-        """Remove the descriptors `first` to `last`, inclusive."""
-        for owner, fd in list(self._objects):
-            if owner == pid and first <= fd <= last:
-                self.close(owner, fd)
+    def close_range(self, pid: int, first: int, last: int) -> list[KernelObject]:
+        """Remove the descriptors `first` to `last`, inclusive; return as `close` does."""
+        fds = [fd for owner, fd in self._objects if owner == pid and first <= fd <= last]
+        return [target for fd in fds for target in self.close(pid, fd)]
 
-    def close_on_exec(self, pid: int) -> None:
-        """Remove the descriptors that execve(2) has closed."""
-        for (owner, fd), target in list(self._objects.items()):
-            if owner == pid and _link(pid, fd) != target.link:
-                self.close(pid, fd)
+    def close_on_exec(self, pid: int) -> list[KernelObject]:
+        """Remove the descriptors that execve(2) has closed; return as `close` does."""
+        fds = [
+            fd
+            for (owner, fd), target in self._objects.items()
+            if owner == pid and _link(pid, fd) != target.link
+        ]
+        return [target for fd in fds for target in self.close(pid, fd)]
 
-    def close_process(self, pid: int) -> None:
-        """Remove all descriptors of a process that has ended."""
-        self.close_range(pid, 0, 1 << 32)
+    def close_process(self, pid: int) -> list[KernelObject]:
+        """Remove all descriptors of a process that has ended; return as `close` does."""
+        return self.close_range(pid, 0, 1 << 32)
 
     def unmap_all(self) -> None:
         """Unmap every ``struct kvm_run``."""

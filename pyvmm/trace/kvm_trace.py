@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyvmm.trace.events import Event, Process
+from pyvmm.trace.fd_table import KernelObject
 from pyvmm.trace.inject import Rules
 from pyvmm.trace.ptrace import SYSCALLS
 from pyvmm.trace.syscall_events import (
@@ -95,8 +96,8 @@ class KvmTrace:
         self._emit(parent, "fork", f"process {child}")
 
     def on_exec(self, pid: int) -> None:
-        """Remove close-on-exec descriptors and emit an "exec" event."""
-        self._state.fds.close_on_exec(pid)
+        """Remove close-on-exec descriptors; emit their "close" events, and an "exec" event."""
+        self._on_closed(pid, self._state.fds.close_on_exec(pid))
         try:
             program = str(Path(f"/proc/{pid}/exe").readlink())
         except OSError:
@@ -104,24 +105,27 @@ class KvmTrace:
         self._emit(pid, "exec", program)
 
     def on_process_end(self, pid: int, status: int) -> None:
-        """Remove the descriptors of the process and emit an "end" event."""
-        self._state.fds.close_process(pid)
+        """Remove the descriptors of the process; emit "close" events of VMs, and an "end" event."""
+        closed = self._state.fds.close_process(pid)
+        self._on_closed(pid, [target for target in closed if target.kind == "vm"])
         code = os.waitstatus_to_exitcode(status)
         self._emit(pid, "end", f"status {code}" if code >= 0 else f"signal {-code}")
 
     def _on_close(self, thread: Thread, syscall: Syscall) -> None:
         fds, name, args = self._state.fds, _CLOSE[syscall.number], syscall.args
         if name == "close":
-            target = fds.close(thread.pid, args[0] & C_UINT_MASK)
+            closed = fds.close(thread.pid, args[0] & C_UINT_MASK)
         elif name != "close_range":
-            target = fds.close(thread.pid, args[1] & C_UINT_MASK)  # dup2(2) closes its target fd
+            closed = fds.close(thread.pid, args[1] & C_UINT_MASK)  # dup2(2) closes its target fd
         elif not args[2] & _CLOSE_RANGE_CLOEXEC:
-            fds.close_range(thread.pid, args[0] & C_UINT_MASK, args[1] & C_UINT_MASK)
-            return
+            closed = fds.close_range(thread.pid, args[0] & C_UINT_MASK, args[1] & C_UINT_MASK)
         else:
             return
-        if target and not target.fds:
-            self._emit(thread.pid, "close", target.label)
+        self._on_closed(thread.pid, closed)
+
+    def _on_closed(self, pid: int, objects: Sequence[KernelObject]) -> None:
+        for target in objects:
+            self._emit(pid, "close", target.label)
 
     def _emit(self, pid: int, what: str, text: str) -> None:
         event = Process(self._state.seconds(time.perf_counter_ns()), pid, pid, what, text)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pyvmm.trace.events import Event, Ioctl, Run
+from pyvmm.trace.events import Event, Ioctl, Process, Run
 from pyvmm.trace.values import Values, int_member
 from pyvmm.units import size
 
@@ -51,7 +51,7 @@ class Summary:
 
     Attributes:
         exits: statistics by kind of exit.
-        slots: the registered memslots, by VM label and slot number.
+        slots: the memslots of the open VMs and of the last closed one, by VM label and slot number.
     """
 
     def __init__(self) -> None:
@@ -59,6 +59,7 @@ class Summary:
         self._ioctls: dict[tuple[str, str], CallStats] = {}
         self.exits: dict[str, CallStats] = {}
         self.slots: dict[str, dict[int, Values]] = {}
+        self._closed_vm = ""  # its memslots are kept until another VM is closed
 
     def add(self, event: Event) -> None:
         """Count an event."""
@@ -71,6 +72,9 @@ class Summary:
             )
             if not event.errno and event.name.startswith("KVM_SET_USER_MEMORY_REGION"):
                 self._set_memslot(event)
+        elif isinstance(event, Process) and event.what == "close" and event.text in self.slots:
+            self.slots.pop(self._closed_vm, None)
+            self._closed_vm = event.text
 
     def count_run(self, exit: str, errno: str | None, seconds: float, injected: str = "") -> None:
         """Count a ``KVM_RUN`` by its kind of exit."""
@@ -123,7 +127,8 @@ class Summary:
                 marked = f" ({count.injected} injected)" if count.injected else ""
                 yield f"  {count.calls:>8} {'':>8} {count.seconds:>10.6f}  {exit}{marked}"
         for vm, slots in self.slots.items():
-            yield f"memslots of {vm} at the end:"
+            when = "when it was closed" if vm == self._closed_vm else "at the end"
+            yield f"memslots of {vm} {when}:"
             for number, slot in sorted(slots.items(), key=lambda item: int_member(item[1], "gpa")):
                 gpa, memory = int_member(slot, "gpa"), size(int_member(slot, "size"))
                 yield (

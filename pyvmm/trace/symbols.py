@@ -232,6 +232,7 @@ _ATTR_GROUPS: dict[tuple[str, int], AttrGroup] = {
             "KVM_DEV_ARM_VGIC_GRP_ITS_REGS": (8, ""),
         },
     ),
+    **_attr_groups("vm", {"KVM_ARM_VM_SMCCC_CTRL": (0, "KVM_ARM_VM_SMCCC_FILTER")}),
     **_attr_groups("kvm-vfio", {"KVM_DEV_VFIO_FILE": (4, "KVM_DEV_VFIO_FILE_")}),
     **(
         _attr_groups(

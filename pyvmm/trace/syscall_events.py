@@ -10,6 +10,7 @@ import mmap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from pyvmm.errno_names import errno_name
 from pyvmm.kvm.exits import Exit, MemoryFault, RunFailure
@@ -52,14 +53,14 @@ class TraceState:
     Attributes:
         rules: the injection rules.
         detailed: whether to decode arguments and exits; False only counts, which is cheaper.
-        vms: the state of each VM, by its kernel object.
+        vms: the state of each VM, by its kernel object, as long as `fds` keeps the object.
         start_ns: the start of the trace, in nanoseconds of `time.perf_counter_ns`.
     """
 
     rules: Rules
     detailed: bool
     fds: FdTable = field(default_factory=FdTable)
-    vms: dict[KernelObject, TracedVm] = field(default_factory=dict)
+    vms: WeakKeyDictionary[KernelObject, TracedVm] = field(default_factory=WeakKeyDictionary)
     explainer: Explainer = field(default_factory=Explainer)
     start_ns: int = field(default_factory=time.perf_counter_ns)
 
@@ -129,7 +130,7 @@ class RunEvents:
 
     def exit(self, thread: Thread, syscall: Syscall, result: int) -> Run:
         """Return the event of a ``KVM_RUN`` that has returned."""
-        now, pid, fd = time.perf_counter_ns(), thread.pid, syscall.args[0]
+        now, pid, fd = time.perf_counter_ns(), thread.pid, _fd(syscall.args[0])
         vcpu = self._get_object(pid, fd)
         page = vcpu and (vcpu.page or _run_page(vcpu, pid, fd))
         errno = -result if result < 0 else 0
@@ -189,7 +190,7 @@ class IoctlEvents:
 
     def enter(self, thread: Thread, syscall: Syscall) -> Injection | None:
         """Read the argument, and apply the ``cap:`` and ``ioctl:`` rules."""
-        target = self._state.fds.get(thread.pid, syscall.args[0] & C_UINT_MASK)
+        target = self._state.fds.get(thread.pid, _fd(syscall.args[0]))
         argument = self._argument(thread, syscall, target)
         entry = syscall.handler_data = _IoctlEntry(argument)
         if argument and (rules := self._state.rules.for_ioctl(argument.ioctl.name)):
@@ -203,7 +204,7 @@ class IoctlEvents:
     def exit(self, thread: Thread, syscall: Syscall, result: int) -> Ioctl:
         """Return the event of an ioctl that has returned."""
         now = time.perf_counter_ns()
-        fd, request = syscall.args[0] & C_UINT_MASK, syscall.args[1] & C_UINT_MASK
+        fd, request = _fd(syscall.args[0]), syscall.args[1] & C_UINT_MASK
         target = self._state.fds.get(thread.pid, fd)
         kind = target.kind if target else ""
         errno = -result if result < 0 else 0
@@ -366,28 +367,35 @@ class MappingEvents:
         if args[3] & mmap.MAP_ANONYMOUS:
             return "anonymous"
         label = self._mapped_label(pid, args)
-        return f"{label or f'fd {args[4] & C_UINT_MASK}'} from {args[5]:#x}"
+        return f"{label or f'fd {_fd(args[4])}'} from {args[5]:#x}"
 
     def _mapped_label(self, pid: int, args: tuple[int, ...]) -> str:
         """Return the label of the kernel object that mmap(2) maps, or ""."""
-        fd = args[4] & C_UINT_MASK
-        if args[3] & mmap.MAP_ANONYMOUS or fd == C_UINT_MASK:
+        if args[3] & mmap.MAP_ANONYMOUS:
             return ""
-        target = self._state.fds.get(pid, fd)
+        target = self._state.fds.get(pid, _fd(args[4]))
         return target.label if target else ""
 
     def _memslots_over(self, pid: int, call: _MappingCall) -> Iterator[Values]:
         """Yield the parts of memslots whose HVA range overlaps the call's."""
-        for vm in self._state.vms.values():
+        for target, vm in self._state.vms.items():
             if vm.pid != pid:
                 continue
             for slot in vm.memslots:
                 if not slot.overlaps_hva(call.hva, call.size):
                     continue
+                if target not in self._state.fds.open_vms:
+                    break
                 start = max(slot.hva, call.hva)
                 size = min(slot.hva + slot.size, call.hva + call.size) - start
                 gpa = slot.gpa + start - slot.hva
                 yield {"vm": vm.label, "slot": slot.number, "gpa": gpa, "size": size}
+
+
+def _fd(argument: int) -> int:
+    """Return a system call's argument as a C int."""
+    fd = argument & C_UINT_MASK
+    return fd - (1 << 32) if fd >> 31 else fd
 
 
 def _vma_values(hva: int, size: int, pid: int) -> list[Values]:

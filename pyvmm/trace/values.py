@@ -49,6 +49,8 @@ def struct_values(kind: type[Any], data: bytes, names: Names, prefix: str = "") 
         if field.size == 0 or (_is_padding(name) and not any(padded[field.offset : end])):
             continue
         if isinstance(value, int):
+            if name.endswith("fd"):  # some are __u32
+                value = ctypes.c_int(value).value
             values[name] = value
             if symbol := symbol_of(f"{kind.__name__}.{name}", value):
                 names[f"{prefix}{name}"] = symbol

@@ -146,10 +146,11 @@ class EventPrinter:
 
     def add(self, event: Event) -> None:
         """Print and count an event if the filter selects it."""
-        if not self._options.filter.matches(event):
-            return
-        if self._summary:
+        selected = self._options.filter.matches(event)
+        if self._summary and (selected or isinstance(event, Process)):
             self._summary.add(event)
+        if not selected:
+            return
         if self._print and (not self._options.slots or in_memslot_timeline(event)):
             self._print(event)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pyvmm.trace.events import Event, Recording, Run
+from pyvmm.trace.events import Event, Ioctl, Process, Recording, Run
 from pyvmm.trace.summary import Summary
+from pyvmm.trace.values import Values
 from tests.trace.conftest import ROOT, Traces
 
 VMM = [sys.executable, "-m", "tests.exits_vmm", "500"]
@@ -93,6 +94,27 @@ def test_counts_without_details_are_equal(trace: Traces) -> None:
         k: c.calls for k, c in detailed.exits.items()
     }
     assert [s["gpa"] for s in counted.slots["vm1"].values()] == [0x4000_0000]
+
+
+def memslot(vm: str) -> Event:
+    region: Values = {"slot": 0, "guest_phys_addr": 0x1000, "memory_size": 0x2000}
+    name = "KVM_SET_USER_MEMORY_REGION"
+    return Ioctl(0, 1, 1, 4, vm, "vm", name, 0, 0, argument={**region, "userspace_addr": 0x7F0000})
+
+
+def test_memslots_of_the_open_vms_and_the_last_closed_one() -> None:
+    summary = Summary()
+    for number in range(100):
+        summary.add(memslot(f"vm{number}"))
+        if number not in (50, 60):
+            summary.add(Process(0, 1, 1, "close", f"vm{number}"))
+            summary.add(Process(0, 1, 1, "close", f"vm{number}/vcpu0"))
+    assert [text for text in summary.lines() if "memslots" in text] == [
+        "memslots of vm50 at the end:",
+        "memslots of vm60 at the end:",
+        "memslots of vm99 when it was closed:",
+    ]
+    assert summary.to_json()["memslots"].keys() == {"vm50", "vm60", "vm99"}
 
 
 def run(exit: str, errno: str | None = None, injected: str = "") -> Event:

@@ -43,6 +43,7 @@ def test_any_number_has_a_name_or_none(owner: str) -> None:
         ("kvm-arm-vgic-v3", 0, 2, "KVM_DEV_ARM_VGIC_GRP_ADDR/KVM_VGIC_V3_ADDR_TYPE_DIST"),
         ("kvm-arm-vgic-v3", 4, 0, "KVM_DEV_ARM_VGIC_GRP_CTRL/KVM_DEV_ARM_VGIC_CTRL_INIT"),
         ("kvm-arm-vgic-v3", 3, 0, "KVM_DEV_ARM_VGIC_GRP_NR_IRQS/0x0"),
+        ("vm", 0, 0, "KVM_ARM_VM_SMCCC_CTRL/KVM_ARM_VM_SMCCC_FILTER"),
         ("kvm-arm-vgic-its", 0, 4, "KVM_DEV_ARM_VGIC_GRP_ADDR/KVM_VGIC_ITS_ADDR_TYPE"),
         ("kvm-vfio", 1, 1, "KVM_DEV_VFIO_FILE/KVM_DEV_VFIO_FILE_ADD"),
         ("kvm-vfio", 9, 0x1F, "9/0x1f"),

@@ -38,6 +38,31 @@ def test_memory_outside_memslots_is_ignored(trace: Traces) -> None:
     assert not [e for e in events if isinstance(e, Mapping) and e.slots]
 
 
+@pytest.mark.parametrize(
+    ("close", "reported"),
+    [
+        ("vm.close()", False),
+        ("cpu = vm.create_vcpu(0); os.close(vm.fileno())", True),
+        ("cpu = vm.create_vcpu(0); os.close(vm.fileno()); os.close(cpu.fileno())", False),
+        ("copy = os.dup(vm.fileno()); vm.close(); fcntl.ioctl(copy, 0xAE03, 0)", True),
+        ("os.closerange(3, 100)", False),
+        ("None if os.fork() else os._exit(0); os.wait()", True),
+    ],
+    ids=[
+        "closed",
+        "a vCPU keeps it",
+        "the vCPU is closed, too",
+        "dup",
+        "close_range",
+        "end of a process",
+    ],
+)
+def test_memslots_of_a_closed_vm_are_ignored(trace: Traces, close: str, reported: bool) -> None:
+    events = trace(f"{SLOT}    {close}; ram.unmap(at=0, size=PAGE_SIZE)\n    os._exit(0)")
+    assert [e.call for e in events if isinstance(e, Mapping) and e.slots] == ["munmap"] * reported
+    assert "vm1" in [e.text for e in events if isinstance(e, Process) and e.what == "close"]
+
+
 def test_deleted_memslot_is_ignored(trace: Traces) -> None:
     events = trace(
         f"{SLOT}    [slot] = vm.memslots\n    vm.memslots.remove(slot)\n"
@@ -130,3 +155,9 @@ def test_i386_system_calls_are_counted(trace: Traces, int80_vmm: str) -> None:
 def test_injection_into_i386_system_calls(trace: Traces, int80_vmm: str) -> None:
     with pytest.raises(AssertionError, match="the traced program failed"):
         trace(int80_vmm, "ioctl:KVM_GET_API_VERSION:return=13")
+
+
+def test_invalid_descriptors_are_negative(trace: Traces) -> None:
+    program = "for call in (0xAE03, 0xAE80): ctypes.CDLL(None).ioctl(-1, call, 0)"
+    calls = [e for e in trace(program) if isinstance(e, Ioctl | Run)]
+    assert [(e.on, e.fd, e.errno) for e in calls] == [("fd -1", -1, "EBADF")] * 2

@@ -50,6 +50,16 @@ def test_zero_padding_is_omitted() -> None:
     assert "pad" not in struct_values(kvm.kvm_enable_cap, bytes(bank), {})
 
 
+def test_descriptors_are_signed() -> None:
+    """KVM's and iommufd's descriptors are __u32 members."""
+    irqfd = struct_values(kvm.kvm_irqfd, bytes(kvm.kvm_irqfd(fd=-1, gsi=2**32 - 1)), {})
+    assert (irqfd["fd"], irqfd["resamplefd"], irqfd["gsi"]) == (-1, 0, 2**32 - 1)
+    region = kvm.kvm_userspace_memory_region2(guest_memfd=2**32 - 1)
+    assert struct_values(type(region), bytes(region), {})["guest_memfd"] == -1
+    veventq = iommufd.iommu_veventq_alloc(out_veventq_fd=-1)
+    assert struct_values(type(veventq), bytes(veventq), {})["out_veventq_fd"] == -1
+
+
 def test_is_union() -> None:
     assert is_union(kvm.kvm_irq_routing_entry_u)
     assert not is_union(kvm.kvm_one_reg)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pyvmm.errors import UsageError
-from pyvmm.trace.events import Event
+from pyvmm.trace.events import Event, Process
 from pyvmm.trace.views import EventPrinter, Filter, ViewOptions, address_range
 from tests.trace.sample_events import ALL, CAP, FLIP, HLT, MMIO, SLOT
 
@@ -25,6 +25,15 @@ def test_default_is_one_line_per_event() -> None:
 
 def test_summary_alone_prints_no_events() -> None:
     assert printed(ViewOptions(summary=True)).startswith("ioctls:\n")
+
+
+def test_filtered_summary_drops_the_memslots_of_closed_vms() -> None:
+    out = io.StringIO()
+    printer = EventPrinter(ViewOptions(summary=True, filter=Filter(on=("vm*",))), out, [])
+    for closed in (SLOT, Process(0, 1, 1, "close", "vm1"), Process(0, 1, 1, "close", "vm2")):
+        printer.add(closed)
+    printer.finish()
+    assert "memslots of vm1 when it was closed:" in out.getvalue()
 
 
 def test_summary_follows_the_events() -> None:
