@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.campaign.campaign import Batch, Campaign, read
 from tests.campaign.registry import CAMPAIGNS
 
+_BOOT = 1800  # seconds; the first run builds the lab's kernel
 _LAST_LINES = 12  # of stderr, in the failure of a worker that died
 
 
@@ -63,10 +64,12 @@ def complete(name: str, campaign: Campaign, runs: int, directory: Path) -> list[
 
 def _work(name: str, campaign: Campaign, first: int, stop: int) -> Iterator[Batch]:
     """Yield the batches of a worker; the last one failed if the worker died or hung."""
+    limit = campaign.limit
     command = ["-m", "tests.campaign.worker", name, str(first), str(stop)]
     if campaign.lab and platform.machine() != "aarch64":
         lab = [sys.executable, "-m", "pyvmm", "lab", "shell", *campaign.lab, "--", "python3"]
         command = [*lab, *command]
+        limit += _BOOT
     else:
         command = [sys.executable, *command]
     with tempfile.TemporaryFile("w+") as errors:
@@ -74,10 +77,11 @@ def _work(name: str, campaign: Campaign, first: int, stop: int) -> Iterator[Batc
             assert worker.stdout is not None
             try:
                 while first < stop:
-                    timer = threading.Timer(campaign.limit, worker.kill)
+                    timer = threading.Timer(limit, worker.kill)
                     timer.start()
                     line = worker.stdout.readline()
                     timer.cancel()
+                    limit = campaign.limit
                     if not line.endswith("\n"):
                         break
                     batch = Batch.of_line(line)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """All campaigns by name."""
 
-from tests.campaign import inputs, lifecycles
+from tests.campaign import faults, guests, inputs, lifecycles
 from tests.campaign.campaign import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
+    "guests": guests.CAMPAIGN,
+    "faults": faults.CAMPAIGN,
     "inputs": inputs.CAMPAIGN,
     "lifecycles": lifecycles.CAMPAIGN,
 }
