@@ -143,7 +143,10 @@ def _decode(document: dict[str, Any]) -> HeaderSet:
         )
         for module, header in document["headers"].items()
     }
-    return HeaderSet(version, document["architecture"], headers)
+    architecture = document["architecture"]
+    if architecture not in header_tree.ARCHITECTURES:
+        raise ValueError(architecture)
+    return HeaderSet(version, architecture, headers)
 
 
 def _member(name: str, type: str, counts: list[int], *place: int) -> Member:

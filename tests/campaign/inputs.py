@@ -44,7 +44,7 @@ from tests.campaign.campaign import Campaign
 from tests.campaign.mutation import mutated, mutated_json
 from tests.trace import sample_events
 
-PER_PARSER, PER_BATCH = 100_000, 250
+PER_PARSER, PER_BATCH = 100_000, 100
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """All campaigns by name."""
 
-from tests.campaign import faults, guests, inputs, lifecycles
+from tests.campaign import faults, guests, inputs, kills, lifecycles
 from tests.campaign.campaign import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
@@ -9,4 +9,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "faults": faults.CAMPAIGN,
     "inputs": inputs.CAMPAIGN,
     "lifecycles": lifecycles.CAMPAIGN,
+    "trace-kills": kills.TRACES,
+    "lab-kills": kills.LABS,
+    "job-kills": kills.JOBS,
 }

@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Faults of a running guest, from the exit to the outcome, under each policy."""
 
-import gc
 import io
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pyvmm import libc
-from pyvmm.arch.page_tables import MemoryType, identity
+from pyvmm.arch.page_tables import identity
 from pyvmm.faults import FaultRecord, Fix
 from pyvmm.faults.fault import Fault
 from pyvmm.faults.guard import ATTEMPTS
-from pyvmm.faults.handler import KEPT
 from pyvmm.faults.policy import Policy, always, auto
 from pyvmm.guest import snippet
 from pyvmm.kvm import System
@@ -26,8 +22,6 @@ from pyvmm.provoke import fixed_mmap
 GPA = 1 << 32
 SIZE = 4 * PAGE_SIZE
 LDR_W4_X2 = 0xB9400044
-# ldr w4, [x2]; str w4, [x5]; subs x6, x6, #1; b.ne to the first
-LOOP = (LDR_W4_X2, 0xB90000A4, 0xF10004C6, 0x54FFFFA1)
 STP_X4_X5_X2 = 0xA9001444
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -156,51 +150,3 @@ def test_a_fault_that_comes_back_is_stopped(machine: Machine, memory: Mapping) -
     execute(machine, LDR_W4_X2)
     assert (only_record(machine).outcome, only_record(machine).attempts) == ("stopped", ATTEMPTS)
     assert "no progress" in only_record(machine).how
-
-
-class PageBreaker:
-    """An emulated device; each write to it makes the first page inaccessible."""
-
-    def __init__(self, memory: Mapping) -> None:
-        self._memory = memory
-
-    def read(self, offset: int, size: int) -> int:
-        return 0
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        libc.mprotect(self._memory.hva, PAGE_SIZE, PROT_NONE)
-
-
-def footprint() -> tuple[int, int, int]:
-    """Return the descriptors, mappings and resident pages of this process."""
-    maps = Path("/proc/self/maps").read_text().count("\n")
-    resident = int(Path("/proc/self/statm").read_text().split()[1])
-    return len(list(Path("/proc/self/fd").iterdir())), maps, resident
-
-
-def test_many_faults_leak_nothing(machine: Machine, memory: Mapping) -> None:
-    """The environment variable ``FAULTS`` sets their number."""
-    count = int(os.environ.get("FAULTS", 400))
-    device = GPA + SIZE
-    machine.mmio.attach(device, PAGE_SIZE, PageBreaker(memory))
-    machine.windows.append(identity(device, PAGE_SIZE, MemoryType.DEVICE))
-    registers = [0, 0, GPA, 0, 0, device]
-    machine.load(snippet.payload(LOOP))
-    machine.enter(snippet.pack([*registers, KEPT + 100]))
-    machine.run()
-    before = footprint()
-    machine.enter(snippet.pack([*registers, count]))
-    gc.collect()
-    gc.disable()
-    try:
-        machine.run()
-    finally:
-        gc.enable()
-    cycles = gc.collect()
-    descriptors, maps, resident = footprint()
-    assert machine.faults.counts["hva-no-access"] == KEPT + 100 + count
-    assert len(machine.faults.records) == KEPT
-    assert {record.outcome for record in machine.faults.records} == {"resolved"}
-    assert cycles < count / 4
-    assert (descriptors, maps) == before[:2]
-    assert resident <= before[2] + 64

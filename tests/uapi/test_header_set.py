@@ -110,6 +110,7 @@ def test_a_header_that_does_not_compile_is_not_cached(
         "{}",
         "[" * 100_000,
         '{"version": 1, "headers": []}',
+        '{"version": "7.2.1", "architecture": "arm\\n", "headers": {}}',
         '{"version": 1, "headers": {"kvm": 3}}',
         "\0",
     ],
