@@ -63,5 +63,5 @@ def _run(runs: range) -> Iterator[str]:
 
 
 CAMPAIGN = Campaign(
-    runs=100_000, short=1000, batch=500, limit=300, run=_run, lab=("--kernel", "lab")
+    runs=100_000, short=500, batch=250, limit=300, run=_run, lab=("--kernel", "lab")
 )

@@ -179,4 +179,4 @@ def _run(runs: range) -> Iterator[str]:
             yield f"no guest of {runs} faulted"
 
 
-CAMPAIGN = Campaign(runs=10_000, short=200, batch=20, limit=300, run=_run, lab=("--kernel", "lab"))
+CAMPAIGN = Campaign(runs=10_000, short=100, batch=20, limit=300, run=_run, lab=("--kernel", "lab"))

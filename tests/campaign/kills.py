@@ -161,7 +161,7 @@ def _jobs(runs: range) -> Iterator[str]:
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            _kill(process, sent, chance.uniform(0, 10))
+            _kill(process, sent, chance.uniform(0, 6))
             yield from _wait_for_orphans(what)
             if function.driver != driver and not (bind and sent == signal.SIGKILL):
                 yield f"{what}: the driver is {function.driver}, and was {driver}"
