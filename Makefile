@@ -19,7 +19,8 @@ TEST_PACKAGES := $(RUN_PACKAGES) \
 LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
 	tests/kvm tests/machine tests/caps/test_caps_report.py tests/vfio \
 	tests/why tests/explain/test_conditions.py tests/explain/test_process.py \
-	tests/passthrough tests/faults tests/provoke tests/sandbox tests/campaign tests/test_examples.py
+	tests/passthrough tests/faults tests/provoke tests/sandbox tests/campaign tests/test_examples.py \
+	tests/cli/test_run.py
 LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
 LAB_DEVICES := grace edu nvme bochs

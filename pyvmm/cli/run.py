@@ -117,18 +117,19 @@ def run(args: argparse.Namespace) -> int:
     if args.console and not args.guest:
         raise UsageError("--console is for what a payload prints: add --guest FILE")
     on_fault, on_fault_in = policy.parse(args.on_fault)
+    writes = [_write(text) for text in args.write]
     report = ReportWriter(ReportFile(args.report)) if args.report else None
-    if not args.no_sandbox:
-        for restriction in sandbox.unenforced():
-            output.note(f"the sandbox is incomplete: {restriction}")
     with ExitStack() as stack:
         console = stack.enter_context(_create(args.console)) if args.console else sys.stderr.buffer
+        if not args.no_sandbox:
+            for restriction in sandbox.unenforced():
+                output.note(f"the sandbox is incomplete: {restriction}")
         result = run_job(
             Job(
                 devices=args.vfio,
                 iommu_mode=args.iommu_mode,
                 bind=args.bind,
-                writes=[_write(text) for text in args.write],
+                writes=writes,
                 guest=args.guest,
                 console=console,
                 on_fault=on_fault,

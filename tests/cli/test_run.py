@@ -41,7 +41,8 @@ ABSENT = "ffff:ff:1f.7"
 def test_wrong_usage_is_one_line_and_status_2(args: list[str], says: str) -> None:
     done = pyvmm(*args)
     assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
+    *notes, line = done.stderr.splitlines()
+    assert all("the sandbox is incomplete" in note for note in notes)  # by a kernel without it
     assert line.startswith("pyvmm: error: ")
     assert says in line
 
@@ -53,7 +54,7 @@ PRINTED = "Hello from arm64\n"
 @pytest.mark.needs_arch("aarch64")
 def test_the_console_is_stderr(find: Find) -> None:
     done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--json")
-    assert (done.returncode, done.stderr) == (0, PRINTED)
+    assert (done.returncode, done.stderr.endswith(PRINTED)) == (0, True)
     assert json.loads(done.stdout)["result"] == "ok"
 
 
@@ -61,8 +62,8 @@ def test_the_console_is_stderr(find: Find) -> None:
 def test_the_console_is_a_file(find: Find, tmp_path: Path) -> None:
     console = tmp_path / "console"
     done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--console", str(console))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert PRINTED not in done.stdout
+    assert done.returncode == 0
+    assert PRINTED not in done.stdout + done.stderr
     assert console.read_text() == PRINTED
 
 
@@ -70,7 +71,8 @@ def test_the_console_is_a_file(find: Find, tmp_path: Path) -> None:
 def test_a_console_on_a_full_disk(find: Find) -> None:
     done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--console", "/dev/full")
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "pyvmm: error: cannot write to /dev/full: No space left on device\n"
+    line = done.stderr.splitlines()[-1]
+    assert line == "pyvmm: error: cannot write to /dev/full: No space left on device"
 
 
 @pytest.mark.needs_arch("aarch64")
