@@ -7,6 +7,7 @@ this machine.
 """
 
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -136,17 +137,22 @@ class Apt:
         else:
             command = ["apt-get", "-t", release, "download", *packages]
         # --print-uris omits archives that are already downloaded: give it an empty directory.
-        empty = ("-o", f"Dir::Cache::archives={self._home}/nowhere")
+        options = ["-o", f"Dir::Cache::archives={self._home}/nowhere"]
+        options += ["-o", "Acquire::ForceHash=SHA256"]
         try:
-            listing = self._run(*command, "--print-uris", *empty).stdout
+            listing = self._run(*command, "--print-uris", *options).stdout
         except _RejectedError as error:
             raise LackingError(f"{error}{self.omitted()}") from None
-        # 'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM, with the colon of an epoch as %3a.
-        archives = re.findall(r"^'\S+' (\S+\.deb) \d+", listing, re.MULTILINE)
+        # 'URI' NAME_VERSION_ARCH.deb SIZE SHA256:DIGEST, with the colon of an epoch as %3a.
+        archives = dict(re.findall(r"^'\S+' (\S+\.deb) \d+ SHA256:(\w+)", listing, re.MULTILINE))
         store = self._home / "archives"
         what = packages[0] if len(packages) == 1 else f"{packages[0]} and other packages"
         with cache.lock(store):
             (store / "partial").mkdir(parents=True, exist_ok=True)
+            for name, digest in archives.items():
+                # apt does not check an archive of the right size that an earlier run left.
+                if not _has_digest(store / name, digest):
+                    cache.remove(store / name)
             if not all((store / name).exists() for name in archives):
                 self._fetch([*command, "--download-only"] if dependencies else command, what)
             for name in archives:
@@ -190,14 +196,19 @@ class Apt:
                 home=self._home, architecture=self.architecture, release=RELEASE
             )
             stamp = self._home / "fresh"
+            parts = [self._home / name for name in ("lists", "sources.list", "apt.conf")]
+            damaged = [path for path in parts if not cache.is_intact(path)]
             if (
-                stamp.exists()
+                not damaged
+                and stamp.is_file()
                 and stamp.read_text() == sources + configuration
                 and time.time() - stamp.stat().st_mtime
                 < (_INCOMPLETE_LISTS_MAX_AGE if self.omitted() else _LISTS_MAX_AGE)
             ):
                 return
             cache.require_space(_DISK_SPACE)
+            for path in (stamp, *damaged):
+                cache.remove(path)  # apt would keep a list that has not changed on the mirror
             for name in ("lists/partial", "nowhere/partial", "state", "log"):
                 (self._home / name).mkdir(parents=True, exist_ok=True)
             (self._home / "apt.conf").write_text(configuration)
@@ -206,6 +217,8 @@ class Apt:
                 self._download_lists(self.releases)
             except _RejectedError:
                 self._download_lists(self._valid_releases())
+            for path in parts:
+                cache.record(path, path)
             stamp.write_text(sources + configuration)
 
     def _valid_releases(self) -> list[str]:
@@ -249,6 +262,14 @@ class Apt:
         if done.returncode:
             raise _error(f"{program} {' '.join(arguments)}", done.stderr)
         return done
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    """Return True if `path` is a file with this SHA-256."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
 
 def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = no_progress) -> None:

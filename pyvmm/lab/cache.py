@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab's files in the user's cache directory, each created atomically.
+"""The lab's files in the user's cache directory, each created atomically and checked before use.
 
 A file or directory is built under a temporary name and renamed when it is complete. So a final
-name is always valid, even if a process was killed while it built one. The builder holds a lock on
-the name: a second process waits for the lock and then uses the result.
+name is always complete, even if a process was killed while it built one. The builder holds a lock
+on the name: a second process waits for the lock and then uses the result.
+
+A record beside it has the size, mtime and SHA-256 of each file. A file with another size or mtime
+is read and compared with its digest; if that differs, the whole path is created again.
 """
 
 import contextlib
 import errno
 import fcntl
+import hashlib
+import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyvmm.cache_dir import root as root  # re-export: the lab's only access to the cache
 from pyvmm.errors import LackingError
@@ -24,20 +31,26 @@ from pyvmm.output_file import OutputError
 DIRECTORIES = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
 _LISTED_AS_ONE = ("pycache", "logs")
 _PARTIAL = ".partial-"
+_RECORD = ".record-"
+
+# The content of a path: size, mtime in nanoseconds and SHA-256 of a file, the target of a symlink,
+# or None for a directory.
+_Content = list[int | str] | str | None
 
 
 @contextlib.contextmanager
-def create(path: Path) -> Iterator[Path | None]:
-    """Create `path` atomically; yield a temporary path to fill, or None if `path` exists.
+def create(path: Path, *, replace: bool = False) -> Iterator[Path | None]:
+    """Create `path` atomically; yield a temporary path to fill, or None if `path` is intact.
 
     The temporary path does not exist: create a file or a directory there. It is renamed to
-    `path` when the block ends, and removed if the block raises.
+    `path` when the block ends, and removed if the block raises. With `replace`, it always replaces
+    `path`.
     """
-    if path.exists():
+    if not replace and is_intact(path):
         yield None
         return
     with lock(path):
-        if path.exists():
+        if not replace and is_intact(path):
             yield None
             return
         partial = path.with_name(_PARTIAL + path.name)
@@ -45,9 +58,78 @@ def create(path: Path) -> Iterator[Path | None]:
         try:
             yield partial
             os.utime(partial)
+            remove(path)
+            record(partial, path)
             partial.rename(path)
         finally:
             remove(partial)
+
+
+def is_intact(path: Path) -> bool:
+    """Return True if `path` exists, and is as it was when it was created.
+
+    A path without a record was created by an earlier version: record it now.
+    """
+    if not path.exists():
+        return False
+    if not (place := _record_path(path)).exists():
+        with contextlib.suppress(OSError):  # a read-only cache
+            record(path, path)
+        return True
+    try:
+        recorded = json.loads(place.read_text())
+        current = {name: _describe(path / name, known) for name, known in recorded.items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # also if the record is damaged
+        return False
+    if "" not in current or _without_mtime(current) != _without_mtime(recorded):
+        return False
+    if current != recorded:
+        with contextlib.suppress(OSError):
+            _write_record(path, current)  # the next check reads no file
+    return True
+
+
+def record(content: Path, path: Path) -> None:
+    """Record the content of one path as that of `path`, for `is_intact`."""
+    found = {"": _describe(content)}
+    for directory, directories, files in os.walk(content):
+        for each in (Path(directory, name) for name in (*directories, *files)):
+            found[str(each.relative_to(content))] = _describe(each)
+    _write_record(path, found)
+
+
+def _describe(path: Path, known: Any = None) -> _Content:
+    """Return the content of a path; without reading the file if `known` has its size and mtime."""
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return str(path.readlink())
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if known and known[:2] == [status.st_size, status.st_mtime_ns]:
+        return [status.st_size, status.st_mtime_ns, known[2]]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return [status.st_size, status.st_mtime_ns, digest]
+
+
+def _without_mtime(contents: dict[str, _Content]) -> dict[str, _Content]:
+    return {
+        name: [each[0], each[2]] if isinstance(each, list) else each
+        for name, each in contents.items()
+    }
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(_RECORD + path.name)
+
+
+def _write_record(path: Path, contents: dict[str, _Content]) -> None:
+    place = _record_path(path)
+    partial = place.with_name(f"{place.name}.{os.getpid()}")
+    partial.write_text(json.dumps(contents))
+    if place.is_dir():
+        remove(place)
+    partial.rename(place)
 
 
 def require_space(size: int) -> None:

@@ -45,7 +45,14 @@ def find(name: str | None, progress: Progress) -> Kernel | None:
         return _debian(version, progress)
     if kind == "lab":
         place = store() / directory(name)
-        return _load(place.name) if place.exists() else None
+        if not place.exists():
+            return None
+        if not cache.is_intact(place):
+            raise LackingError(
+                f"the kernel {name} in the cache is damaged: build it again with lab setup "
+                f"--kernel {name}, and the --source or --patch that you built it with"
+            )
+        return _load(place.name)
     return _of_path(Path(name))
 
 
@@ -65,7 +72,7 @@ def _of_path(path: Path) -> Kernel:
 
 
 def _debian(version: str, progress: Progress) -> Kernel:
-    cached = [path.name[7:] for path in store().glob("debian-*")]
+    cached = [path.name[7:] for path in store().glob("debian-*") if cache.is_intact(path)]
     if found := [release for release in cached if _matches(release, version)]:
         return _load(f"debian-{max(found, key=_order)}")
     apt = Apt("arm64", progress)

@@ -85,7 +85,11 @@ def find_or_build(name: str | None, progress: Progress) -> kernel.Kernel:
 def _debian_source(name: str, progress: Progress) -> Path:
     """Return the unpacked Debian source of kernel `name`, after downloading it if needed."""
     chosen = _series(name)
-    cached = sorted((cache.root() / "build").glob(f"source-{chosen or SERIES}.*"))
+    cached = sorted(
+        path
+        for path in (cache.root() / "build").glob(f"source-{chosen or SERIES}.*")
+        if cache.is_intact(path)
+    )
     if cached and not chosen:
         return cached[-1]  # the cached objects were built from it
     apt = Apt(package_tree.native(), progress)
@@ -217,8 +221,10 @@ def _is_built(name: str, path: Path) -> bool:
 
     A kernel of your own source or patch may have any configuration.
     """
+    if not cache.is_intact(path):
+        return False
     if name != "lab" and not _series(name):
-        return path.exists()
+        return True
     return _options(path / FRAGMENT.name) == _options(FRAGMENT)
 
 
@@ -229,12 +235,12 @@ def _options(config: Path) -> list[str]:
 
 
 def _install(image: Path, path: Path) -> None:
-    """Copy an image to the cache atomically, then its configuration."""
-    path.mkdir(parents=True, exist_ok=True)
-    partial = path / ".partial-Image"
-    shutil.copy(image, partial)
-    partial.rename(path / "Image")
-    shutil.copy(FRAGMENT, path)
+    """Copy an image and its configuration to the cache."""
+    with cache.create(path, replace=True) as partial:
+        assert partial is not None
+        partial.mkdir()
+        shutil.copy(image, partial / "Image")
+        shutil.copy(FRAGMENT, partial)
 
 
 def _error_line(output: str) -> str:

@@ -17,7 +17,11 @@ def fetch(version: str, progress: apt.Progress = apt.no_progress) -> Path:
     Raises `UsageError` if the mirror lacks the version, `LackingError` if it is unreachable.
     """
     store = cache.root() / "headers"
-    cached = [path for path in store.glob("[!.]*") if _matches(path.name, version)]
+    cached = [
+        path
+        for path in store.glob("[!.]*")
+        if _matches(path.name, version) and cache.is_intact(path)
+    ]
     if cached:
         return max(cached, key=lambda path: path.stat().st_mtime)
     debian = apt.Apt("arm64", progress)

@@ -67,6 +67,12 @@ def build_root(progress: Progress) -> Path:
     return make("builder", native(), packages, progress, finish)
 
 
+def place(name: str, architecture: str, packages: Sequence[str]) -> Path:
+    """Return the path of the directory that `make` creates."""
+    digest = hashlib.sha256(" ".join((architecture, *packages)).encode()).hexdigest()[:8]
+    return cache.root() / "trees" / f"{name}-{digest}"
+
+
 def make(
     name: str,
     architecture: str,
@@ -79,8 +85,7 @@ def make(
     `finish` edits a new directory. An existing one is never updated: newer package versions come
     only after ``lab clean``.
     """
-    digest = hashlib.sha256(" ".join((architecture, *packages)).encode()).hexdigest()[:8]
-    path = cache.root() / "trees" / f"{name}-{digest}"
+    path = place(name, architecture, packages)
     with cache.create(path) as partial:
         if partial is not None:
             apt = Apt(architecture, progress)

@@ -28,10 +28,10 @@ _MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "run", "root", "checkout", "pycach
 
 def image(progress: Progress) -> Path:
     """Return the image file, after creating it if the cache lacks it."""
-    root = package_tree.make("userland", "arm64", PACKAGES, progress, _finish)
-    path = root.with_suffix(".erofs")
+    path = _place().with_suffix(".erofs")
     with cache.create(path) as partial:
         if partial is not None:
+            root = _root(progress)
             progress("creating the root file system", None)
             # Without owners and extended attributes, the image does not depend on the user.
             make = [
@@ -50,7 +50,20 @@ def image(progress: Progress) -> Path:
 
 def busybox(progress: Progress) -> Path:
     """Return the static busybox that runs init.sh from the initial RAM file system."""
-    return package_tree.make("userland", "arm64", PACKAGES, progress, _finish) / "usr/bin/busybox"
+    # A copy: a run then need not check the whole tree.
+    path = _place().with_suffix(".busybox")
+    with cache.create(path) as partial:
+        if partial is not None:
+            shutil.copy(_root(progress) / "usr/bin/busybox", partial)
+    return path
+
+
+def _place() -> Path:
+    return package_tree.place("userland", "arm64", PACKAGES)
+
+
+def _root(progress: Progress) -> Path:
+    return package_tree.make("userland", "arm64", PACKAGES, progress, _finish)
 
 
 def _finish(path: Path) -> None:

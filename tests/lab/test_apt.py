@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,52 @@ def test_unreachable_mirror_is_one_line_and_leaves_no_tree(tmp_path: Path) -> No
     [message] = [line for line in done.stderr.splitlines() if "error:" in line]
     assert "cannot reach the Debian mirror" in message
     assert not list(tmp_path.glob("pyvmm/trees/[!.]*"))
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _replace_by_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "flip": _flip,
+    "truncate": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "empty": lambda file: os.truncate(file, 0),
+    "remove": Path.unlink,
+    "directory": _replace_by_directory,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_cache_of_apt(
+    arm64: apt.Apt,
+    damage: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "pyvmm/apt/arm64"
+    shutil.copytree(cache.root() / "apt/arm64/lists", home / "lists")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(apt, "GUEST_RELEASES", ("trixie",))
+    copy = apt.Apt("arm64")
+    versions = copy.versions("base-files")
+    [archive] = copy.fetch("base-files", dependencies=False)
+    content = archive.read_bytes()
+    [lists] = home.glob("lists/*_Packages*")
+    names = ["sources.list", "apt.conf", "fresh"]
+    # apt rebuilds its binary caches, but reports a directory in their place.
+    names += [] if damage is _replace_by_directory else ["pkgcache.bin", "srcpkgcache.bin"]
+    for file in (archive, lists, *(home / name for name in names)):
+        damage(file)
+        assert copy.versions("base-files") == versions
+        [archive] = copy.fetch("base-files", dependencies=False)
+        assert archive.read_bytes() == content
 
 
 def _expire(label: str, cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

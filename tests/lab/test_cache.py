@@ -3,15 +3,18 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import cache
+from tests.process import as_nobody
 
 BUILDER = """\
 import sys, time
@@ -112,3 +115,124 @@ def test_unwritable_cache_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(LackingError, match="cannot be written"), cache.convert_errors():
         with cache.create(cache.root() / "thing"):
             pass
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _replace_by_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def _replace_by_link(file: Path) -> None:
+    file.rename(file.with_name("moved"))
+    file.symlink_to("moved")
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "flip": _flip,
+    "truncate": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "empty": lambda file: os.truncate(file, 0),
+    "remove": Path.unlink,
+    "directory": _replace_by_directory,
+    "link": _replace_by_link,
+}
+
+
+def _make_file(path: Path) -> None:
+    path.write_text("content")
+
+
+def _make_tree(path: Path) -> None:
+    (path / "some/empty").mkdir(parents=True)
+    (path / "some/file").write_text("content")
+    (path / "some/link").symlink_to("file")
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize(
+    ("make", "file"),
+    [
+        (_make_file, "thing"),
+        (_make_file, ".record-thing"),
+        (_make_tree, "thing/some/file"),
+        (_make_tree, "thing/some/link"),
+        (_make_tree, ".record-thing"),
+    ],
+    ids=["file", "record of file", "file in tree", "link in tree", "record of tree"],
+)
+def test_damaged_path_is_created_again(
+    make: Callable[[Path], None], file: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "cache/thing"
+    with cache.create(path) as partial:
+        assert partial is not None
+        make(partial)
+    damage(path.parent / file)
+    with cache.create(path) as partial:
+        if partial is not None:
+            make(partial)
+    found = path / "some/link" if path.is_dir() else path
+    assert found.read_text() == "content"
+    assert cache.is_intact(path)
+
+
+def test_directory_missing_in_a_tree(tmp_path: Path) -> None:
+    with cache.create(tmp_path / "thing") as partial:
+        assert partial is not None
+        _make_tree(partial)
+    (tmp_path / "thing/some/empty").rmdir()
+    assert not cache.is_intact(tmp_path / "thing")
+
+
+def test_copied_cache_is_intact(tmp_path: Path) -> None:
+    with cache.create(tmp_path / "cache/thing") as partial:
+        assert partial is not None
+        _make_tree(partial)
+    shutil.copytree(
+        tmp_path / "cache", tmp_path / "copy", symlinks=True, copy_function=shutil.copyfile
+    )
+    before = (tmp_path / "copy/.record-thing").read_text()
+    assert cache.is_intact(tmp_path / "copy/thing")
+    after = (tmp_path / "copy/.record-thing").read_text()
+    assert before != after  # it has the new mtime: the next check reads no file
+
+
+def test_path_of_an_earlier_version_gets_a_record(tmp_path: Path) -> None:
+    (tmp_path / "thing").write_text("content")
+    with cache.create(tmp_path / "thing") as partial:
+        assert partial is None
+    (tmp_path / "thing").write_text("damaged")
+    assert not cache.is_intact(tmp_path / "thing")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_cache_of_another_user_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "private"))
+    (tmp_path / "private").mkdir(mode=0o700)
+
+    def create() -> str:
+        try:
+            with cache.convert_errors(), cache.create(cache.root() / "thing"):
+                return "created"
+        except LackingError as error:
+            return str(error)
+
+    assert "cannot be written: fix its permissions" in as_nobody(create)
+
+
+def test_complete_read_only_cache_is_used(tmp_path: Path) -> None:
+    with cache.create(tmp_path / "cache/thing") as partial:
+        assert partial is not None
+        _make_tree(partial)
+    mapped = ["--map-root-user"] if os.geteuid() else []
+    script = 'mount --bind -o ro "$1" "$1"; mount -o remount,bind,ro "$1"; "$2" -c "$3" "$1/thing"'
+    argv = ["unshare", "--mount", *mapped, "sh", "-c", script, "sh", str(tmp_path / "cache")]
+    done = subprocess.run(
+        [*argv, sys.executable, BUILDER], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Find kernels by name."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from pyvmm.errors import PyvmmError, UsageError
-from pyvmm.lab import host, kernel
+from pyvmm.errors import LackingError, PyvmmError, UsageError
+from pyvmm.lab import cache, host, kernel, kernel_build
 from pyvmm.lab.apt import no_progress
 
 
@@ -49,3 +50,35 @@ def test_build_tree(emulated: host.Host, tmp_path: Path) -> None:
     image.parent.mkdir(parents=True)
     shutil.copy(emulated.kernel.image, image)
     assert kernel.find(str(tmp_path), no_progress) == kernel.Kernel(str(tmp_path), image)
+
+
+@pytest.mark.parametrize("file", ["Image", "kernel.config"])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_damaged_lab_kernel(
+    emulated: host.Host, file: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with cache.create(kernel.store() / "lab") as partial:
+        assert partial is not None
+        partial.mkdir()
+        shutil.copy(emulated.kernel.image, partial / "Image")
+        shutil.copy(kernel_build.FRAGMENT, partial)
+    assert kernel.find("lab", no_progress)
+    os.truncate(kernel.store() / "lab" / file, size)
+    with pytest.raises(LackingError, match="the kernel lab in the cache is damaged: build it"):
+        kernel.find("lab", no_progress)
+    with pytest.raises(LackingError, match="the kernel lab in the cache is damaged: build it"):
+        kernel.find(None, no_progress)
+
+
+def test_damaged_debian_kernel_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # no apt
+    with cache.create(kernel.store() / "debian-6.12.1") as partial:
+        assert partial is not None
+        partial.mkdir()
+        (partial / "Image").write_bytes(bytes(1000))
+    assert kernel.find("debian:6.12", no_progress)
+    os.truncate(kernel.store() / "debian-6.12.1/Image", 500)
+    with pytest.raises(LackingError, match="apt-get is not on PATH"):
+        kernel.find("debian:6.12", no_progress)

@@ -24,6 +24,18 @@ def test_cached_version(
     assert kernel_headers.fetch(version).name == found
 
 
+def test_damaged_headers_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    header = tmp_path / "pyvmm/headers/6.1.176-1/kvm.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#define KVM_API_VERSION 12")
+    assert kernel_headers.fetch("6.1") == header.parent
+    header.write_text("#define KVM_API_VERSION 13")
+    with pytest.raises(LackingError, match="apt-get is not on PATH"):
+        kernel_headers.fetch("6.1")
+
+
 @pytest.mark.parametrize("version", ["7.0", "6", "7.2.1"])
 def test_other_versions_need_the_mirror(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
