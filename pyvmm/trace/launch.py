@@ -16,8 +16,10 @@ program, which installs a seccomp filter and calls execve(2).
 """
 
 import contextlib
+import errno
 import os
 import select
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -140,7 +142,8 @@ class Tracee:
     def check_exec(self) -> None:
         """Raise `UsageError` if execve(2) failed. Call it after the process has ended."""
         if failure := self._read().lstrip(_NO_FILTER):
-            raise UsageError(f"cannot run {self.command[0]}: {os.strerror(int(failure))}")
+            program = shlex.quote(self.command[0])
+            raise UsageError(f"cannot run {program}: {os.strerror(int(failure))}")
 
     def _read(self) -> bytes:
         data = os.read(self._status_pipe, 64) if self._status_pipe >= 0 else b""
@@ -183,6 +186,8 @@ def _exec(
         os.execvp(command[0], command)
     except OSError as error:
         os.write(status_pipe, str(error.errno).encode())
+    except ValueError:  # an empty name
+        os.write(status_pipe, str(errno.ENOENT).encode())
 
 
 def filter_programs(syscalls: Sequence[str]) -> list[bytes]:

@@ -270,18 +270,39 @@ def thread_group(tid: int) -> int:
     return int(_status(tid).get("Tgid", tid))
 
 
-def attach_error(pid: int) -> str:
-    """Return why ``PTRACE_SEIZE`` fails for process `pid`, and what to do about it."""
-    status = _status(pid)
+def attach_error(tid: int) -> str:
+    """Return why ``PTRACE_SEIZE`` fails for a thread, and what to do about it.
+
+    Returns "" if the thread has ended, or if this process traces it since its creation.
+    """
+    status = _status(tid)
     tracer = int(status.get("TracerPid", "0"))
+    if status.get("State", "X")[0] in "ZX" or tracer == os.getpid():
+        return ""
+    process = f"process {status['Tgid']}"
     if tracer:
-        return f"process {pid} is already traced by process {tracer}: stop that tracer first"
-    owner = int(status.get("Uid", "0").split()[0])
-    if os.geteuid() not in (0, owner):
-        return f"process {pid} belongs to {_user_name(owner)}: trace it as that user or as root"
+        return f"{process} is already traced by process {tracer}: stop that tracer first"
+    owner, effective, *_ = map(int, status["Uid"].split())
+    if (user := os.geteuid()) not in (0, owner):
+        return f"{process} belongs to {_user_name(owner)}: trace it as that user or as root"
+    if user and user != effective:
+        name = _user_name(effective)
+        return f"{process} is a set-user-ID program of {name}: trace it as root"
+    if user and _is_protected(tid):
+        return (
+            f"{process} is protected (PR_SET_DUMPABLE, set-group-ID, capabilities): "
+            "trace it as root"
+        )
     if _YAMA.exists() and _YAMA.read_text().strip() != "0":
-        return f"Yama forbids attaching to process {pid}: write 0 to {_YAMA} as root"
-    return f"cannot trace process {pid}: it is a kernel thread or pyvmm itself"
+        return f"Yama forbids attaching to {process}: write 0 to {_YAMA} as root"
+    return f"cannot trace {process}: it is a kernel thread or pyvmm itself"
+
+
+def _is_protected(tid: int) -> bool:
+    """Return True if the kernel made root the owner of the files in /proc/TID (proc(5))."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{tid}/status").stat().st_uid != os.geteuid()
+    return False
 
 
 def _status(tid: int) -> dict[str, str]:

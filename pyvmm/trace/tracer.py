@@ -181,20 +181,22 @@ class Tracer:
         self._tracee.exec_command()
 
     def attach(self, pid: int) -> None:
-        """Trace the running process `pid`.
+        """Trace the running process `pid`, or the process of thread `pid`.
 
         Raises `UsageError` if there is no such process, and `LackingError` if it cannot be traced.
         """
         self._every_syscall = True
-        self._first = pid
+        self._first = process = ptrace.thread_group(pid)
+        tried: set[int] = set()
         # A thread may be created during the scan: repeat it until there is no new one.
-        while new := ptrace.thread_ids(pid) - self._threads.keys():
+        while new := ptrace.thread_ids(process) - tried:
+            tried |= new
             for tid in new:
-                if self._seize(tid, pid):
+                if self._seize(tid, process):
                     ptrace.ptrace_unchecked(ptrace.INTERRUPT, tid, None, None)
-                elif tid in ptrace.thread_ids(pid):
+                elif error := ptrace.attach_error(tid):
                     self.detach()
-                    raise LackingError(ptrace.attach_error(pid))
+                    raise LackingError(error)
         if not self._threads:
             raise UsageError(f"there is no process {pid}")
 
