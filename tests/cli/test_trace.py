@@ -27,7 +27,22 @@ while True:
     time.sleep(0.01)
 """
 
-pytestmark = pytest.mark.usefixtures("kvm")
+pytestmark = pytest.mark.usefixtures("kvm", "default_signals")
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Let programs handle the signals that nohup(1) and a shell's ``&`` ignore."""
+    ignored = [
+        number
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+        if signal.getsignal(number) == signal.SIG_IGN
+    ]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def trace(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -243,7 +258,9 @@ def test_command_outlives_the_trace(arguments: list[str], end_trace: EndTrace) -
         assert "daemon" in arguments or "status 7" in said
         assert select.select([tracer_end], [], [], 30)[0], "the tracer stays"
     finally:
-        os.close(tracer_end)
+        tracing.kill()
+        with tracing:  # closes its pipes, so that no process stays if the test fails
+            os.close(tracer_end)
 
 
 @pytest.mark.parametrize(
