@@ -24,3 +24,13 @@ settings.load_profile("pyvmm")
 # inherited across execve(2): children get the default action, which the tests rely on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    """Restore the signals that nohup and background jobs of a shell ignore.
+
+    Children inherit that, and tests send them these signals.
+    """
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
