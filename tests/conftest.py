@@ -20,17 +20,8 @@ EXAMPLES = 25 if platform.machine() == "aarch64" else 100
 settings.register_profile("pyvmm", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("pyvmm")
 
-# A background job of a shell ignores SIGINT, and its children inherit SIG_IGN. A handler is not
-# inherited across execve(2): children get the default action, which the tests rely on.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_configure() -> None:
-    """Restore the signals that nohup and background jobs of a shell ignore.
-
-    Children inherit that, and tests send them these signals.
-    """
-    for number in (signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A background job of a shell ignores SIGINT and SIGQUIT, one of nohup SIGHUP, and children inherit
+# that. The tests send them these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)

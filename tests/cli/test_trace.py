@@ -27,22 +27,7 @@ while True:
     time.sleep(0.01)
 """
 
-pytestmark = pytest.mark.usefixtures("kvm", "default_signals")
-
-
-@pytest.fixture
-def default_signals() -> Iterator[None]:
-    """Let programs handle the signals that nohup(1) and a shell's ``&`` ignore."""
-    ignored = [
-        number
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
-        if signal.getsignal(number) == signal.SIG_IGN
-    ]
-    for number in ignored:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
+pytestmark = pytest.mark.usefixtures("kvm")
 
 
 def trace(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
