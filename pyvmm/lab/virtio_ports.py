@@ -6,6 +6,7 @@ the host is up, then ``exit STATUS`` or ``fail REASON``.
 """
 
 import contextlib
+import functools
 import os
 import selectors
 import socket
@@ -43,7 +44,7 @@ class VirtioPorts:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._sockets[0], selectors.EVENT_READ, self._parse_control)
         for end, output in zip(self._sockets[1:], self._outputs, strict=True):
-            self._selector.register(end, selectors.EVENT_READ, output.write)
+            self._selector.register(end, selectors.EVENT_READ, functools.partial(_write, output))
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -110,8 +111,6 @@ class VirtioPorts:
             with contextlib.suppress(BlockingIOError):
                 while end.fileno() in keys:
                     self._copy(keys[end.fileno()])
-        for output in self._outputs:
-            output.flush()
 
     def _copy(self, key: selectors.SelectorKey) -> None:
         try:
@@ -134,3 +133,9 @@ class VirtioPorts:
                 self.status = int(rest)
             elif word == "fail":
                 self.failure = rest
+
+
+def _write(output: BinaryIO, data: bytes) -> None:
+    """Write data now: a command may run for hours between two lines."""
+    output.write(data)
+    output.flush()

@@ -102,7 +102,7 @@ def test_host_powers_off_before_its_command_ends(run: Run) -> None:
         run("busybox", "poweroff", "-f")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_qemu_outlives_pyvmm(emulated: host.Host, number: signal.Signals) -> None:
     with _running("shell", "--", "sh", "-c", "echo up; sleep 1000") as process:
         assert process.stdout is not None
