@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the process that runs a guest gives up before the first ``KVM_RUN``.
+"""The sandbox: rights that the process which runs a guest gives up before the first ``KVM_RUN``.
 
 sandbox             enter the sandbox, and list what this kernel cannot enforce
 landlock            restrict which files can be opened
