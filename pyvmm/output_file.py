@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Files and standard streams for output; an error of a write names the file."""
 
+import contextlib
 import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 STDOUT = "stdout"
@@ -22,20 +24,43 @@ class OutputError(OSError):
 class OutputFile(io.FileIO):
     """A file whose failed writes raise `OutputError`."""
 
-    def __init__(self, file: str | int, name: str) -> None:
-        """Create or truncate the file at a path, or use an open descriptor; do not own the latter.
-
-        `name` is what error messages call it.
-        """
-        super().__init__(file, "w", closefd=isinstance(file, str))
+    def __init__(self, file: str, name: str) -> None:
+        """Create or truncate the file at a path; `name` is what error messages call it."""
+        super().__init__(file, "w")
         self._name = name
 
     def write(self, data: object) -> int | None:  # type: ignore[override]
         """Write `data` and return the number of bytes written. Raises `OutputError`."""
-        try:
+        with _errors_name(self._name):
             return super().write(data)  # type: ignore[arg-type]
-        except OSError as error:
-            raise OutputError(error.errno, error.strerror, self._name) from None
+
+
+class _Stdout(io.BufferedWriter):
+    """Stdout whose failed writes raise `OutputError`.
+
+    They are converted above the buffer: a signal handler that raises in a raw `write` in Python,
+    after the system call, would make the buffer write the same data again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(io.FileIO(1, "w", closefd=False))
+
+    def write(self, data: object) -> int:  # type: ignore[override]
+        with _errors_name(STDOUT):
+            return super().write(data)  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        with _errors_name(STDOUT):
+            super().flush()
+
+
+@contextlib.contextmanager
+def _errors_name(name: str) -> Iterator[None]:
+    """Turn an `OSError` of the block into an `OutputError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror, name) from None
 
 
 def prepare_standard_streams() -> None:
@@ -69,7 +94,7 @@ def _reopen(stdout: TextIO | None) -> TextIO:
         stdout.flush()
         by_line = stdout.line_buffering or stdout.write_through
     return io.TextIOWrapper(
-        io.BufferedWriter(OutputFile(1, STDOUT)),
+        _Stdout(),
         encoding=stdout.encoding if stdout else None,
         errors="backslashreplace",
         line_buffering=by_line,
