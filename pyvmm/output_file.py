@@ -45,7 +45,7 @@ class _Stdout(io.BufferedWriter):
     def __init__(self) -> None:
         super().__init__(io.FileIO(1, "w", closefd=False))
 
-    def write(self, data: object) -> int:  # type: ignore[override]
+    def write(self, data: object) -> int:
         with _errors_name(STDOUT):
             return super().write(data)  # type: ignore[arg-type]
 
