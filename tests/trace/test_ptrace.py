@@ -12,7 +12,7 @@ import pytest
 from pyvmm import libc
 from pyvmm.errors import Status
 from pyvmm.trace import ptrace
-from tests.process import as_nobody
+from tests.process import NOBODY, as_nobody
 
 WITHOUT_PYTHON_PTRACE = """
 import sys
@@ -42,6 +42,9 @@ def test_attach_error_names_a_set_user_id_program() -> None:
     def error() -> str:
         with subprocess.Popen([program, "60"]) as process:
             try:
+                # Popen returns when execve(2) closes its pipe; the new credentials come later.
+                while f"Uid:\t{NOBODY}\t0\t" not in Path(f"/proc/{process.pid}/status").read_text():
+                    pass
                 return ptrace.attach_error(process.pid)
             finally:
                 process.terminate()
