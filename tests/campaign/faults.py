@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from pyvmm import libc
 from pyvmm.arch.page_tables import MemoryType, identity
-from pyvmm.faults.handler import KEPT
 from pyvmm.guest import snippet
 from pyvmm.kvm import System
 from pyvmm.machine import Machine
@@ -57,9 +56,10 @@ def _run(runs: range) -> Iterator[str]:
             yield f"{cycles} objects in reference cycles after {len(runs)} faults"
         if machine.faults.counts != {"hva-no-access": len(runs)}:
             yield f"of {len(runs)} faults, {machine.faults.counts} were reported"
-        outcomes = [record.outcome for record in machine.faults.records]
-        if outcomes != ["resolved"] * min(KEPT, len(runs)):
-            yield f"the outcomes are {outcomes}"
+        # Counted above; a fault that the guard takes for the previous one replaces its record.
+        outcomes = {record.outcome for record in machine.faults.records}
+        if outcomes != {"resolved"}:
+            yield f"the outcomes are {sorted(outcomes)}"
 
 
 CAMPAIGN = Campaign(
