@@ -186,15 +186,20 @@ def test_an_access_may_cross_from_a_registered_bar_into_an_emulated_one(
             bar2, bar4 = (bar for bar in device.bars if bar.region.name in ("BAR2", "BAR4"))
             assert bar2.gpa + bar2.region.size == bar4.gpa
             at = bar2.region.size - 8
+            before = bar2.region.read(at, 8), bar4.region.read(0, 8)
             bar2.region.write(at, in_bars[0].to_bytes(8, "little"))
             bar4.region.write(0, in_bars[1].to_bytes(8, "little"))
             machine.windows.append(identity(bar4.gpa - PAGE_SIZE, 2 * PAGE_SIZE))
             machine.load(snippet.payload([word]))
             block = snippet.pack([0, 0, bar4.gpa - 8, 0, *in_registers])
-            machine.enter(block)
-            machine.run()
-            result = snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
-            data = bar2.region.read(at, 8) + bar4.region.read(0, 8)
+            try:
+                machine.enter(block)
+                machine.run()
+                result = snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
+                data = bar2.region.read(at, 8) + bar4.region.read(0, 8)
+            finally:  # other tests read these BARs
+                bar2.region.write(at, before[0])
+                bar4.region.write(0, before[1])
     assert [record.outcome for record in machine.faults.records] in ([], ["resolved"])
     assert result.outcome is snippet.SnippetOutcome.OK
     assert result.registers[4:6] == VALUES
