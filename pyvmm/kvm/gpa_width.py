@@ -32,12 +32,12 @@ def max_physical_bits() -> int | None:
     subtracts them there (boot_cpu_data.x86_phys_bits). KVM does not, with EPT or NPT
     (kvm_get_host_maxphyaddr in arch/x86/kvm/mmu/spte.c, __do_cpuid_func in cpuid.c).
     """
-    from pyvmm.kvm.system import System
+    from pyvmm.kvm.system_fd import SystemFd
     from pyvmm.uapi.kvm_x86_64 import KVM_GET_SUPPORTED_CPUID, kvm_cpuid2
 
     cpuid = kvm_cpuid2.with_room(_MAX_ENTRIES)(nent=_MAX_ENTRIES)
     try:
-        with System.open() as system:
+        with SystemFd.open() as system:
             system.ioctl(KVM_GET_SUPPORTED_CPUID, cpuid)
     except PyvmmError:
         return None

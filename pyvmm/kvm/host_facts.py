@@ -1,36 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The facts of this kernel and CPU on which KVM's conditions depend (`pyvmm.why.Host`)."""
 
-from __future__ import annotations
-
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from pyvmm.errors import PyvmmError
-from pyvmm.ioctl import IoctlError
+from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.kvm.gpa_width import gpa_bits
+from pyvmm.kvm.system_fd import SystemFd
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm_fd import VmFd
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_MMAP,
     KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
     KVM_CAP_GUEST_MEMFD_FLAGS,
+    KVM_CREATE_GUEST_MEMFD,
+    KVM_CREATE_VCPU,
+    KVM_CREATE_VM,
+    KVM_GET_VCPU_MMAP_SIZE,
     KVM_MEM_GUEST_MEMFD,
     KVM_SET_USER_MEMORY_REGION2,
+    kvm_create_guest_memfd,
     kvm_userspace_memory_region2,
 )
 from pyvmm.uapi.native_arch import architecture
 from pyvmm.why.facts import SMALLEST_IPA_BITS, Host
-
-if TYPE_CHECKING:
-    from pyvmm.kvm.vm import Vm
 
 # KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM64_SYSREG, op0 to op2 as in the Arm ARM.
 _ID_AA64MMFR2_EL1 = 0x6030_0000_0013_C03A
 _CTR_EL0 = 0x6030_0000_0013_D801
 
 
-def host_facts(vm: Vm | None) -> Host:
+def host_facts(vm: VmFd | None) -> Host:
     """Return the facts, asking `vm` for its capabilities; without a VM they are absent.
 
     A capability's answer is the kernel's and the CPU's: any VM of the same type will do.
@@ -54,10 +57,8 @@ def _knows_cacheable_pfnmap() -> bool | None:
     Only a VM answers it: on ``/dev/kvm`` a kernel that knows it returns EINVAL
     (kvm_vm_ioctl_check_extension in arch/arm64/kvm/arm.c), one that does not returns 0.
     """
-    from pyvmm.kvm.system import System
-
     try:
-        with System.open() as system:
+        with SystemFd.open() as system:
             system.check(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)
     except IoctlError:
         return True
@@ -69,12 +70,14 @@ def _knows_cacheable_pfnmap() -> bool | None:
 @cache
 def _fwb_and_dic() -> tuple[bool | None, bool | None]:
     """Read FWB and DIC from the identification registers of a vCPU made for this."""
-    from pyvmm.kvm.system import System
     from pyvmm.uapi.kvm_arm64 import KVM_ARM_PREFERRED_TARGET, KVM_ARM_VCPU_INIT, kvm_vcpu_init
 
     try:
-        with System.open() as system, system.create_vm(SMALLEST_IPA_BITS) as vm:
-            vcpu = vm.create_vcpu()
+        with ExitStack() as stack:
+            system = stack.enter_context(SystemFd.open())
+            vm = stack.enter_context(VmFd(system.ioctl(KVM_CREATE_VM, SMALLEST_IPA_BITS)))
+            run_size = system.ioctl(KVM_GET_VCPU_MMAP_SIZE)
+            vcpu = stack.enter_context(Vcpu(vm.ioctl(KVM_CREATE_VCPU, 0), run_size))
             init = kvm_vcpu_init()
             vm.ioctl(KVM_ARM_PREFERRED_TARGET, init)
             vcpu.ioctl(KVM_ARM_VCPU_INIT, init)
@@ -91,12 +94,13 @@ def _bound_errno() -> int | None:
 
     A VM made for this is asked, without `Memslots`, which would want to know the reason.
     """
-    from pyvmm.kvm.system import System
-
     try:
-        with System.open() as system, system.create_vm() as vm:
+        with ExitStack() as stack:
+            system = stack.enter_context(SystemFd.open())
+            vm = stack.enter_context(VmFd(system.ioctl(KVM_CREATE_VM, 0)))
             flags = GUEST_MEMFD_FLAG_MMAP & vm.offers(KVM_CAP_GUEST_MEMFD_FLAGS)
-            memfd = vm.create_guest_memfd(PAGE_SIZE, flags)
+            request = kvm_create_guest_memfd(size=PAGE_SIZE, flags=flags)
+            memfd = stack.enter_context(Fd(vm.ioctl(KVM_CREATE_GUEST_MEMFD, request)))
             for number in range(2):
                 region = kvm_userspace_memory_region2(
                     slot=number,

@@ -6,14 +6,14 @@ goes to the kernel first and is recorded once the kernel accepted it.
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from pyvmm.errno_names import errno_name
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.slot_index import SlotIndex
+from pyvmm.kvm.vm_fd import VmFd
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import (
     KVM_CAP_NR_MEMSLOTS,
@@ -29,10 +29,7 @@ from pyvmm.uapi.kvm import (
     kvm_userspace_memory_region,
     kvm_userspace_memory_region2,
 )
-from pyvmm.why import RegistrationFacts, Slot, most_likely, registration
-
-if TYPE_CHECKING:
-    from pyvmm.kvm.vm import Vm
+from pyvmm.why import Host, RegistrationFacts, Slot, most_likely, registration
 
 _DEFAULT_IPA_BITS = 40  # KVM_PHYS_SHIFT, arch/arm64/include/asm/kvm_mmu.h
 _IPA_SIZE_MASK = 0xFF  # KVM_VM_TYPE_ARM_IPA_SIZE_MASK
@@ -67,9 +64,10 @@ class Memslot(Slot):
 class Memslots:
     """The memslots of one VM, ordered by GPA."""
 
-    def __init__(self, vm: "Vm") -> None:
-        """Start without a memslot."""
+    def __init__(self, vm: VmFd, host: Callable[[], Host]) -> None:
+        """Start without a memslot. `host` is called when KVM rejects one."""
         self._vm = vm
+        self._host = host
         self._slots: SlotIndex[Memslot] = SlotIndex()
         self._next = 0  # no number below it is free
 
@@ -252,7 +250,7 @@ class Memslots:
     def _facts(self, slot: Memslot, number: int) -> RegistrationFacts:
         return RegistrationFacts(
             errno=number,
-            host=self._vm.host,
+            host=self._host(),
             slot=slot,
             vm=self._vm,
             known_slots=tuple(self._slots),

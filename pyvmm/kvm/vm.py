@@ -5,79 +5,49 @@ import errno
 from functools import cached_property
 
 from pyvmm.ioctl import Fd, IoctlError
-from pyvmm.kvm.device import AttrFd, Device
+from pyvmm.kvm.device import Device
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.host_facts import host_facts
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.private_ranges import PrivateRanges
 from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.kvm.vm_fd import VmFd
 from pyvmm.uapi.kvm import (
-    KVM_CHECK_EXTENSION,
     KVM_CREATE_DEVICE,
     KVM_CREATE_DEVICE_TEST,
     KVM_CREATE_GUEST_MEMFD,
     KVM_CREATE_VCPU,
-    KVM_ENABLE_CAP,
     KVM_SET_MEMORY_ATTRIBUTES,
     kvm_create_device,
     kvm_create_guest_memfd,
-    kvm_enable_cap,
     kvm_memory_attributes,
 )
 from pyvmm.why import Host
 
 
-class Vm(AttrFd):
+class Vm(VmFd):
     """A virtual machine, created by `System.create_vm`.
 
     `close` closes its vCPUs, devices and guest_memfds too, because the kernel destroys a VM only
     after all its file descriptors are closed.
 
     Attributes:
-        vm_type: the machine type passed to ``KVM_CREATE_VM``.
-        enabled: the capabilities enabled with `enable`; the kernel has no ioctl to query them.
         memslots: the memslots registered through this object.
         private: the memory made private with `set_memory_attributes`.
     """
 
-    kind = "vm"
-
     def __init__(self, number: int, run_size: int, vm_type: int = 0) -> None:
         """Own fd `number`; `run_size` is ``KVM_GET_VCPU_MMAP_SIZE``, in bytes."""
-        super().__init__(number)
+        super().__init__(number, vm_type)
         self._run_size = run_size
-        self.vm_type = vm_type
-        self.enabled: set[int] = set()
-        self.memslots = Memslots(self)
+        self.memslots = Memslots(self, lambda: self.host)
         self.private = PrivateRanges()
         self._children: list[Fd] = []
-
-    def check(self, capability: int) -> int:
-        """Call ``KVM_CHECK_EXTENSION`` on the VM: 0 if absent, else a positive value.
-
-        Raises `IoctlError` if the kernel rejects `capability`.
-        """
-        return self.ioctl(KVM_CHECK_EXTENSION, capability)
-
-    def offers(self, capability: int) -> int:
-        """Return the value of `check`, or 0 if the kernel rejects `capability`."""
-        try:
-            return self.check(capability)
-        except IoctlError:
-            return 0
 
     @cached_property
     def host(self) -> Host:
         """Return the facts of this kernel and CPU on which KVM's conditions depend."""
         return host_facts(self)
-
-    def enable(self, capability: int, *args: int, flags: int = 0) -> None:
-        """Enable a capability with ``KVM_ENABLE_CAP``. Raises `IoctlError`."""
-        request = kvm_enable_cap(cap=capability, flags=flags)
-        for index, arg in enumerate(args):
-            request.args[index] = arg
-        self.ioctl(KVM_ENABLE_CAP, request)
-        self.enabled.add(capability)
 
     def set_memory_attributes(self, gpa: int, size: int, attributes: int) -> None:
         """Set the attributes of `size` bytes at `gpa`: 0 or KVM_MEMORY_ATTRIBUTE_PRIVATE.

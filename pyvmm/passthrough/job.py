@@ -18,7 +18,8 @@ from pyvmm.guest.payload import Payload
 from pyvmm.kvm.system import System
 from pyvmm.machine.machine import Machine
 from pyvmm.machine.run_loop import RunOutcome
-from pyvmm.passthrough import AssignedDevice, probe_bars
+from pyvmm.passthrough import probe_bars
+from pyvmm.passthrough.assigned import AssignedDevice
 from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyvmm.kvm.system import DEVICE as KVM
+from pyvmm.kvm.system_fd import DEVICE as KVM
 from pyvmm.sandbox.landlock import DEVICE, READ, WRITE
 
 _PACKAGE = Path(__file__).parents[1]
