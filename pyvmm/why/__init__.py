@@ -19,7 +19,17 @@ To add a condition, write one record in `registration` or `kvm_run`, at its plac
 order, and one row in the test of that file.
 """
 
-from pyvmm.why.condition import Broken, Condition, Finding, Mark, judge, most_likely, surest_first
+from pyvmm.why.condition import (
+    Broken,
+    Condition,
+    Evidence,
+    Finding,
+    Mark,
+    Unseen,
+    judge,
+    most_likely,
+    surest_first,
+)
 from pyvmm.why.facts import AccessFacts, Host, RegistrationFacts
 from pyvmm.why.slot import Absent, Memfd, Slot
 
@@ -28,12 +38,14 @@ __all__ = [
     "AccessFacts",
     "Broken",
     "Condition",
+    "Evidence",
     "Finding",
     "Host",
     "Mark",
     "Memfd",
     "RegistrationFacts",
     "Slot",
+    "Unseen",
     "judge",
     "most_likely",
     "surest_first",

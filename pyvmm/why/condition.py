@@ -34,6 +34,21 @@ def inferred(why: str) -> Broken:
     return Broken(why, "inferred")
 
 
+class Unseen(NamedTuple):
+    """The `reason` why the kernel's own path cannot show that a condition is the cause."""
+
+    reason: str
+
+
+Evidence = tuple[str, ...]
+"""What the kernel's own path shows if a condition is the cause, as `pyvmm.provenance` records it.
+
+Each string is required, and is one of "FUNCTION RESULT" ("shmem_fault VM_FAULT_SIGBUS"),
+"log: TEXT" (a part of a line in the kernel's log), and an exit ("KVM_EXIT_ARM_NISV"). " or "
+separates alternatives. A function that this kernel cannot probe is not required.
+"""
+
+
 @dataclass(frozen=True)
 class Condition(Generic[F]):
     """One way in which KVM fails an ioctl.
@@ -47,6 +62,8 @@ class Condition(Generic[F]):
             Reading an absent fact raises `Absent`.
         arch: the only architecture that has it, "arm64" or "x86_64"; None for both.
         remedies: names of `pyvmm.faults.remedies`, the preferred one first.
+        evidence: what the kernel's own path shows (`Evidence`), or `Unseen`. Required: None is for
+            conditions made up in tests.
     """
 
     name: str
@@ -56,6 +73,7 @@ class Condition(Generic[F]):
     test: Callable[[F], Broken | None]
     arch: str | None = None
     remedies: tuple[str, ...] = ()
+    evidence: Evidence | Unseen | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
 from pyvmm.why import pfnmap
-from pyvmm.why.condition import Broken, Condition, inferred, known
+from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
 from pyvmm.why.slot import Absent, need
@@ -184,6 +184,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "ioctl (fs/ioctl.c)",
         "the file descriptor is closed",
         _vcpu_state,
+        evidence=Unseen("ioctl(2) fails before it calls KVM"),
     ),
     Condition(
         "not-a-vcpu",
@@ -191,6 +192,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "vfs_ioctl (fs/ioctl.c)",
         "the file descriptor is not a vCPU",
         _vcpu_state,
+        evidence=Unseen("ioctl(2) calls another file's function, or none"),
     ),
     Condition(
         "another-process",
@@ -198,6 +200,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "kvm_vcpu_ioctl (virt/kvm/kvm_main.c)",
         "the caller's address space is not the one that created the VM, or the VM is dead",
         _vcpu_state,
+        evidence=("kvm_vcpu_ioctl -EIO",),
     ),
     Condition(
         "vcpu-not-initialised",
@@ -206,6 +209,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the vCPU had no KVM_ARM_VCPU_INIT",
         _vcpu_state,
         arch="arm64",
+        evidence=("kvm_arch_vcpu_run_pid_change -ENOEXEC",),
     ),
     Condition(
         "vcpu-not-finalised",
@@ -214,6 +218,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the vCPU has SVE, and had no KVM_ARM_VCPU_FINALIZE",
         _vcpu_state,
         arch="arm64",
+        evidence=("kvm_arch_vcpu_run_pid_change -EPERM",),
     ),
     Condition(
         "signal",
@@ -221,6 +226,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "kvm_arch_vcpu_ioctl_run (arch/arm64/kvm/arm.c, arch/x86/kvm/x86.c)",
         "a signal is pending, or kvm_run.immediate_exit is set",
         _vcpu_state,
+        evidence=("KVM_RUN -EINTR",),
     ),
     Condition(
         "external-abort",
@@ -229,6 +235,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the memory or device did not respond",
         _external_abort,
         arch="arm64",
+        evidence=("KVM_EXIT_ARM_SEA",),
     ),
     Condition(
         "hardware-poison",
@@ -237,6 +244,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the hardware reported an error in the memory",
         _hardware_poison,
         remedies=("fresh_page",),
+        evidence=("hva_to_pfn KVM_PFN_ERR_HWPOISON",),
     ),
     Condition(
         "mmio-no-syndrome",
@@ -247,6 +255,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _no_syndrome,
         arch="arm64",
         remedies=("emulate_instruction",),
+        evidence=("KVM_EXIT_ARM_NISV or KVM_EXIT_ARM_LDST64B or io_mem_abort -ENOSYS",),
     ),
     Condition(
         "memory-attributes",
@@ -255,6 +264,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the guest accesses private memory as shared, or shared as private",
         _memory_attributes,
         remedies=("convert",),
+        evidence=Unseen("KVM on arm64 has no memory attributes, and x86 is not probed"),
     ),
     Condition(
         "outside-memslots",
@@ -263,6 +273,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "no memslot backs the GPA",
         _outside_memslots,
         remedies=("empty_bus",),
+        evidence=("KVM_EXIT_MMIO or KVM_EXIT_ARM_NISV or KVM_EXIT_ARM_LDST64B",),
     ),
     Condition(
         "guest-memfd-closed",
@@ -271,6 +282,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the guest_memfd behind the memslot was closed",
         _guest_memfd_closed,
         remedies=("new_guest_memfd",),
+        evidence=("kvm_gmem_get_pfn -EFAULT",),
     ),
     Condition(
         "guest-memfd-missing",
@@ -279,6 +291,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the guest accesses the memory as private, and the memslot has no guest_memfd",
         _guest_memfd_missing,
         arch="x86_64",
+        evidence=Unseen("only x86 fails this way, and it is not probed"),
     ),
     Condition(
         "hva-unmapped",
@@ -287,6 +300,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "nothing is mapped behind the memslot",
         _hva_unmapped,
         remedies=("restore", "emulate"),
+        evidence=("user_mem_abort -EFAULT", "log: Failed to find VMA"),
     ),
     Condition(
         "hva-no-access",
@@ -295,6 +309,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the VMM cannot read the memory behind the memslot",
         _hva_no_access,
         remedies=("protect", "emulate"),
+        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
     Condition(
         "hva-read-only",
@@ -303,6 +318,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "a write, and the VMM cannot write the memory behind the memslot",
         _hva_read_only,
         remedies=("protect", "emulate"),
+        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
     Condition(
         "guard-region",
@@ -311,6 +327,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the page behind the memslot is a guard region (MADV_GUARD_INSTALL)",
         _guard_region,
         remedies=("fresh_page",),
+        evidence=("handle_mm_fault VM_FAULT_SIGSEGV", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
     Condition(
         "device-memory-off",
@@ -320,6 +337,10 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "runtime suspend), or its memory space is disabled",
         _device_memory_off,
         remedies=("emulate_region",),
+        evidence=(
+            "vfio_pci_mmap_huge_fault VM_FAULT_SIGBUS or vfio_pci_mmap_page_fault VM_FAULT_SIGBUS "
+            "or vfio_pci_mmap_fault VM_FAULT_SIGBUS",
+        ),
     ),
     Condition(
         "device-unaligned",
@@ -330,6 +351,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         pfnmap.device_unaligned,
         arch="arm64",
         remedies=("emulate_aligned",),
+        evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
     ),
     Condition(
         "pfnmap-not-writable",
@@ -338,6 +360,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "a write to device memory (PFNMAP) whose host PTE is still read-only",
         pfnmap.pfnmap_not_writable,
         remedies=("prefault", "emulate_region"),
+        evidence=("hva_to_pfn KVM_PFN_ERR_RO_FAULT",),
     ),
     Condition(
         CACHEABLE_PFNMAP,
@@ -348,6 +371,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         pfnmap.cacheable_pfnmap,
         arch="arm64",
         remedies=("copy", "restore_replaced", "emulate_region"),
+        evidence=("user_mem_abort -EFAULT",),
     ),
     Condition(
         "file-truncated",
@@ -356,6 +380,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "the file behind the memslot was truncated",
         _file_truncated,
         remedies=("extend_file",),
+        evidence=("shmem_fault VM_FAULT_SIGBUS or filemap_fault VM_FAULT_SIGBUS",),
     ),
     Condition(
         REPLACED,
@@ -364,5 +389,6 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "another mapping replaced the one behind the memslot",
         _vma_replaced,
         remedies=("restore",),
+        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
 )

@@ -22,7 +22,7 @@ from pyvmm.uapi.kvm import (
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
 )
-from pyvmm.why.condition import Broken, Condition, inferred, known
+from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import SMALLEST_IPA_BITS, RegistrationFacts
 from pyvmm.why.slot import need
 
@@ -234,6 +234,12 @@ def _beyond_guest_addresses(f: RegistrationFacts) -> Broken | None:
 
 _EINVAL = (errno.EINVAL,)
 
+# What the kernel's own path shows: `pyvmm.why.condition.Evidence`.
+_BY_IOCTL = ("kvm_vm_ioctl -EINVAL",)
+_BY_SET = ("kvm_set_memory_region -EINVAL or __kvm_set_memory_region -EINVAL",)
+_BY_GMEM = ("kvm_gmem_bind -EINVAL or kvm_gmem_prepare_memory_region -EINVAL",)
+_BY_ARCH = ("kvm_arch_prepare_memory_region -EINVAL",)
+
 CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
     Condition(
         "slot-number",
@@ -241,6 +247,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "kvm_vm_ioctl_set_memory_region (virt/kvm/kvm_main.c)",
         "the slot's number exceeds KVM_CAP_NR_MEMSLOTS",
         _slot_number,
+        evidence=_BY_IOCTL,
     ),
     Condition(
         "flags",
@@ -248,6 +255,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "check_memory_region_flags (virt/kvm/kvm_main.c)",
         "the flags do not go together",
         _flags,
+        evidence=_BY_IOCTL,
     ),
     Condition(
         "size-unaligned",
@@ -255,6 +263,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the size is not a multiple of the page size",
         lambda f: _unaligned("size", f.slot.size),
+        evidence=_BY_SET,
     ),
     Condition(
         "gpa-unaligned",
@@ -262,6 +271,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the GPA is not a multiple of the page size",
         lambda f: _unaligned("GPA", f.slot.gpa),
+        evidence=_BY_SET,
     ),
     Condition(
         "hva-unaligned",
@@ -269,6 +279,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the HVA is not a multiple of the page size",
         lambda f: _unaligned("HVA", f.slot.hva),
+        evidence=_BY_SET,
     ),
     Condition(
         "hva-outside-user-space",
@@ -276,6 +287,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the HVA range leaves the user address space",
         _in_user_space,
+        evidence=_BY_SET,
     ),
     Condition(
         "guest-memfd-offset",
@@ -283,6 +295,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the guest_memfd offset is not a multiple of the page size",
         _guest_memfd_offset,
+        evidence=_BY_SET,
     ),
     Condition(
         "address-space",
@@ -290,15 +303,31 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the VM has no such address space",
         _address_space,
+        evidence=_BY_SET,
     ),
-    Condition("gpa-wraps", _EINVAL, _SET, "the GPA range wraps around 64 bits", _gpa_wraps),
-    Condition("too-large", _EINVAL, _SET, "the slot has too many pages", _too_large),
+    Condition(
+        "gpa-wraps",
+        _EINVAL,
+        _SET,
+        "the GPA range wraps around 64 bits",
+        _gpa_wraps,
+        evidence=_BY_SET,
+    ),
+    Condition(
+        "too-large",
+        _EINVAL,
+        _SET,
+        "the slot has too many pages",
+        _too_large,
+        evidence=_BY_SET,
+    ),
     Condition(
         "no-such-slot",
         _EINVAL,
         _SET,
         "size 0 deletes a slot, and none has this number",
         _no_such_slot,
+        evidence=_BY_SET,
     ),
     Condition(
         "changed-in-place",
@@ -306,6 +335,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _SET,
         "the slot exists with another HVA, size, KVM_MEM_READONLY or guest_memfd",
         _changed_in_place,
+        evidence=_BY_SET,
     ),
     Condition(
         "overlap",
@@ -313,6 +343,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "kvm_check_memslot_overlap (virt/kvm/kvm_main.c)",
         "another slot has some of these GPAs",
         _overlap,
+        evidence=("kvm_set_memory_region -EEXIST or __kvm_set_memory_region -EEXIST",),
     ),
     Condition(
         "guest-memfd-of-another-vm",
@@ -320,6 +351,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _BIND,
         "the guest_memfd belongs to another VM, or the fd is not a guest_memfd",
         _guest_memfd_of_another_vm,
+        evidence=_BY_GMEM,
     ),
     Condition(
         "guest-memfd-too-short",
@@ -327,6 +359,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         _BIND,
         "the guest_memfd ends before the slot",
         _guest_memfd_too_short,
+        evidence=_BY_GMEM,
     ),
     Condition(
         "guest-memfd-bound",
@@ -334,6 +367,10 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "kvm_gmem_bind, since 7.3 kvm_gmem_commit_memory_region (virt/kvm/guest_memfd.c)",
         "another slot is bound to that part of the guest_memfd",
         _guest_memfd_bound,
+        evidence=(
+            "kvm_gmem_bind -EINVAL or kvm_gmem_bind -EEXIST "
+            "or kvm_gmem_commit_memory_region -EEXIST",
+        ),
     ),
     Condition(
         "beyond-ipa-size",
@@ -342,6 +379,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "the VM was created with too few IPA bits",
         _beyond_ipa_size,
         arch="arm64",
+        evidence=("kvm_arch_prepare_memory_region -EFAULT",),
     ),
     Condition(
         "guest-memfd-not-mappable",
@@ -350,6 +388,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "the guest_memfd was created without GUEST_MEMFD_FLAG_MMAP",
         _guest_memfd_not_mappable,
         arch="arm64",
+        evidence=_BY_ARCH,
     ),
     Condition(
         "memory-tagging",
@@ -358,6 +397,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "the VM has KVM_CAP_ARM_MTE enabled, and the memory cannot hold tags",
         _memory_tagging,
         arch="arm64",
+        evidence=_BY_ARCH,
     ),
     Condition(
         "dirty-log-of-pfnmap",
@@ -366,6 +406,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "the memory is device memory (PFNMAP), whose dirty pages KVM cannot log",
         _dirty_log_of_pfnmap,
         arch="arm64",
+        evidence=_BY_ARCH,
     ),
     Condition(
         CACHEABLE_PFNMAP,
@@ -374,6 +415,7 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "the memory is device memory (PFNMAP) mapped cacheable",
         _cacheable_pfnmap,
         arch="arm64",
+        evidence=_BY_ARCH,
     ),
     Condition(
         "beyond-guest-addresses",
@@ -382,5 +424,6 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         "the slot ends beyond the guest physical address width",
         _beyond_guest_addresses,
         arch="x86_64",
+        evidence=Unseen("only x86 fails this way, and it is not probed"),
     ),
 )

@@ -2,6 +2,7 @@
 """The judge, on conditions made up for the tests; and rules that every real condition keeps."""
 
 import errno
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvmm.faults import remedies
-from pyvmm.why import Absent, Broken, Condition, judge, kvm_run, most_likely, registration
+from pyvmm.why import Absent, Broken, Condition, Unseen, judge, kvm_run, most_likely, registration
 from pyvmm.why.condition import MARKS, inferred, known, surest_first
 from pyvmm.why.facts import Facts
 from tests.why.hosts import X86
@@ -102,6 +103,17 @@ def test_each_condition_is_complete(real: Condition[Facts]) -> None:
     assert ".c)" in real.decided_by
     assert not real.rule.endswith(".")
     assert set(real.remedies) <= set(remedies.NAMES)
+
+
+STEP = re.compile(r"(log: .+|KVM_EXIT_\w+|\w+ (-E[A-Z0-9]+|KVM_PFN_ERR_\w+|VM_FAULT_\w+))")
+
+
+@pytest.mark.parametrize("real", REAL, ids=lambda c: f"{c.name}-{c.errnos[0]}")
+def test_each_condition_states_its_evidence(real: Condition[Facts]) -> None:
+    assert real.evidence, f"{real.name}: add evidence=… (see pyvmm.why.condition.Evidence)"
+    if not isinstance(real.evidence, Unseen):
+        steps = [each for step in real.evidence for each in step.split(" or ")]
+        assert [each for each in steps if not STEP.fullmatch(each)] == []
 
 
 def test_names_are_unique_per_ioctl() -> None:
