@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ``provoke`` command: provoke every fault that pyvmm can name, and print the results."""
+"""The ``provoke`` command: provoke every cause that pyvmm can name, and print the results."""
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pyvmm.cli import output
@@ -16,7 +17,7 @@ SCHEMA = "pyvmm.provoke/1"
 LIST_SCHEMA = "pyvmm.provoke-list/1"
 HEADINGS = (
     *("provoked by", "the kernel gave", "address from"),
-    *("cause", "fix", "outcome", "the guest"),
+    *("cause", "mark", "fix", "outcome", "the guest"),
 )
 
 
@@ -24,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm provoke``."""
     parser.set_defaults(run=run)
     parser.description = (
-        "Provoke every fault that pyvmm can name, each on a virtual machine of its own. Show what "
-        "this kernel reports, the cause that pyvmm finds, and what fixes it."
+        "Provoke every cause that pyvmm can name, each on a virtual machine of its own: faults, "
+        "and ioctls that KVM fails. Show what this kernel reports, the cause that pyvmm finds, and "
+        "what fixes it."
     )
     parser.epilog = "With a vfio device: python -m pyvmm lab run --device bochs -- provoke"
     parser.add_argument("names", nargs="*", metavar="NAME", help="provoke only these (see --list)")
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Provoke the faults and print a table; return 1 if one has an unexpected cause."""
+    """Provoke the causes and print a table; return 1 if an unexpected one is found."""
     if args.list:
         return _list(args)
     if args.names and args.all:
@@ -68,7 +70,13 @@ def _list(args: argparse.Namespace) -> int:
         raise UsageError("--kvm-headers has no effect on --list")
     if args.json:
         listed = [
-            {"name": each.name, "how": each.how, "expected": each.cause, "harm": each.harm}
+            {
+                "name": each.name,
+                "how": each.how,
+                "expected": each.cause,
+                "harm": each.harm,
+                "resolved_by": each.resolved_by,
+            }
             for each in PROVOCATIONS
         ]
         print(json.dumps({"schema": LIST_SCHEMA, "provocations": listed}, indent=1))
@@ -93,21 +101,19 @@ def _rows(results: Sequence[ProvocationResult]) -> Iterator[tuple[str, ...]]:
         how = each.provocation.how
         if each.skipped:
             yield (how, f"skipped: {each.skipped}", *[""] * (len(HEADINGS) - 2))
-        elif record := each.record:
-            report, cause = record.fault.report, record.fault.cause
-            yield (
-                how,
-                each.kernel,
-                report.source,
-                cause,
-                str(record.fix),
-                record.outcome,
-                each.guest,
-            )
-        elif slot := each.rejected:
-            yield (how, each.kernel, "", slot.cause or "", "emulate", "", each.guest)
-        else:
-            yield (how, each.kernel, "", "", "", "", each.guest)
+            continue
+        source = fix = outcome = ""
+        if record := each.record:
+            source, fix, outcome = record.fault.report.source, str(record.fix), record.outcome
+        elif each.rejected:
+            fix = "emulate"
+        yield (how, each.kernel, source, _cause(each), each.mark or "", fix, outcome, each.guest)
+
+
+def _cause(each: ProvocationResult) -> str:
+    """Return the cause, and the expected one if it is not that."""
+    cause = each.cause or ""
+    return cause if each.as_expected else f"{cause} (expected: {each.provocation.cause})".strip()
 
 
 def _verdict(each: ProvocationResult) -> dict[str, Any]:
@@ -124,6 +130,10 @@ def _to_json(each: ProvocationResult) -> dict[str, Any]:
         "kernel": None if each.skipped else each.kernel,
         "fault": fault_to_json(each.record) if each.record else None,
         "rejected": each.rejected and slot_to_json(each.rejected),
+        "failure": each.failure and asdict(each.failure),
+        "cause": each.cause,
+        "mark": each.mark,
+        "as_expected": each.as_expected,
         "guest": each.guest,
         "skipped": each.skipped,
     }

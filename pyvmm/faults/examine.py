@@ -31,7 +31,8 @@ def examine(exit: Exit | Poisoned, context: VcpuContext) -> Fault:
     report, facts, finding = _choose(exit, context)
     cause, why = (finding.name, finding.why) if finding else (UNKNOWN, _no_condition(report, facts))
     remedies = offer(cause, report, facts, context)
-    return Fault(report, cause, why, _region(facts, context), remedies)
+    mark = finding.mark if finding else None
+    return Fault(report, cause, why, _region(facts, context), remedies, mark)
 
 
 def _choose(exit: Exit | Poisoned, context: VcpuContext) -> _Judged:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pyvmm.faults.report import FaultReport
+from pyvmm.why import Mark
 
 
 class Fix(StrEnum):
@@ -52,6 +53,7 @@ class Fault:
             device is at the GPA.
         remedies: at most one of each kind, the preferred one first. Stopping is always possible
             and not among them.
+        mark: how sure the cause is, or None if it is "unknown".
     """
 
     report: FaultReport
@@ -59,6 +61,7 @@ class Fault:
     why: str
     region: str | None
     remedies: tuple[Remedy, ...]
+    mark: Mark | None = None
 
     def remedy(self, wanted: Fix) -> Remedy | None:
         """Return the remedy of one kind, or None if the fault does not have it."""

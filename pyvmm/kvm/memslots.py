@@ -29,7 +29,7 @@ from pyvmm.uapi.kvm import (
     kvm_userspace_memory_region,
     kvm_userspace_memory_region2,
 )
-from pyvmm.why import Host, RegistrationFacts, Slot, most_likely, registration
+from pyvmm.why import Finding, Host, RegistrationFacts, Slot, most_likely, registration
 
 _DEFAULT_IPA_BITS = 40  # KVM_PHYS_SHIFT, arch/arm64/include/asm/kvm_mmu.h
 _IPA_SIZE_MASK = 0xFF  # KVM_VM_TYPE_ARM_IPA_SIZE_MASK
@@ -39,14 +39,16 @@ class MemslotError(IoctlError):
     """A memslot that KVM rejected.
 
     Attributes:
+        finding: the finding on the condition that KVM tests first, or None if no condition fits.
         cause: the condition's name in `pyvmm.why.registration`, or "unknown".
         why: the reason in one sentence.
     """
 
-    def __init__(self, error: IoctlError, cause: str, why: str) -> None:
+    def __init__(self, error: IoctlError, facts: RegistrationFacts) -> None:
         """Add the reason to the error of the ioctl."""
+        self.finding = most_likely(registration.CONDITIONS, facts)
+        self.cause, why = _cause(self.finding, facts)
         super().__init__(error.errno, error.request, error.kind, error.argument, why)
-        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class Memslots:
                 plain = kvm_userspace_memory_region.from_buffer_copy(region)
                 self._vm.ioctl(KVM_SET_USER_MEMORY_REGION, plain)
         except IoctlError as error:
-            raise MemslotError(error, *reason(self._facts(slot, error.errno))) from None
+            raise MemslotError(error, self._facts(slot, error.errno)) from None
 
     def _facts(self, slot: Memslot, number: int) -> RegistrationFacts:
         return RegistrationFacts(
@@ -267,7 +269,11 @@ def ipa_bits(vm_type: int) -> int:
 
 def reason(facts: RegistrationFacts) -> tuple[str, str]:
     """Return the cause of a rejection and a sentence; "unknown" if no condition fits."""
-    if finding := most_likely(registration.CONDITIONS, facts):
+    return _cause(most_likely(registration.CONDITIONS, facts), facts)
+
+
+def _cause(finding: Finding | None, facts: RegistrationFacts) -> tuple[str, str]:
+    if finding:
         return finding.name, finding.why
     return "unknown", f"no condition that pyvmm knows fits {errno_name(facts.errno)}"
 

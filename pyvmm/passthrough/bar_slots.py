@@ -9,6 +9,7 @@ from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.vm import Vm
 from pyvmm.vfio.bars import BarMapping
 from pyvmm.vfio.region_caps import Area
+from pyvmm.why import Mark
 from pyvmm.why.registration import CACHEABLE_PFNMAP
 
 Cacheability = Literal["cacheable", "noncacheable", "unknown"]
@@ -33,6 +34,7 @@ class SlotOutcome:
             the start, because vfio does not allow mmap of it.
         cause: the condition's name in `pyvmm.why.registration`, or "unmappable".
         cacheability: of the VMA, as far as KVM's answer shows it.
+        mark: how sure the cause is, or None if there is none, or it is "unknown".
     """
 
     part: Part
@@ -42,6 +44,7 @@ class SlotOutcome:
     errno: str | None = None
     cause: str | None = None
     cacheability: Cacheability = "unknown"
+    mark: Mark | None = None
 
 
 def register(vm: Vm, bar: BarMapping, area: Area, gpa: int) -> SlotOutcome:
@@ -61,6 +64,7 @@ def register(vm: Vm, bar: BarMapping, area: Area, gpa: int) -> SlotOutcome:
             cause=error.cause,
             why=error.why or "",
             cacheability="cacheable" if error.cause == CACHEABLE_PFNMAP else "unknown",
+            mark=error.finding.mark if error.finding else None,
         )
     return SlotOutcome(
         part,

@@ -18,6 +18,8 @@ _CACHEABLE = "BAR4"  # nvgrace_gpu_vfio_pci maps this BAR, the GPU's memory, cac
 _COMMAND = 0x04  # linux/pci_regs.h
 _COMMAND_MEMORY = 1 << 1
 
+_BY_FWB_AND_DIC = "a CPU with FWB and DIC, which maps it cacheable"
+
 _BLR_X2 = 0xD63F0040
 _LDR_X4_X2 = 0xF9400044
 _DC_ZVA_X2 = 0xD50B7422
@@ -121,12 +123,14 @@ PROVOCATIONS = (
         "a memslot over a cacheable BAR",
         "cacheable-pfnmap-unsupported",
         _register_cacheable,
+        resolved_by=_BY_FWB_AND_DIC,
     ),
     Provocation(
         "cacheable-flipped",
         "mmap(MAP_FIXED) of a cacheable BAR over registered anonymous memory",
         "cacheable-pfnmap-unsupported",
         _replace_by_cacheable,
+        resolved_by=_BY_FWB_AND_DIC,
     ),
     Provocation(
         "memory-off",
@@ -143,10 +147,11 @@ PROVOCATIONS = (
     Provocation(
         "does-not-answer",
         "the device's memory switched off behind vfio's back, through sysfs",
-        # No abort if the bus completes the read with all ones. QEMU's CPU lacks HCR_EL2.TEA and
-        # takes the abort to EL1, so KVM does not see it.
         "external-abort",
         _disable_memory_in_sysfs,
+        # QEMU's CPU lacks HCR_EL2.TEA.
+        resolved_by="a bus that completes the read with all ones; a CPU that takes the abort to "
+        "EL1, where KVM does not see it",
     ),
     Provocation(
         "private-pfnmap",
@@ -160,6 +165,11 @@ PROVOCATIONS = (
         "device-unaligned",
         _load_unaligned,
     ),
-    # QEMU's CPU does not fault on it.
-    Provocation("zeroed", "DC ZVA to such a BAR", "device-unaligned", _zero_block),
+    Provocation(
+        "zeroed",
+        "DC ZVA to such a BAR",
+        "device-unaligned",
+        _zero_block,
+        resolved_by="a CPU that allows DC ZVA on Device memory, such as QEMU's",
+    ),
 )

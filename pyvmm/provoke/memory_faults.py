@@ -182,6 +182,8 @@ PROVOCATIONS = (
         "mmap(MAP_FIXED) of a memfd_secret over anonymous memory",
         "vma-replaced",
         _replace_by_secret,
+        # copy_from_user reads what get_user_pages rejects.
+        resolved_by="KVM on x86 without hardware virtualization, which emulates the access",
     ),
     Provocation("truncated", "ftruncate of the file behind it", "file-truncated", _truncate),
     Provocation(

@@ -6,14 +6,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyvmm.errors import SkippedError
-from pyvmm.faults import FaultRecord
+from pyvmm.faults import Fault, FaultRecord
 from pyvmm.faults.poison import Poisoned
 from pyvmm.kvm.exits import MemoryFault, RunFailure
+from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.system import System
 from pyvmm.passthrough import SlotOutcome
 from pyvmm.provoke import bar_faults, instruction_faults, memory_faults
-from pyvmm.provoke.testbed import Provocation, Testbed
+from pyvmm.provoke.testbed import Failure, Provocation, Testbed
+from pyvmm.uapi.kvm import KVM_RUN
 from pyvmm.uapi.names import names
+from pyvmm.why import Mark
 
 PROVOCATIONS = (
     *memory_faults.PROVOCATIONS,
@@ -29,7 +32,8 @@ class ProvocationResult:
     Attributes:
         provocation: the provocation.
         record: the fault and its fix, or None if there was no fault.
-        rejected: the memslot that KVM rejected, or None.
+        rejected: the memslot over a BAR that KVM rejected, or None.
+        failure: another ioctl that KVM failed, or None.
         guest: what the guest noticed.
         skipped: why it cannot run on this machine, or None.
     """
@@ -37,20 +41,44 @@ class ProvocationResult:
     provocation: Provocation
     record: FaultRecord | None = None
     rejected: SlotOutcome | None = None
+    failure: Failure | None = None
     guest: str = ""
     skipped: str | None = None
 
     @property
     def as_expected(self) -> bool:
-        """Return True if there was no fault, or one of the expected cause."""
-        named = self.record.fault if self.record else self.rejected
-        return named is None or named.cause == self.provocation.cause
+        """Return True if the cause is the expected one, or no cause is and KVM did not fail.
+
+        A provocation that is skipped, or that this kernel or CPU resolves (`resolved_by`), is as
+        expected too.
+        """
+        if self.skipped or (self.named is None and self.provocation.resolved_by):
+            return True
+        return self.cause == self.provocation.cause
+
+    @property
+    def named(self) -> Fault | SlotOutcome | Failure | None:
+        """Return what KVM failed, with its cause and mark, or None."""
+        return self.record.fault if self.record else self.rejected or self.failure
+
+    @property
+    def cause(self) -> str | None:
+        """Return the cause that pyvmm found, "unknown", or None if KVM did not fail."""
+        return self.named.cause if self.named else None
+
+    @property
+    def mark(self) -> Mark | None:
+        """Return how sure the cause is, or None if there is none, or it is "unknown"."""
+        return self.named.mark if self.named else None
 
     @property
     def kernel(self) -> str:
         """Return the exit or errno from the kernel, as tables and JSON print it."""
         if self.rejected:
             return f"{self.rejected.errno} at registration"
+        if self.failure:
+            at = "" if self.failure.ioctl == KVM_RUN.name else " at registration"
+            return f"{self.failure.errno}{at}"
         if self.record is None:
             return "no fault"
         report = self.record.fault.report
@@ -79,6 +107,10 @@ def _provoke(system: System, provocation: Provocation) -> ProvocationResult:
             provocation.provoke(testbed)
         except SkippedError as error:
             return ProvocationResult(provocation, skipped=str(error))
+        except MemslotError as error:
+            testbed.failure = Failure.of_memslot(error)
         records = testbed.machine.faults.records
         record = records[0] if records else None
-        return ProvocationResult(provocation, record, testbed.rejected, testbed.guest)
+        return ProvocationResult(
+            provocation, record, testbed.rejected, testbed.failure, testbed.guest
+        )

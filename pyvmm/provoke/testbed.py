@@ -6,19 +6,23 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
 from pyvmm.arch.page_tables import MemoryType, identity
+from pyvmm.errno_names import errno_name
 from pyvmm.errors import SkippedError
 from pyvmm.faults import Fault, Fix
 from pyvmm.guest import probe, snippet
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Halt, SystemEvent
+from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.system import System
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, Mapping, round_up
 from pyvmm.passthrough import AssignedDevice, SlotOutcome
 from pyvmm.passthrough.assigned import PlacedBar
 from pyvmm.vfio.sysfs import PciFunction, list_functions
+from pyvmm.why import Mark
 
 TARGET_GPA = 1 << 32
 TARGET_SIZE = 4 * PAGE_SIZE
@@ -27,14 +31,15 @@ FILE_CONTENT = b"content!"
 
 @dataclass(frozen=True)
 class Provocation:
-    """A way to provoke a fault.
+    """A way to make an access fault, or KVM fail an ioctl.
 
     Attributes:
         name: the name on the command line and in JSON.
         how: the action, as tables and JSON print it.
-        cause: the expected cause of the fault, or None if the kernel resolves the access.
-        provoke: the function that provokes it.
+        cause: the expected cause, or None if the kernel resolves the access.
+        provoke: the function that provokes it. A `MemslotError` that it raises is the result.
         harm: lasting harm to the host, or None. A harmful provocation runs only on request.
+        resolved_by: the kernels or CPUs that resolve the access instead, or None if none does.
     """
 
     name: str
@@ -42,6 +47,33 @@ class Provocation:
     cause: str | None
     provoke: "Callable[[Testbed], None]"
     harm: str | None = None
+    resolved_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An ioctl that KVM failed without a fault of the guest's.
+
+    Attributes:
+        ioctl: its name.
+        errno: by name.
+        cause: the condition's name in `pyvmm.why`, or "unknown".
+        mark: how sure the cause is, or None if it is "unknown".
+        why: the cause in one sentence.
+    """
+
+    ioctl: str
+    errno: str
+    cause: str
+    mark: Mark | None
+    why: str
+
+    @classmethod
+    def of_memslot(cls, error: MemslotError) -> Self:
+        """Return the failure of a rejected memslot."""
+        mark = error.finding.mark if error.finding else None
+        name = errno_name(error.errno)
+        return cls(error.request.name, name, error.cause, mark, error.why or "")
 
 
 def first_remedy(fault: Fault) -> Fix:
@@ -64,7 +96,8 @@ class Testbed:
         stack: closes everything that the provocation opened.
         machine: the machine.
         guest: what the guest noticed, as tables and JSON print it.
-        rejected: the memslot that KVM rejected, or None.
+        rejected: the memslot over a BAR that KVM rejected, or None.
+        failure: another ioctl that KVM failed, or None.
     """
 
     def __init__(self, system: System, stack: ExitStack) -> None:
@@ -74,6 +107,7 @@ class Testbed:
         self.machine.faults.policy = first_remedy
         self.guest = "did not run"
         self.rejected: SlotOutcome | None = None
+        self.failure: Failure | None = None
 
     def add_anonymous(self) -> int:
         """Register anonymous memory at `TARGET_GPA`; return its HVA."""

@@ -6,7 +6,19 @@ import pytest
 from pyvmm.cli import main
 from pyvmm.errors import Status
 from pyvmm.kvm import System
+from pyvmm.provoke.testbed import Provocation
+from pyvmm.provoke.testbed import Testbed as Bed
 from tests.process import exits_with
+
+
+def read_memory(testbed: Bed) -> None:
+    testbed.add_anonymous()
+    testbed.read()
+
+
+def register_twice(testbed: Bed) -> None:
+    testbed.add_anonymous()
+    testbed.add_anonymous()
 
 
 def test_the_list_says_what_harms_the_host(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +69,8 @@ def test_json_is_alone_on_stdout(kvm: System, capsys: pytest.CaptureFixture[str]
     assert (provoked["kernel"], provoked["fault"]["source"]) == ("KVM_EXIT_MMIO", "kernel")
     assert provoked["fault"]["cause"] == "outside-memslots"
     assert provoked["guest"] == "read 0xffffffff"
+    assert (provoked["cause"], provoked["mark"]) == ("outside-memslots", "known")
+    assert provoked["as_expected"] is True
     [verdict] = document["verdicts"]
     assert (verdict["name"], verdict["supported"]) == ("outside", True)
 
@@ -64,5 +78,27 @@ def test_json_is_alone_on_stdout(kvm: System, capsys: pytest.CaptureFixture[str]
 def test_a_table_in_markdown(kvm: System, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provoke", "outside", "read-only-slot", "--markdown"]) == Status.DONE
     head, rule, *rows = capsys.readouterr().out.splitlines()
-    assert {line.count("|") for line in (head, rule, *rows)} == {8}
+    assert {line.count("|") for line in (head, rule, *rows)} == {9}
     assert len(rows) == 2
+
+
+def test_an_unexpected_result_fails_and_shows_the_expected_cause(
+    kvm: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = Provocation("fine", "a read", "hva-unmapped", read_memory)
+    monkeypatch.setattr("pyvmm.cli.provoke.PROVOCATIONS", (fine,))
+    assert main(["provoke", "fine", "--markdown"]) == Status.FAILED
+    assert "| (expected: hva-unmapped) |" in capsys.readouterr().out
+
+
+def test_a_rejected_memslot_as_json(
+    kvm: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = Provocation("twice", "two memslots at one GPA", "overlap", register_twice)
+    monkeypatch.setattr("pyvmm.cli.provoke.PROVOCATIONS", (twice,))
+    assert main(["provoke", "twice", "--json"]) == Status.DONE
+    [provoked] = json.loads(capsys.readouterr().out)["provoked"]
+    assert (provoked["kernel"], provoked["cause"]) == ("EEXIST at registration", "overlap")
+    failure = provoked["failure"]
+    assert (failure["ioctl"], failure["errno"]) == ("KVM_SET_USER_MEMORY_REGION", "EEXIST")
+    assert (failure["mark"], "overlaps slot" in failure["why"]) == ("known", True)

@@ -35,7 +35,7 @@ BAR_PROBE = BarProbe(
 RESULT = JobResult(CAPS, (DeviceResult(DEVICE, (SLOT,)),), (BAR_PROBE,), exits={"mmio": 1})
 
 # The keys of schema pyvmm.run/1. Keys may be added, never removed.
-MEMSLOT = "slot gpa size region outcome errno cause why cacheability fallback"
+MEMSLOT = "slot gpa size region outcome errno cause why cacheability mark fallback"
 KEYS = {
     "device": "bdf vendor device driver iommu_mode regions",
     "caps": "schema host kvm capabilities features verdicts",

@@ -2,10 +2,14 @@
 """Every provocation on a real kernel: the exit, the cause that pyvmm finds, the fix."""
 
 import platform
+from collections.abc import Callable
 
 import pytest
 
+from pyvmm.kvm import System
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
+from pyvmm.provoke.testbed import Provocation
+from pyvmm.provoke.testbed import Testbed as Bed
 
 BARE = "bare EFAULT"
 FAULT_EXIT = "KVM_EXIT_MEMORY_FAULT, EFAULT"
@@ -96,6 +100,52 @@ def test_dc_zva_to_a_bar() -> None:
     if result.record is None:
         pytest.skip("QEMU's CPU lets DC ZVA be on Device memory: run it on arm64 hardware")
     assert result.record.fault.cause == "device-unaligned"
+
+
+def read_memory(testbed: Bed) -> None:
+    testbed.add_anonymous()
+    testbed.read()
+
+
+def read_unmapped(testbed: Bed) -> None:
+    testbed.map_target()
+    testbed.read()
+
+
+def register_twice(testbed: Bed) -> None:
+    testbed.add_anonymous()
+    testbed.add_anonymous()
+
+
+OUTCOMES = {
+    "no fault, none expected": (read_memory, None, None, None, True),
+    "no fault, but one expected": (read_memory, "hva-unmapped", None, None, False),
+    "no fault where some CPUs have none": (read_memory, "hva-unmapped", "a CPU", None, True),
+    "expected": (read_unmapped, "outside-memslots", None, "outside-memslots", True),
+    "another cause": (read_unmapped, "hva-unmapped", "a CPU", "outside-memslots", False),
+    "a fault, none expected": (read_unmapped, None, None, "outside-memslots", False),
+    "rejected": (register_twice, "overlap", None, "overlap", True),
+    "rejected for another cause": (register_twice, "flags", None, "overlap", False),
+    "rejected, nothing expected": (register_twice, None, None, "overlap", False),
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected", "resolved_by", "cause", "as_expected"),
+    OUTCOMES.values(),
+    ids=OUTCOMES,
+)
+def test_as_expected(
+    kvm: System,
+    function: Callable[[Bed], None],
+    expected: str | None,
+    resolved_by: str | None,
+    cause: str | None,
+    as_expected: bool,
+) -> None:
+    [result] = provoke([Provocation("x", "", expected, function, resolved_by=resolved_by)])
+    assert (result.cause, result.as_expected) == (cause, as_expected)
+    assert result.mark == ("known" if cause else None)
 
 
 @pytest.mark.parametrize("name", [name for name, each in BY_NAME.items() if not each.harm])
