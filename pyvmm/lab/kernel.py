@@ -7,6 +7,7 @@ built in.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import cache, kernel_image, kernel_modules
 from pyvmm.lab.apt import RELEASE, Apt, Progress, unpack
 
-NAMES = "lab, lab:VARIANT, debian, debian:VERSION, or the path of an Image or build tree"
+NAMES = (
+    "lab, lab:VARIANT, debian, debian:VERSION, debian:VERSION-16k (with 16 KiB pages), or the path "
+    "of an Image or build tree"
+)
+# Debian's flavour with 16 KiB pages: in the name of a package it follows the architecture.
+_16K = "-16k"
+_PACKAGE = r"linux-(?P<kind>image|binary|modules)-(?P<number>\d.*)-arm64(?P<flavour>-16k)?"
 
 
 @dataclass(frozen=True)
@@ -84,21 +91,51 @@ def _debian(version: str, progress: Progress) -> Kernel:
                 f"Debian's mirror has no arm64 kernel in {RELEASE}-backports{apt.omitted()}"
             )
         wanted = newest[0].split("-")[0]
-    names = apt.names(rf"^linux-image-{re.escape(wanted)}.*arm64$")
-    releases = [name.removeprefix("linux-image-").removesuffix("-arm64") for name in names]
-    found = [release for release in releases if _matches(release, wanted)]
-    if not found:
-        raise LackingError(f"Debian's mirror has no arm64 kernel {wanted}{apt.omitted()}")
+    complete, without_modules = _offered(apt)
+    if not (found := [release for release in complete if _matches(release, wanted)]):
+        lacks = any(_matches(release, wanted) for release in without_modules)
+        raise LackingError(
+            f"Debian's mirror has no {'modules of the ' if lacks else ''}arm64 kernel {wanted}"
+            f"{apt.omitted()}: pass one of debian:{', debian:'.join(_series(complete, wanted))}"
+        )
     return _fetch(max(found, key=_order), apt, progress)
+
+
+def _offered(apt: Apt) -> tuple[set[str], set[str]]:
+    """Return the mirror's releases that have their modules, and those that do not.
+
+    A release is what ``uname -r`` prints, without the architecture: "7.2.12+deb13-16k". A newer
+    one has its image and its modules in packages of their own, and the mirror may have dropped the
+    modules.
+    """
+    packages: dict[str, set[str]] = {"image": set(), "binary": set(), "modules": set()}
+    for name in apt.names(r"^linux-(image|binary|modules)-[0-9].*arm64(-16k)?$"):
+        if match := re.fullmatch(_PACKAGE, name):
+            packages[match["kind"]].add(match["number"] + (match["flavour"] or ""))
+    without_modules = packages["binary"] - packages["modules"]
+    return packages["image"] - without_modules, without_modules
+
+
+def _series(releases: Collection[str], version: str) -> list[str]:
+    """Return the series ("6.1", "6.12", …) of the releases with the flavour of `version`."""
+    flavour = _flavour(version)
+    numbers = {tuple(_order(each)[:2]) for each in releases if _matches(each, flavour)}
+    return [f"{major}.{minor}{flavour}" for major, minor in sorted(numbers)]
+
+
+def _flavour(version: str) -> str:
+    return _16K if version.endswith(_16K) else ""
 
 
 def _matches(release: str, version: str) -> bool:
     """Return True if `release` ("6.12.95+deb12") belongs to `version` ("6.12").
 
-    Releases with a flavour ("6.12.95+deb12-rt") never match.
+    "6.12.95+deb12-16k" belongs to "6.12-16k". Releases with another flavour ("6.12.95+deb12-rt")
+    never match.
     """
-    plain = r"(\.\d+)*(-\d+)?(\+deb[\d.]+)?"
-    return bool(re.fullmatch((re.escape(version) or r"\d+") + plain, release))
+    flavour = _flavour(version)
+    number = re.escape(version.removesuffix(flavour)) or r"\d+"
+    return bool(re.fullmatch(rf"{number}(\.\d+)*(-\d+)?(\+deb[\d.]+)?{flavour}", release))
 
 
 def _order(release: str) -> list[int]:
@@ -108,7 +145,8 @@ def _order(release: str) -> list[int]:
 
 def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
     """Download and unpack a Debian kernel, and pack its modules."""
-    name, release = f"debian-{version}", f"{version}-arm64"
+    name, flavour = f"debian-{version}", _flavour(version)
+    release = f"{version.removesuffix(flavour)}-arm64{flavour}"
     with cache.create(store() / name) as partial:
         if partial is not None:
             # Newer releases package the image and the modules separately.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyvmm.errors import LackingError
 from pyvmm.lab.initramfs import CpioArchive
 
 _WANTED = (
@@ -21,7 +22,8 @@ _WANTED = (
 def archive(directory: Path) -> bytes:
     """Return a cpio archive of the modules from ``/lib/modules/RELEASE``.
 
-    Its file ``modules/order`` lists them in the order to load them.
+    Its file ``modules/order`` lists them in the order to load them. Raises `LackingError` if the
+    directory has none of them.
     """
     files = {_name(path): path for path in directory.rglob("*.ko*")}
     contents: dict[str, bytes] = {}
@@ -35,6 +37,8 @@ def archive(directory: Path) -> bytes:
             yield name
 
     order = [each for name in _WANTED for each in load(name)]
+    if not order:
+        raise LackingError(f"the kernel {directory.name} has no modules: pass another version")
     cpio = CpioArchive()
     cpio.directory("modules")
     for name in order:

@@ -9,7 +9,7 @@ import pytest
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 from pyvmm.lab import cache, host, kernel, kernel_build
-from pyvmm.lab.apt import no_progress
+from pyvmm.lab.apt import Apt, no_progress
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ from pyvmm.lab.apt import no_progress
         ("7.2.12+deb13", "", True),
         ("6.12.95+deb12-rt", "6.12", False),
         ("6.12.95+deb12-cloud", "6.12", False),
+        ("6.12.95+deb12-16k", "6.12", False),
+        ("6.12.95+deb12-16k", "6.12-16k", True),
+        ("6.12.95+deb12-16k", "6.12.95-16k", True),
+        ("6.12.95+deb12-16k", "6.1-16k", False),
+        ("6.12.95+deb12", "6.12-16k", False),
+        ("6.12.95+deb12-16k", "", False),
     ],
 )
 def test_release_matches_version(release: str, version: str, matches: bool) -> None:
@@ -43,6 +49,35 @@ def test_invalid_name(name: str) -> None:
 def test_version_missing_on_the_mirror() -> None:
     with pytest.raises(PyvmmError, match=r"no arm64 kernel 1\.0|cannot reach"):
         kernel.find("debian:1.0", no_progress)
+
+
+@pytest.fixture(scope="module")
+def offered() -> tuple[set[str], set[str]]:
+    try:
+        return kernel._offered(Apt("arm64"))
+    except LackingError as error:
+        pytest.skip(str(error))
+
+
+def test_flavour_with_16k_pages_is_offered(offered: tuple[set[str], set[str]]) -> None:
+    complete, _ = offered
+    assert any(kernel._matches(release, "6.12-16k") for release in complete)
+    assert any(kernel._matches(release, "6.12") for release in complete)
+
+
+@pytest.mark.parametrize("flavour", ["", "-16k"])
+def test_version_without_modules(offered: tuple[set[str], set[str]], flavour: str) -> None:
+    works, fails = (kernel._series(each, flavour) for each in offered)
+    left = [version for version in fails if version not in works]
+    if not left:
+        pytest.skip("the mirror has the modules of every series: no version to reject")
+    with pytest.raises(LackingError) as raised:
+        kernel.find(f"debian:{left[0]}", no_progress)
+    assert str(raised.value) == (
+        f"Debian's mirror has no modules of the arm64 kernel {left[0]}: "
+        f"pass one of debian:{', debian:'.join(works)}"
+    )
+    assert not list(kernel.store().glob(f"debian-{left[0].removesuffix(flavour)}*"))
 
 
 def test_build_tree(emulated: host.Host, tmp_path: Path) -> None:

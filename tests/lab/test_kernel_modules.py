@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm.errors import LackingError
 from pyvmm.lab import kernel_modules
 
 
@@ -35,3 +36,9 @@ def test_each_module_follows_its_dependencies(tmp_path: Path) -> None:
     archive = kernel_modules.archive(tmp_path)
     assert b"netfs.ko\n9pnet.ko\n9p.ko\n" in archive
     assert b"unwanted" not in archive
+
+
+def test_kernel_without_modules(tmp_path: Path) -> None:
+    (tmp_path / "7.1-arm64/kernel").mkdir(parents=True)
+    with pytest.raises(LackingError, match=r"^the kernel 7\.1-arm64 has no modules"):
+        kernel_modules.archive(tmp_path / "7.1-arm64")
