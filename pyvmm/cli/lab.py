@@ -2,6 +2,7 @@
 """``pyvmm lab``: set up the emulated arm64 host, run commands in it, and manage its cache."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from pyvmm.cli import output
 from pyvmm.cli.option_types import seconds
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
-from pyvmm.lab import cache, host, kernel, kernel_build, lab_devices, matrix, qemu
+from pyvmm.lab import cache, host, kernel, kernel_build, kvm_mode, lab_devices, matrix, qemu
 from pyvmm.uapi import header_set
 
 _PYVMM = ("python3", "-m", "pyvmm")
@@ -65,8 +66,11 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         ("kvm-headers", options.kvm_headers),
     ):
         argv += [f"--{name}={value}"] if value is not None else []
+    if len(options.mode) > 1:
+        raise UsageError("lab test runs in one mode of KVM: give one --mode")
     argv += [f"--lab-cpu={name}" for name in options.cpu]
     argv += [f"--lab-kernel={name}" for name in options.kernel]
+    argv += [f"--lab-mode={name}" for name in options.mode]
     argv += [f"--lab-device={name}" for name in options.device]
     argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
     # execv: pytest rewrites asserts only in modules that it imports itself, and a signal to this
@@ -79,9 +83,9 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
         return _run_command(options, command)
     if options.timeout is not None:
         raise UsageError("--timeout limits a command: add one after --, or omit --timeout")
-    if len(options.cpu) > 1 or len(options.kernel) > 1:
-        raise UsageError("a shell runs on one host: give one --cpu and one --kernel")
-    [machine] = _hosts(options).values()
+    if max(len(options.cpu), len(options.kernel), len(options.mode)) > 1:
+        raise UsageError("a shell runs on one host: give one --cpu, one --kernel and one --mode")
+    [machine] = _hosts(options)
     return machine.shell(["sh", "-l"])
 
 
@@ -90,9 +94,8 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
         raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
     hosts = _hosts(options)
     with progress() as report:
-        cells = matrix.run(
-            hosts, [*_PYVMM, *_headers_option(options), *command], options.timeout, report
-        )
+        argv = [*_PYVMM, *_headers_option(options), *command]
+        cells = matrix.run(hosts, argv, options.timeout, report, options.resume)
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -125,33 +128,36 @@ def _run_command(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Run a command in each host, in turn, with the stdout and stderr of this process."""
     hosts = _hosts(options)
     status = 0
-    for (cpu, kernel_name), each in hosts.items():
+    for each in hosts:
         if len(hosts) > 1:
-            output.note(f"running on {cpu}, {kernel_name}")
+            mode = f", {each.machine.mode}" if each.machine.mode else ""
+            output.note(f"running on {each.machine.cpu}, {each.kernel.name}{mode}")
         stdout, stderr = sys.stdout.buffer, sys.stderr.buffer
         ended = each.run(command, stdout=stdout, stderr=stderr, timeout=options.timeout)
         status = max(status, ended)
     return status
 
 
-def _hosts(options: argparse.Namespace) -> dict[tuple[str, str], host.Host]:
-    """Prepare a host for each CPU and kernel; return them by the names of both."""
+def _hosts(options: argparse.Namespace) -> list[host.Host]:
+    """Prepare a host for each CPU, kernel and mode of KVM."""
     _check_repeated(options)
-    hosts: dict[tuple[str, str], host.Host] = {}
+    hosts: list[host.Host] = []
     with progress() as report:
         program = qemu.find(report, options.qemu)
-        for cpu in options.cpu or ["max"]:
-            for name in options.kernel or [None]:
-                machine = _machine(options, cpu)
-                made = host.prepare_by_name(program, name, machine, report, _files(options))
-                if (cpu, made.kernel.name) in hosts:  # debian, and the same one by its version
-                    raise UsageError(f"--kernel {name} is {made.kernel.name}, given before")
-                hosts[cpu, made.kernel.name] = made
+        for cpu, name, mode in itertools.product(
+            options.cpu or ["max"], options.kernel or [None], options.mode or [None]
+        ):
+            machine = _machine(options, cpu, mode)
+            made = host.prepare_by_name(program, name, machine, report, _files(options))
+            if made in hosts:  # debian, and the same one by its version
+                raise UsageError(f"--kernel {name} is {made.kernel.name}, given before")
+            hosts.append(made)
     return hosts
 
 
 def _check_repeated(options: argparse.Namespace) -> None:
-    for option, names in (("--cpu", options.cpu), ("--kernel", options.kernel)):
+    for option in ("--cpu", "--kernel", "--mode"):
+        names = getattr(options, option[2:])
         for n, name in enumerate(names):
             if name in names[:n]:
                 raise UsageError(f"{option} {name} is given twice: leave one out")
@@ -168,13 +174,14 @@ def _headers_option(options: argparse.Namespace) -> list[str]:
     return [f"--kvm-headers={host.FILES / each.name}" for each in _files(options)]
 
 
-def _machine(options: argparse.Namespace, cpu: str) -> qemu.EmulatedMachine:
+def _machine(options: argparse.Namespace, cpu: str, mode: str | None) -> qemu.EmulatedMachine:
     return qemu.EmulatedMachine(
         cpu=cpu,
         memory=options.memory,
         devices=tuple(lab_devices.lookup(options.device)),
         device_arguments=tuple(options.device_arg),
         append=options.append,
+        mode=mode,
     )
 
 
@@ -200,10 +207,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shell = command("shell", "open a shell in the host, or run any command after --", _shell)
     test.set_defaults(takes_unknown=True)
-    table = command("matrix", "compare a pyvmm command on several CPUs and kernels", _matrix)
+    table = command("matrix", "compare a pyvmm command on several CPUs, kernels and modes", _matrix)
     form = table.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    table.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="save the result of each host in DIR, and take those that it has from there",
+    )
     for each in (run_parser, test, shell, table):
         _machine_options(each)
     status = command("status", "list the cached files with their size and age", _status)
@@ -230,6 +243,13 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="ARG",
         help="add -device ARG to QEMU",
+    )
+    add(
+        "--mode",
+        action="append",
+        default=[],
+        choices=kvm_mode.NAMES,
+        help="mode of KVM in the host (kvm-arm.mode of its kernel); may be repeated",
     )
     add("--append", default="", metavar="TEXT", help="append to the kernel command line")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")

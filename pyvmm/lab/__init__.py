@@ -7,8 +7,8 @@ results.
 
 Parts of a host: `kernel` finds a kernel, `kernel_build` builds one, `kernel_modules` packs its
 modules, and `kernel_headers` downloads headers. `userland` creates the root file system.
-`initramfs` and `pycache` create the initial RAM file system, which starts `init.sh`. `qemu` and
-`lab_devices` describe the emulated machine.
+`initramfs` and `pycache` create the initial RAM file system, which starts `init.sh`. `qemu`,
+`kvm_mode` and `lab_devices` describe the emulated machine.
 
 Running: `host` runs one command from power-on to power-off, `virtio_ports` relays its output,
 `terminal` its terminal, and `matrix` runs a command on several hosts.

@@ -23,7 +23,16 @@ from typing import BinaryIO
 import pyvmm
 from pyvmm import scratch_dir
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, initramfs, kernel_build, lab_devices, package_tree, pycache, userland
+from pyvmm.lab import (
+    cache,
+    initramfs,
+    kernel_build,
+    kvm_mode,
+    lab_devices,
+    package_tree,
+    pycache,
+    userland,
+)
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.kernel import Kernel
 from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree, option_value
@@ -147,7 +156,7 @@ class Host:
         job = (
             f"{exports}NOW={time.time():.0f} BINDINGS='{bindings}'\n"
             f"SHARES='{' '.join(f'{tag}={mount}' for tag, (mount, _) in shares.items())}'\n"
-            f"DIRECTORY={working_directory}\n"
+            f"DIRECTORY={working_directory} MODE={self.machine.mode or ''}\n"
             f"set -- {shlex.join(command)}\n"
         )
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
@@ -155,7 +164,8 @@ class Host:
         archives = modules + pycache.archive(_by_mount_point(shares)) + boot_archive
         initrd = stack.enter_context(_memfd(archives))
         descriptors = [initrd]
-        line = f"{_COMMAND_LINE} mem={self.machine.memory >> 20}M {self.machine.append}"
+        parameters = f"mem={self.machine.memory >> 20}M {kvm_mode.parameter(self.machine.mode)}"
+        line = f"{_COMMAND_LINE} {parameters} {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
         argv += ["-kernel", str(self.kernel.image), "-append", line]
         argv += ["-initrd", f"/dev/fd/{initrd}"]

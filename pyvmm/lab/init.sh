@@ -49,6 +49,18 @@ mount -t tracefs tracefs /host/sys/kernel/tracing
 
 # Report a kernel without KVM here: the command would report it less clearly.
 [ -e /dev/kvm ] || finish fail "this kernel has no KVM: /dev/kvm does not exist"
+if [ "$MODE" ]; then
+    # The line is from kvm_arm_init (arch/arm64/kvm/arm.c), since 6.1.
+    log=$(dmesg | sed -n 's/.*kvm \[[0-9]*\]: \(.*\) mode initialized successfully.*/\1/p')
+    case $log in
+    VHE) mode=vhe ;;
+    VHE+NV*) mode=nested ;;
+    Protected*) mode=protected ;;
+    Hyp*) mode=nvhe ;;
+    *) mode=unknown ;;
+    esac
+    [ $mode = "$MODE" ] || finish fail "KVM does not run in mode $MODE but in mode $mode; its log says: ${log:-nothing}"
+fi
 echo kvm >$control
 
 for binding in $BINDINGS; do # ADDRESS=DRIVER

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs of one command on several emulated hosts, as many in parallel as this machine has cores."""
 
+import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from pyvmm.errors import PyvmmError
+from pyvmm.errors import LackingError, PyvmmError
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import Host
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The result of the command on one CPU and kernel.
+    """The result of the command on one host.
 
     Attributes:
         error: why the host failed; empty if the command ran.
+        mode: the mode of KVM, or None for the kernel's default.
+        devices: the names of the host's devices.
     """
 
     cpu: str
@@ -28,6 +33,8 @@ class Cell:
     stdout: str
     stderr: str
     error: str = ""
+    mode: str | None = None
+    devices: tuple[str, ...] = ()
 
     @property
     def output(self) -> Any:
@@ -39,34 +46,69 @@ class Cell:
 
 
 def run(
-    hosts: Mapping[tuple[str, str], Host],
+    hosts: Sequence[Host],
     command: Sequence[str],
     timeout: float | None,
     progress: Progress,
+    resume: Path | None = None,
 ) -> list[Cell]:
-    """Run a command on each host, by (CPU, kernel), and return a cell for each.
+    """Run a command on each host and return a cell for each.
 
-    `timeout` is in seconds from power-on.
+    `timeout` is in seconds from power-on. With `resume`, save each cell in that directory, and do
+    not run the command again on hosts with a saved cell. A host that fails has no saved cell.
     """
 
-    def run_on(cpu: str, kernel: str) -> Cell:
+    def run_on(host: Host) -> Cell:
+        saved = resume and resume / _file_name(host, command)
+        if saved and saved.exists():
+            return _load(saved)
+        cell = boot(host)
+        if saved and not cell.error:
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            partial = saved.with_suffix(".partial")
+            partial.write_text(json.dumps(asdict(cell)))
+            partial.rename(saved)
+        return cell
+
+    def boot(host: Host) -> Cell:
         stdout, stderr = io.BytesIO(), io.BytesIO()
         error = ""
         try:
-            host = hosts[cpu, kernel]
             status = host.run(command, stdout=stdout, stderr=stderr, timeout=timeout)
         except PyvmmError as failure:
             status, error = failure.status, str(failure)
         output, errors = (each.getvalue().decode(errors="replace") for each in (stdout, stderr))
-        return Cell(cpu, kernel, status, output, errors, error)
+        machine = host.machine
+        devices = tuple(device.name for device in machine.devices)
+        return Cell(
+            machine.cpu, host.kernel.name, status, output, errors, error, machine.mode, devices
+        )
 
     # One host per core, although each has two CPUs: one of them is mostly idle.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = [pool.submit(run_on, *key) for key in hosts]
+        running = [pool.submit(run_on, host) for host in hosts]
         for done, future in enumerate(as_completed(running), 1):
             progress(f"running on {len(hosts)} hosts", done / len(hosts))
             future.result()
         return [future.result() for future in running]
+
+
+def _file_name(host: Host, command: Sequence[str]) -> str:
+    """Return the name of a saved cell, which depends on the host and the command."""
+    machine = host.machine
+    identity = repr((machine, host.kernel, list(command)))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    name = "-".join((machine.cpu, host.kernel.name, machine.mode or "default", digest))
+    return re.sub(r"[^\w.+=-]+", "_", name) + ".json"
+
+
+def _load(saved: Path) -> Cell:
+    """Return a saved cell. Raises `LackingError` if the file is damaged."""
+    try:
+        fields = json.loads(saved.read_text())
+        return Cell(**fields | {"devices": tuple(fields["devices"])})
+    except (ValueError, TypeError, KeyError):
+        raise LackingError(f"{saved} has no result of lab matrix: remove it") from None
 
 
 def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
@@ -78,6 +120,8 @@ def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
             {
                 "cpu": cell.cpu,
                 "kernel": cell.kernel,
+                "mode": cell.mode,
+                "devices": list(cell.devices),
                 "status": cell.status,
                 "error": cell.error or None,
                 "stdout": cell.output,
@@ -89,7 +133,7 @@ def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
 
 
 def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows, one row for each CPU and kernel.
+    """Return headings and rows, one row for each host.
 
     For ``caps --json``, a row has the verdicts that differ between the runs, and the reason for
     the first of them. For other commands it has the last line of output.
@@ -98,6 +142,7 @@ def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     names = dict.fromkeys(name for each in verdicts for name in each)
     answers = {name: {each[name][0] for each in verdicts if name in each} for name in names}
     shown = [name for name in names if len(answers[name]) > 1] or list(names)[:1]
+    with_modes = any(cell.mode for cell in cells)
     rows = []
     for cell, each in zip(cells, verdicts, strict=True):
         if each and not cell.error:
@@ -105,8 +150,10 @@ def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
         else:
             lines = (cell.error or cell.stdout.strip() or cell.stderr.strip()).splitlines()
             columns = [""] * len(shown) + [lines[-1] if lines else ""]
-        rows.append([cell.cpu, cell.kernel, str(cell.status), *columns])
-    return ["cpu", "kernel", "status", *shown, "why" if shown else "output"], rows
+        modes = [cell.mode or "default"] if with_modes else []
+        rows.append([cell.cpu, cell.kernel, *modes, str(cell.status), *columns])
+    modes = ["mode"] if with_modes else []
+    return ["cpu", "kernel", *modes, "status", *shown, "why" if shown else "output"], rows
 
 
 def markdown(cells: Sequence[Cell]) -> str:

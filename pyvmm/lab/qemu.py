@@ -46,6 +46,7 @@ class EmulatedMachine:
         memory: RAM of the kernel in bytes.
         device_arguments: arguments of additional ``-device`` options.
         append: text to append to the kernel command line.
+        mode: the mode of KVM (see `kvm_mode`), or None for the kernel's default.
     """
 
     cpu: str = "max"
@@ -54,6 +55,7 @@ class EmulatedMachine:
     devices: tuple[LabDevice, ...] = ()
     device_arguments: tuple[str, ...] = ()
     append: str = ""
+    mode: str | None = None
 
     def arguments(self) -> list[str]:
         """Return QEMU's arguments for the machine and its devices."""

@@ -250,6 +250,7 @@ def _hosts(
             devices=tuple(lab_devices.lookup(option.lab_device)),
             device_arguments=tuple(option.lab_device_arg),
             append=option.lab_append,
+            mode=option.lab_mode,
         )
         hosts[target.cpu, target.kernel] = host.prepare_by_name(
             program, target.kernel, machine, progress, files

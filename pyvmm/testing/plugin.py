@@ -42,6 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     seconds = "time limit in seconds for each test, after which its host is restarted (300)"
     add("--lab-timeout", type=float, default=300.0, metavar="S", help=seconds)
     add("--lab-memory", default="2G", metavar="SIZE", help="RAM of the kernel (2G)")
+    modes = "mode of KVM in the host: vhe, nvhe, protected or nested"
+    add("--lab-mode", metavar="NAME", help=modes)
     add("--lab-append", default="", metavar="TEXT", help="append to the kernel command line")
     add("--lab-device-arg", help="additional -device argument of QEMU", **several)
     add("--lab-qemu", metavar="PROGRAM", help="QEMU program to use")

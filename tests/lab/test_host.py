@@ -3,6 +3,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def failure(run: Run, code: str) -> str:
         ({"append": "rdinit=/none"}, LackingError, "Kernel panic"),
         ({"append": "kvm-arm.mode=none"}, LackingError, "has no KVM"),
         ({"timeout": 0.5}, LackingError, r"did not start the command within 0\.5 s"),
+        ({"mode": "pkvm"}, UsageError, "unknown mode of KVM 'pkvm': pass vhe, nvhe, protected"),
         ({"cpu": "none"}, UsageError, "unknown CPU 'none'.*neoverse-v1"),
         ({"cpu": "max,none=on"}, UsageError, "none"),
         ({"device_arguments": ("none",)}, UsageError, "not a valid device"),
@@ -90,6 +92,25 @@ def test_host_failure_is_one_line(
     with pytest.raises(error, match=message) as raised:
         run("true", **machine)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "log"),
+    [
+        ("vhe", "VHE mode"),
+        ("nvhe", "Hyp nVHE mode"),
+        ("protected", "Protected hVHE mode"),
+        ("nested", r"VHE\+NV2 mode"),
+    ],
+)
+def test_mode_of_kvm(run: Run, mode: str, log: str) -> None:
+    assert re.search(rf"kvm \[\d+\]: {log} initialized", run("dmesg", mode=mode).stdout.decode())
+
+
+def test_kernel_that_runs_in_another_mode(run: Run) -> None:
+    # This CPU lacks VHE, which nested virtualization requires.
+    with pytest.raises(LackingError, match="not run in mode nested but in mode nvhe; its log says"):
+        run("true", mode="nested", cpu="cortex-a57")
 
 
 def test_hung_command(run: Run) -> None:

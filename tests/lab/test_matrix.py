@@ -2,7 +2,12 @@
 """Run a command on several hosts, and format the results."""
 
 import json
+import re
+from pathlib import Path
 
+import pytest
+
+from pyvmm.errors import LackingError
 from pyvmm.lab import host, matrix, qemu
 from pyvmm.lab.apt import no_progress
 
@@ -40,13 +45,36 @@ def test_document_has_the_output_of_each_run() -> None:
     assert [(run["stdout"], run["error"]) for run in runs] == [({"a": 1}, None), ("", "x")]
 
 
-def test_failed_host_is_a_row(emulated: host.Host) -> None:
-    hosts = {
-        (cpu, emulated.kernel.name): host.prepare(
-            emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), no_progress
-        )
+def test_table_has_the_modes() -> None:
+    cells = [matrix.Cell("max", "lab", 0, "x", "", mode=mode) for mode in (None, "protected")]
+    headings, rows = matrix.table(cells)
+    assert headings == ["cpu", "kernel", "mode", "status", "output"]
+    assert [row[2] for row in rows] == ["default", "protected"]
+
+
+def test_resumed_matrix_keeps_the_cells(emulated: host.Host, tmp_path: Path) -> None:
+    hosts = [
+        host.prepare(emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), no_progress)
         for cpu in ("cortex-a57", "none")
-    }
+    ]
+    command = ["od", "-N", "16", "/dev/urandom"]
+    [cell, _] = matrix.run(hosts, command, 300, no_progress, tmp_path)
+    [saved] = tmp_path.iterdir()
+    [again, _] = matrix.run(hosts, command, 300, no_progress, tmp_path)
+    assert again == cell
+    [other, _] = matrix.run(hosts, [*command, "-v"], 300, no_progress, tmp_path)
+    assert len(cell.stdout) == len(other.stdout) > 32
+    assert cell.stdout != other.stdout
+    saved.write_text("damaged")
+    with pytest.raises(LackingError, match=re.escape(f"{saved} has no result of lab matrix")):
+        matrix.run(hosts[:1], command, 300, no_progress, tmp_path)
+
+
+def test_failed_host_is_a_row(emulated: host.Host) -> None:
+    hosts = [
+        host.prepare(emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), no_progress)
+        for cpu in ("cortex-a57", "none")
+    ]
     cells = matrix.run(hosts, ["uname", "-m"], 300, no_progress)
     assert [(cell.cpu, cell.status) for cell in cells] == [("cortex-a57", 0), ("none", 2)]
     assert cells[0].stdout == "aarch64\n"

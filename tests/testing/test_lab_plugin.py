@@ -81,6 +81,17 @@ def test_each_target_is_a_parameter(session: Session) -> None:
     assert "test_dic[max-lab-2]" not in result.ktap
 
 
+def test_mode_of_kvm(session: Session) -> None:
+    text = """
+        import subprocess
+
+        def test_mode():
+            log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+            assert "Hyp nVHE mode initialized" in log
+    """
+    assert session(text, "--lab", "--lab-mode=nvhe").line("test_mode") == "ok test_mode"
+
+
 def test_x_ends_the_host(session: Session) -> None:
     result = session(
         """
@@ -99,6 +110,7 @@ def test_x_ends_the_host(session: Session) -> None:
     ("arguments", "status", "message"),
     [
         (["--lab-cpu=z80"], 1, "unknown CPU 'z80': QEMU has a64fx, cortex-a"),
+        (["--lab-mode=pkvm"], 1, "unknown mode of KVM 'pkvm': pass vhe, nvhe"),
         (["--lab-device=gpu"], 2, "unknown device 'gpu'"),
         (["--lab-kernel=/no/such/Image"], 2, "kernel '/no/such/Image' not found"),
         (["--pdb"], 4, "--lab-shell-on-failure"),
