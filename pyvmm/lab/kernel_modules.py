@@ -16,6 +16,8 @@ from pyvmm.lab.initramfs import CpioArchive
 _WANTED = (
     *("virtio_mmio", "virtio_blk", "virtio_console", "crc32c_generic", "erofs"),
     *("9pnet_virtio", "9p", "arm_smmu_v3", "nvme", "iommufd", "vfio_iommu_type1", "vfio_pci"),
+    # PFNMAP memory that is RAM, for `pyvmm.provoke.pfnmap_ram`
+    *("vgem", "udmabuf", "system_heap"),
 )
 
 
