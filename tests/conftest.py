@@ -11,9 +11,9 @@ import signal
 
 from hypothesis import settings
 
-from tests.devices import find
+from tests.devices import drm_shmem, find
 
-__all__ = ["find"]
+__all__ = ["drm_shmem", "find"]
 
 # No deadline: the emulated host is thirty times slower.
 EXAMPLES = 25 if platform.machine() == "aarch64" else 100

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab's devices, which the lab binds to their vfio drivers."""
+"""The lab's devices, which the lab binds to their vfio drivers, and vgem's memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from pyvmm.errors import SkippedError
+from pyvmm.ioctl import Fd
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.provoke import dma_buffers
 from pyvmm.testing import needs
 from pyvmm.vfio.sysfs import PciFunction
 
@@ -21,3 +25,14 @@ def find() -> Find:
         pytest.skip(needs.missing_device(name))
 
     return found
+
+
+@pytest.fixture
+def drm_shmem() -> Iterator[Fd]:
+    """Yield a dma-buf of one page of drm-shmem memory, or skip the test."""
+    try:
+        buffer = dma_buffers.of_vgem(PAGE_SIZE)
+    except SkippedError as error:
+        pytest.skip(str(error))
+    with buffer:
+        yield buffer

@@ -136,12 +136,18 @@ class Explainer:
         """Return the likely cause of a ``KVM_RUN`` that failed with a bare EFAULT, and a sentence.
 
         The address is unknown, because only the VMM's process can read the vCPU's registers. The
-        cause is that of the first inaccessible memory behind a memslot.
+        cause is that of the first inaccessible memory behind a memslot, or else of the first that
+        may be inaccessible.
         """
+        likely: tuple[str, str] | None = None
         for gpa in _suspects(vm):
             if finding := self._judge(vm, gpa, errnos.EFAULT, "run_failure"):
                 why = f"the kernel gave no address; a guest access at GPA {gpa:#x} would fail: "
-                return finding.name, why + finding.why
+                if finding.mark == "known":
+                    return finding.name, why + finding.why
+                likely = likely or (finding.name, why.replace("would", "may") + finding.why)
+        if likely:
+            return likely
         return UNKNOWN, "the kernel gave no address, and all memory behind memslots is accessible"
 
     def close(self) -> None:

@@ -357,8 +357,9 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "pfnmap-not-writable",
         _EFAULT,
         _REMAPPED,
-        "a write to device memory (PFNMAP) whose host PTE is still read-only",
+        "a write to PFNMAP memory whose host PTE is still read-only",
         pfnmap.pfnmap_not_writable,
+        arch="arm64",  # x86 emulates the write: kvm_handle_error_pfn in arch/x86/kvm/mmu/mmu.c
         remedies=("prefault", "emulate_region"),
         evidence=("hva_to_pfn KVM_PFN_ERR_RO_FAULT",),
     ),

@@ -6,6 +6,7 @@ arm64 treats RAM (pfn_is_map_memory) as ordinary memory: kvm_s2_fault_pin_pfn in
 arch/arm64/kvm/mmu.c, user_mem_abort in older kernels.
 """
 
+from pyvmm.memory import PROT_WRITE
 from pyvmm.why.condition import Broken, inferred, known
 from pyvmm.why.facts import AccessFacts
 
@@ -19,6 +20,8 @@ def device_unaligned(f: AccessFacts) -> Broken | None:
         return None
     if f.private_mapping and f.writes:  # the write goes to a copy in ordinary memory
         return None
+    if _from_gpu_driver(f) and f.writes:  # a read-only PTE is a fault before that
+        return None
     unless_ram = ", unless it is RAM" if f.may_be_ram else ""
     return inferred(
         f"the access {misalignment}; stage 1 says Normal, where that is no fault, but by its VMA "
@@ -29,20 +32,31 @@ def device_unaligned(f: AccessFacts) -> Broken | None:
 
 def pfnmap_not_writable(f: AccessFacts) -> Broken | None:
     """Test for a write through a host PTE that is still read-only."""
-    if f.vma is None or f.area is None or not f.pfnmap or not f.writes:
+    if f.vma is None or not f.pfnmap or not f.area_allows(PROT_WRITE):
         return None
+    if f.known_access not in ("write", None):
+        return None
+    unless_read = "" if f.known_access else "if the access was a write: "
     if f.private_mapping:
-        return known(
-            f"HVA {f.page:#x} is a private mapping of device memory (PFNMAP): its host PTE is "
-            "read-only until user space writes to it, and KVM does not fault it in for write"
+        why = (
+            f"{unless_read}HVA {f.page:#x} is a private mapping of device memory (PFNMAP): its "
+            "host PTE is read-only until user space writes to it, and KVM does not fault it in "
+            "for write"
         )
+        return inferred(why) if unless_read else known(why)
     # A BAR's PTEs have the VMA's own protection: vmf_insert_pfn in vfio, remap_pfn_range in sysfs.
     if f.vma.is_bar:
         return None
     return inferred(
-        f"HVA {f.page:#x} is mapped by page frame number (PFNMAP) and writable: its host PTE is "
-        "probably still read-only, and KVM does not fault it in for write"
+        f"{unless_read}HVA {f.page:#x} is mapped by page frame number (PFNMAP) and writable: its "
+        "host PTE is probably still read-only, as drm-shmem's are until user space writes, and KVM "
+        "does not fault it in for write"
     )
+
+
+def _from_gpu_driver(f: AccessFacts) -> bool:
+    """Return True for a dma-buf or a GEM buffer, whose PTEs may be read-only (pfn_mkwrite)."""
+    return f.vma is not None and f.vma.path.startswith(("/dmabuf:", "/dev/dri/"))
 
 
 def cacheable_pfnmap(f: AccessFacts) -> Broken | None:

@@ -9,6 +9,7 @@ import pytest
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.explain.conditions import of_registration, of_run
 from pyvmm.explain.process import slot_parts
+from pyvmm.ioctl import Fd
 from pyvmm.kvm import Vm
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.memory import PAGE_SIZE, Mapping
@@ -124,6 +125,17 @@ def test_the_hole_behind_a_memslot_is_found(host: Host, offset: int | None, unma
     marks = {finding.name: finding.mark for finding in found}
     assert marks["hva-unmapped"] == unmapped
     assert marks["hva-no-access"] == "impossible"
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.parametrize("gpa", [None, GPA], ids=["unknown GPA", "known GPA"])
+def test_pfnmap_ram_may_have_a_read_only_pte(host: Host, drm_shmem: Fd, gpa: int | None) -> None:
+    with Mapping.of_file(drm_shmem.fileno(), PAGE_SIZE) as memory:
+        parts = list(slot_parts(Slot(0, GPA, memory.size, memory.hva), os.getpid()))
+        found = of_run(host, errno.EFAULT, parts, gpa, os.getpid())
+    [finding] = [each for each in found if each.name == "pfnmap-not-writable"]
+    assert (finding.mark, finding.needs) == ("inferred", None)
+    assert f"HVA {memory.hva:#x}" in finding.why
 
 
 def test_a_gpa_outside_every_memslot(host: Host) -> None:

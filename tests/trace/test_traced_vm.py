@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pyvmm.ioctl import Fd
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.trace.events import Ioctl, Run
@@ -84,6 +85,18 @@ def test_memory_without_read_permission(explainer: Explainer, memory: Mapping) -
 def test_read_only_memory_behind_a_read_only_slot(explainer: Explainer, memory: Mapping) -> None:
     memory.protect(PROT_READ)
     assert explainer.bare_fault(traced_vm(memory, KVM_MEM_READONLY))[0] == UNKNOWN
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_pfnmap_ram_is_blamed_if_nothing_else_is(
+    explainer: Explainer, memory: Mapping, drm_shmem: Fd
+) -> None:
+    memory.place(drm_shmem.fileno(), 0, size=PAGE_SIZE)
+    cause, why = explainer.bare_fault(traced_vm(memory))
+    assert cause == "pfnmap-not-writable"
+    assert "GPA 0x100000 may fail: if the access was a write" in why
+    memory.unmap(at=PAGE_SIZE)
+    assert explainer.bare_fault(traced_vm(memory))[0] == "hva-unmapped"
 
 
 def test_fault_outside_memslots(explainer: Explainer, memory: Mapping) -> None:

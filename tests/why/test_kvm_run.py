@@ -379,6 +379,18 @@ ROWS: tuple[Row, ...] = (
         lambda m: unaligned("pf", rebuilt=False),
         "the instruction that made the access",
     ),
+    (
+        "device-unaligned",
+        "write to a dma-buf",
+        lambda m: unaligned("pf", path="/dmabuf:", **writes()),
+        "impossible",
+    ),
+    (
+        "device-unaligned",
+        "read of a dma-buf",
+        lambda m: unaligned("pf", path="/dmabuf:", known_access="read"),
+        "inferred",
+    ),
     ("device-unaligned", "on x86", lambda m: unaligned("pf", host=X86), "impossible"),
     ("device-unaligned", "no errno", lambda m: unaligned("pf", errno=0), "not tested"),
     (
@@ -408,7 +420,20 @@ ROWS: tuple[Row, ...] = (
         lambda m: described("pf", path="/dmabuf:", **writes(rejected=True)),
         "inferred",
     ),
-    ("pfnmap-not-writable", "unknown access", lambda m: described("pf"), WRITE),
+    ("pfnmap-not-writable", "unknown access", lambda m: described("pf"), "inferred"),
+    (
+        "pfnmap-not-writable",
+        "unknown access, private",
+        lambda m: described("pf", perms="rw-p"),
+        "inferred",
+    ),
+    (
+        "pfnmap-not-writable",
+        "unknown access, read-only",
+        lambda m: described("pf", perms="r--s"),
+        "impossible",
+    ),
+    ("pfnmap-not-writable", "x86", lambda m: described("pf", **writes(host=X86)), "impossible"),
     (
         "pfnmap-not-writable",
         "ENOMEM",
@@ -531,6 +556,7 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         ),
         (lambda m: described("pf", **writes(errno=errno.ENOMEM)), None),
         (lambda m: unaligned("pf", **writes()), "device-unaligned"),
+        (lambda m: unaligned("pf", path="/dmabuf:", **writes()), "pfnmap-not-writable"),
         (lambda m: memfd(Memfd(closed=True)), "guest-memfd-closed"),
         (
             lambda m: attributes(m, True, False, known_slot=memfd_slot(Memfd(closed=True))),
@@ -556,6 +582,7 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         "pfnmap RAM that KVM would not register",
         "ENOMEM",
         "unaligned",
+        "unaligned on a dma-buf",
         "guest_memfd",
         "shared page, closed guest_memfd",
         "private page, closed guest_memfd",
