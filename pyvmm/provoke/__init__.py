@@ -5,6 +5,8 @@ testbed             the virtual machine of one provocation
 memory_faults       ordinary memory behind a memslot
 instruction_faults  fetches, page tables, accesses without a valid syndrome (arm64)
 bar_faults          the BARs of vfio devices
+pfnmap_ram          RAM that is mapped by page frame number: drm-shmem, udmabuf, dma-heaps
+dma_buffers         allocates it
 fixed_mmap          mmap(MAP_FIXED) without a record
 runner              run the provocations
 """

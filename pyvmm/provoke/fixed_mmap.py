@@ -11,16 +11,16 @@ from pyvmm import libc
 _MAP_FIXED = 0x10
 
 
-def map_file(hva: int, size: int, fd: int, *, private: bool = False) -> None:
-    """Map a file from its start, readable and writable, shared or ``MAP_PRIVATE``."""
-    _map(hva, size, mmap.MAP_PRIVATE if private else mmap.MAP_SHARED, fd)
+def map_file(hva: int, size: int, fd: int, *, offset: int = 0, private: bool = False) -> None:
+    """Map a file from byte `offset`, readable and writable, shared or ``MAP_PRIVATE``."""
+    _map(hva, size, mmap.MAP_PRIVATE if private else mmap.MAP_SHARED, fd, offset)
 
 
 def map_anonymous(hva: int, size: int) -> None:
     """Map zeroed private anonymous memory, readable and writable."""
-    _map(hva, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+    _map(hva, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
 
 
-def _map(hva: int, size: int, flags: int, fd: int) -> None:
+def _map(hva: int, size: int, flags: int, fd: int, offset: int) -> None:
     prot = mmap.PROT_READ | mmap.PROT_WRITE
-    libc.mmap(hva, size, prot, flags | _MAP_FIXED, fd, 0)
+    libc.mmap(hva, size, prot, flags | _MAP_FIXED, fd, offset)

@@ -12,7 +12,7 @@ from pyvmm.kvm.exits import MemoryFault, RunFailure
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.system import System
 from pyvmm.passthrough import SlotOutcome
-from pyvmm.provoke import bar_faults, instruction_faults, memory_faults
+from pyvmm.provoke import bar_faults, instruction_faults, memory_faults, pfnmap_ram
 from pyvmm.provoke.testbed import Failure, Provocation, Testbed
 from pyvmm.uapi.kvm import KVM_RUN
 from pyvmm.uapi.names import names
@@ -22,6 +22,7 @@ PROVOCATIONS = (
     *memory_faults.PROVOCATIONS,
     *instruction_faults.PROVOCATIONS,
     *bar_faults.PROVOCATIONS,
+    *pfnmap_ram.PROVOCATIONS,
 )
 
 

@@ -3,10 +3,11 @@
 
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from pyvmm.kvm import System
+from pyvmm.kvm import System, Vm
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 from pyvmm.provoke.testbed import Testbed as Bed
@@ -38,11 +39,24 @@ FAULTS = {
     "private-pfnmap": (BARE, "reconstructed", "replay", "wrote"),
     "unaligned": (BARE, "reconstructed", "emulate", "went on"),
 }
+# The same for PFNMAP RAM, on a kernel whose drm-shmem has pfn_mkwrite.
+READ_ONLY_PTES = {
+    "drm-shmem": (BARE, "reconstructed", "replay", "wrote"),
+    "drm-shmem-unaligned": (BARE, "reconstructed", "replay", "went on"),
+    "drm-shmem-read": (BARE, "reconstructed", "replay", "wrote"),
+    "drm-shmem-huge-unaligned": (BARE, "reconstructed", "replay", "wrote"),
+}
+# Memslots that KVM rejects on a CPU without FWB and DIC.
+CACHEABLE_RAM = ("udmabuf", "dma-heap")
 # Provocations without a fault, because the kernel resolves the access: what the guest noticed.
 RESOLVED = {
     "replaced-by-memory": "read 0x0",
     "guest-memfd-punched": "read 0x0",
     "fetched": "took an exception (syndrome 0x86000010)",  # external abort on a fetch
+    "drm-shmem-written": "wrote",
+    "drm-shmem-huge": "wrote",
+    "udmabuf-flipped": "wrote",
+    "dma-heap-flipped": "wrote",
 }
 BY_NAME = {each.name: each for each in PROVOCATIONS}
 
@@ -67,6 +81,35 @@ def test_fault_is_reported_named_and_fixed(name: str) -> None:
     found = (kernel, fault.report.source, result.record.fix, result.guest)
     assert found == FAULTS[name]
     assert (fault.cause, result.record.outcome) == (BY_NAME[name].cause, "resolved")
+
+
+@on_arm64
+@pytest.mark.parametrize("name", READ_ONLY_PTES)
+def test_write_through_a_read_only_pte(name: str) -> None:
+    result = run_provocation(name)
+    if "drm_gem_shmem_pfn_mkwrite" not in Path("/proc/kallsyms").read_text():
+        assert result.record is None
+        return
+    assert result.record is not None
+    fault = result.record.fault
+    found = (result.kernel, fault.report.source, result.record.fix, result.guest)
+    assert found == READ_ONLY_PTES[name]
+    assert (fault.cause, result.record.outcome) == ("pfnmap-not-writable", "resolved")
+
+
+@on_arm64
+@pytest.mark.parametrize("name", CACHEABLE_RAM)
+def test_cacheable_ram(vm: Vm, name: str) -> None:
+    result = run_provocation(name)
+    if vm.host.rejects_cacheable_pfnmap:
+        found = (result.kernel, result.cause, result.guest)
+        assert found == (
+            "EINVAL at registration",
+            "cacheable-pfnmap-unsupported",
+            "did not run",
+        )
+    else:
+        assert (result.kernel, result.cause, result.guest) == ("no fault", None, "wrote")
 
 
 @on_arm64
@@ -154,7 +197,8 @@ def test_cause_is_the_expected_one(name: str) -> None:
 
 
 def test_every_provocation_is_tested() -> None:
-    assert {*FAULTS, *RESOLVED, "does-not-answer", "zeroed", "cacheable-registered"} == set(BY_NAME)
+    others = {"does-not-answer", "zeroed", "cacheable-registered", *CACHEABLE_RAM}
+    assert {*FAULTS, *READ_ONLY_PTES, *RESOLVED, *others} == set(BY_NAME)
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="for hosts that are not arm64")
