@@ -4,13 +4,17 @@
 import contextlib
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from pyvmm import libc
+
 NOBODY = 65534
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def open_fds() -> set[str]:
@@ -88,3 +92,24 @@ def soft_limit(what: int, soft: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(what, before)
+
+
+@contextlib.contextmanager
+def adopted_orphans() -> Iterator[None]:
+    """Become the parent of the orphans that the block leaves, and wait until they have ended."""
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+        deadline = time.monotonic() + 60
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+                assert time.monotonic() < deadline, f"still running: {children()}"
+                time.sleep(0 if pid else 0.02)
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """Return the process IDs of this process's children."""
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]

@@ -22,7 +22,9 @@ from pyvmm.passthrough import Job, JobResult, run_job
 from pyvmm.passthrough.document import result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe, Write
 from pyvmm.units import size
+from pyvmm.vfio import rebind
 from pyvmm.vfio.iommu_modes import AUTO, MODES
+from pyvmm.vfio.sysfs import PciFunction
 
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
 
@@ -56,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bind",
         action="store_true",
-        help="bind the device to vfio for this run and to its old driver afterwards; refused if "
-        "the host is using it",
+        help="bind the device to vfio for this run and to its old driver afterwards, also after "
+        "SIGKILL; refused if the host is using it",
     )
     parser.add_argument(
         "--write",
@@ -124,6 +126,12 @@ def run(args: argparse.Namespace) -> int:
         if not args.no_sandbox:
             for restriction in sandbox.unenforced():
                 output.note(f"the sandbox is incomplete: {restriction}")
+        for function in map(PciFunction.find, args.vfio if args.bind else ()):
+            if driver := rebind.kept_driver(function):
+                output.note(
+                    f"{function} has {driver} already and keeps it; to give it back to its own "
+                    f"driver: {rebind.how_to_return(function)}"
+                )
         result = run_job(
             Job(
                 devices=args.vfio,

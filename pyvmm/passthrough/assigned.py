@@ -15,9 +15,7 @@ from pyvmm.passthrough.region_backing import RegionBacking
 from pyvmm.vfio.bars import BarMapping, map_bar
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO, open_device
-from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.regions import Region
-from pyvmm.vfio.sysfs import PciFunction
 from pyvmm.vfio.vfio_device import VfioDevice
 
 
@@ -48,22 +46,19 @@ class AssignedDevice(Closeable):
         address: str | Bdf,
         *,
         mode: str = AUTO,
-        bind: bool = False,
         beside: Sequence["AssignedDevice"] = (),
         flip: Collection[str] = (),
     ) -> None:
         """Open the function at `address`, map the machine's RAM for its DMA, place its BARs.
 
-        `bind` rebinds it to a vfio driver until it is closed. A device `beside` others shares their
-        IO address space, and its BARs follow theirs; close it before them. The BARs named in `flip`
-        are registered as anonymous memory, over which the BAR is mapped afterwards.
+        A device `beside` others shares their IO address space, and its BARs follow theirs; close it
+        before them. The BARs named in `flip` are registered as anonymous memory, over which the BAR
+        is mapped afterwards.
 
-        Raises `IoctlError`, and what `open_device` and `bind_to_vfio` raise.
+        Raises `IoctlError`, and what `open_device` raises.
         """
         self._machine = machine
         with ExitStack() as stack:
-            if bind:
-                stack.enter_context(bind_to_vfio(PciFunction.find(address)))
             neighbour = beside[0].device if beside else None
             self.device = stack.enter_context(open_device(address, mode, beside=neighbour))
             if not beside:

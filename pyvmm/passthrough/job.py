@@ -25,6 +25,8 @@ from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO
+from pyvmm.vfio.rebind import bind_to_vfio
+from pyvmm.vfio.sysfs import PciFunction
 
 _COUNT = struct.Struct("<Q")
 _BAR = struct.Struct("<QQQQQ")
@@ -91,6 +93,8 @@ class JobResult:
 def run_job(job: Job) -> JobResult:
     """Run `job`. On return and on every exception, devices are back with their old drivers.
 
+    If the process is killed, they are soon afterwards.
+
     Raises `PyvmmError` with a one-line explanation.
     """
     addresses = [Bdf.parse(address) for address in job.devices]
@@ -100,6 +104,9 @@ def run_job(job: Job) -> JobResult:
     with ExitStack() as stack:
         system = stack.enter_context(System.open())
         caps = negotiate(system)
+        if job.bind:  # before anything is mapped: each device's guardian inherits mappings
+            for address in addresses:
+                stack.enter_context(bind_to_vfio(PciFunction.find(address)))
         machine = stack.enter_context(Machine(system, console=job.console))
         machine.faults.policy = by_region(job.on_fault_in, job.on_fault)
         devices: list[AssignedDevice] = []
@@ -108,7 +115,6 @@ def run_job(job: Job) -> JobResult:
                 machine,
                 address,
                 mode=job.iommu_mode,
-                bind=job.bind,
                 beside=tuple(devices),
                 flip=job.flip,
             )

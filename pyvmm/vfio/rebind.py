@@ -6,7 +6,6 @@ The files are ``driver_override``, ``drivers_probe`` and each driver's ``bind`` 
 """
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pyvmm.closeable import Closeable
 from pyvmm.errors import LackingError, PyvmmError, UsageError
+from pyvmm.helper_process import HelperProcess
 from pyvmm.vfio.host_use import host_uses
 from pyvmm.vfio.sysfs import PCI, PciFunction
 
@@ -29,8 +29,7 @@ def bind_to_vfio(function: PciFunction, driver: str | None = None) -> Iterator[s
 
     Yields the name of the vfio driver. `driver` selects it. The default is the variant driver
     for this device, or else vfio-pci. A function that a vfio driver has already is left as it is.
-    The driver is restored whatever ends the block, except SIGKILL. SIGINT, SIGTERM and SIGHUP are
-    blocked while drivers change.
+    A helper process restores the driver, whatever ends the block or this process, SIGKILL included.
 
     Within the block, close every fd and mapping of the device, and remove its file from KVM
     (``KVM_DEV_VFIO_FILE_DEL``). Otherwise the unbind waits for them forever.
@@ -40,19 +39,44 @@ def bind_to_vfio(function: PciFunction, driver: str | None = None) -> Iterator[s
     sysfs is not writable. Raises `PyvmmError` if the kernel rejects a change of driver.
     """
     before = function.driver
-    if driver in (None, before) and before and not has_host_driver(function):
-        yield before
+    if driver in (None, before) and (kept := kept_driver(function)):
+        yield kept
         return
     require_unused(function)
     driver = driver or vfio_driver_for(function)
-    with _Rebinding(function, before, driver) as rebinding:
-        try:
-            with _signals_blocked():
-                rebinding.bind()
-            yield driver
-        finally:
-            with _signals_blocked():
-                rebinding.restore()
+    with ExitStack() as stack:
+        # Closed within the block: a sandboxed process is left no descriptor of sysfs.
+        with _Rebinding(function, before, driver) as rebinding:
+            guardian = HelperProcess(lambda _: rebinding.restore(), rebinding.descriptors)
+            stack.callback(_return, guardian, function, before)
+            rebinding.bind()
+        yield driver
+
+
+def kept_driver(function: PciFunction) -> str | None:
+    """Return the vfio driver that `bind_to_vfio` would leave as it is, or None.
+
+    A run whose helper process was killed leaves one.
+    """
+    return function.driver if function.driver and not has_host_driver(function) else None
+
+
+def how_to_return(function: PciFunction) -> str:
+    """Return the shell commands that give `function` back to the driver the kernel chooses."""
+    return (
+        f"echo > {function.path}/driver_override; "
+        f"echo {function} > {function.path}/driver/unbind; "
+        f"echo {function} > {PCI}/drivers_probe"
+    )
+
+
+def _return(guardian: HelperProcess, function: PciFunction, before: str | None) -> None:
+    """Let the guardian restore the driver `before`. Raises `PyvmmError`."""
+    if error := guardian.finish():
+        raise PyvmmError(
+            f"{function} is not back with {before or 'no driver'}: {error}; "
+            f"repeat it by hand: {how_to_return(function)}"
+        )
 
 
 def require_unused(function: PciFunction) -> None:
@@ -151,7 +175,7 @@ class _Attribute(Closeable):
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self.fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except PermissionError:
             raise LackingError(
                 f"cannot write {path}: permission denied; run as root to change the driver"
@@ -159,22 +183,20 @@ class _Attribute(Closeable):
 
     def write(self, text: str) -> None:
         try:
-            os.write(self._fd, text.encode())
+            os.write(self.fd, text.encode())
         except OSError as error:
             raise PyvmmError(
-                f"cannot write {text.strip()!r} to {self._path}: {error.strerror}; "
-                "check dmesg and repeat the write by hand"
+                f"cannot write {text.strip()!r} to {self._path}: {error.strerror}; check dmesg"
             ) from None
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 class _Rebinding(Closeable):
     """A change of driver and its reversal.
 
-    All files are opened before the change: in the sandbox that the process may enter meanwhile,
-    sysfs cannot be opened for writing.
+    All files are opened before the change: if this user may not write one, nothing changes.
     """
 
     def __init__(self, function: PciFunction, before: str | None, driver: str) -> None:
@@ -183,10 +205,13 @@ class _Rebinding(Closeable):
             raise LackingError(f"this kernel has no PCI driver {driver}: load its module")
         self._function, self._before, self._driver = function, before, driver
         self._override_before = function.driver_override
+        self.descriptors: list[int] = []
         with ExitStack() as stack:
 
             def attribute(path: Path) -> _Attribute:
-                return stack.enter_context(_Attribute(path))
+                opened = stack.enter_context(_Attribute(path))
+                self.descriptors.append(opened.fd)
+                return opened
 
             self._override = attribute(function.path / "driver_override")
             self._probe = attribute(PCI / "drivers_probe")
@@ -219,13 +244,3 @@ class _Rebinding(Closeable):
 
     def close(self) -> None:
         self._owned.close()
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block SIGINT, SIGTERM and SIGHUP, so that none interrupts a change of driver."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)

@@ -89,6 +89,15 @@ def test_a_policy_of_a_region(find: Find, args: list[str]) -> None:
     assert pyvmm("--vfio", str(find("edu")), *args).returncode == 0
 
 
+@pytest.mark.needs_arch("aarch64")
+def test_a_device_that_has_a_vfio_driver_already(find: Find) -> None:
+    edu = find("edu")
+    done = pyvmm("--vfio", str(edu), "--bind")
+    assert done.returncode == 0
+    assert f"{edu} has vfio-pci already and keeps it; to give it back" in done.stderr
+    assert edu.driver == "vfio-pci"
+
+
 @pytest.mark.parametrize("args", [["--vfio"], ["--vfio", ABSENT, "--iommu-mode", "magic"], ["run"]])
 def test_argparse_rejects(args: list[str]) -> None:
     done = pyvmm(*args)

@@ -5,17 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pyvmm import sandbox
-from pyvmm.errors import LackingError, UsageError
+from pyvmm.errors import LackingError, PyvmmError, UsageError
 from pyvmm.vfio.iommu_modes import open_device
-from pyvmm.vfio.rebind import bind_to_vfio, vfio_driver_for, vfio_module_for
+from pyvmm.vfio.rebind import bind_to_vfio, kept_driver, vfio_driver_for, vfio_module_for
 from pyvmm.vfio.sysfs import PciFunction, list_functions
-from tests.process import in_child
+from tests.process import adopted_orphans, children, in_child, open_fds
 
 # Binds a device to vfio, opens it, prints the driver, and waits for a signal.
 CHILD = """
@@ -77,6 +78,66 @@ def test_restored_from_within_a_sandbox(nvme_with_its_driver: PciFunction) -> No
 
     assert in_child(bind) == "vfio-pci"
     assert (nvme_with_its_driver.driver, nvme_with_its_driver.driver_override) == ("nvme", None)
+
+
+def _bind_and_stop(function: PciFunction, at: str, stopped: int, patch: pytest.MonkeyPatch) -> None:
+    """Bind `function`, and at the point `at` write to the pipe `stopped` and wait."""
+    points = iter(("override", "unbind", "probe"))
+    job, write = os.getpid(), os.write
+
+    def stop() -> None:
+        write(stopped, b"!")
+        time.sleep(600)
+
+    def write_and_stop(fd: int, data: bytes) -> int:
+        written = write(fd, data)
+        if os.getpid() == job and next(points, None) == at:
+            stop()
+        return written
+
+    patch.setattr(os, "write", write_and_stop)
+    with bind_to_vfio(function):
+        if at == "bound":
+            stop()
+        with open_device(function.bdf):
+            sandbox.enter()
+            stop()
+
+
+@pytest.mark.parametrize("at", ["override", "unbind", "probe", "bound", "sandboxed"])
+def test_restored_after_sigkill(
+    nvme_with_its_driver: PciFunction, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait, stopped = os.pipe()
+    with os.fdopen(wait) as pipe, adopted_orphans():
+        if not (child := os.fork()):
+            try:
+                _bind_and_stop(nvme_with_its_driver, at, stopped, monkeypatch)
+            finally:
+                os._exit(1)
+        os.close(stopped)
+        assert pipe.read(1) == "!"
+        os.kill(child, signal.SIGKILL)
+    assert (nvme_with_its_driver.driver, nvme_with_its_driver.driver_override) == ("nvme", None)
+
+
+def test_killed_helper_process_is_named(nvme_with_its_driver: PciFunction) -> None:
+    function = nvme_with_its_driver
+    with adopted_orphans(), pytest.raises(PyvmmError) as error, bind_to_vfio(function):
+        os.kill(children()[0], signal.SIGKILL)
+    said, _, commands = str(error.value).partition("; repeat it by hand: ")
+    assert said == f"{function} is not back with nvme: its helper process was killed"
+    assert kept_driver(function) == "vfio-pci"
+    subprocess.run(commands, shell=True, check=True)
+    assert (function.driver, function.driver_override) == ("nvme", None)
+    assert kept_driver(function) is None
+
+
+def test_a_process_that_bound_a_device_holds_no_file_of_sysfs(
+    nvme_with_its_driver: PciFunction,
+) -> None:
+    with bind_to_vfio(nvme_with_its_driver):
+        assert not [fd for fd in open_fds() if "/sys/" in fd]
 
 
 def test_restored_if_the_driver_rejects_the_device(nvme_with_its_driver: PciFunction) -> None:
