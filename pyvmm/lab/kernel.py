@@ -21,6 +21,7 @@ NAMES = (
 )
 # Debian's flavour with 16 KiB pages: in the name of a package it follows the architecture.
 _16K = "-16k"
+_MODULES = "modules.wanted"  # the names of the modules in a cached Debian kernel
 _PACKAGE = r"linux-(?P<kind>image|binary|modules)-(?P<number>\d.*)-arm64(?P<flavour>-16k)?"
 
 
@@ -79,7 +80,7 @@ def _of_path(path: Path) -> Kernel:
 
 
 def _debian(version: str, progress: Progress) -> Kernel:
-    cached = [path.name[7:] for path in store().glob("debian-*") if cache.is_intact(path)]
+    cached = [path.name[7:] for path in store().glob("debian-*") if _is_complete(path)]
     if found := [release for release in cached if _matches(release, version)]:
         return _load(f"debian-{max(found, key=_order)}")
     apt = Apt("arm64", progress)
@@ -99,6 +100,19 @@ def _debian(version: str, progress: Progress) -> Kernel:
             f"{apt.omitted()}: pass one of debian:{', debian:'.join(_series(complete, wanted))}"
         )
     return _fetch(max(found, key=_order), apt, progress)
+
+
+def _is_complete(path: Path) -> bool:
+    """Return True if a cached Debian kernel is intact and has the modules of `kernel_modules`.
+
+    An earlier version of pyvmm may have packed fewer modules.
+    """
+    wanted = path / _MODULES
+    return cache.is_intact(path) and wanted.exists() and wanted.read_text() == _wanted_modules()
+
+
+def _wanted_modules() -> str:
+    return "\n".join(kernel_modules.WANTED)
 
 
 def _offered(apt: Apt) -> tuple[set[str], set[str]]:
@@ -147,7 +161,8 @@ def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
     """Download and unpack a Debian kernel, and pack its modules."""
     name, flavour = f"debian-{version}", _flavour(version)
     release = f"{version.removesuffix(flavour)}-arm64{flavour}"
-    with cache.create(store() / name) as partial:
+    path = store() / name
+    with cache.create(path, replace=not _is_complete(path)) as partial:
         if partial is not None:
             # Newer releases package the image and the modules separately.
             parts = apt.names(rf"^linux-(binary|modules)-{re.escape(release)}$")
@@ -159,6 +174,7 @@ def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
             images = (installed / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
             next(image for image in images if image.exists()).rename(partial / "Image")
             (partial / "modules.cpio").write_bytes(kernel_modules.archive(installed))
+            (partial / _MODULES).write_text(_wanted_modules())
             cache.remove(unpacked)
             for archive in archives:
                 archive.unlink()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The modules that a distribution kernel needs before the lab can start its command.
+"""The modules that a distribution kernel needs in the lab, loaded before the command starts.
 
 Dependencies are read from each module's ``.modinfo`` section. This reads a few dozen modules,
 while depmod(8) reads all of them.
@@ -13,7 +13,7 @@ from pathlib import Path
 from pyvmm.errors import LackingError
 from pyvmm.lab.initramfs import CpioArchive
 
-_WANTED = (
+WANTED = (
     *("virtio_mmio", "virtio_blk", "virtio_console", "crc32c_generic", "erofs"),
     *("9pnet_virtio", "9p", "arm_smmu_v3", "nvme", "iommufd", "vfio_iommu_type1", "vfio_pci"),
     # PFNMAP memory that is RAM, for `pyvmm.provoke.pfnmap_ram`
@@ -38,7 +38,7 @@ def archive(directory: Path) -> bytes:
                 yield from load(other)
             yield name
 
-    order = [each for name in _WANTED for each in load(name)]
+    order = [each for name in WANTED for each in load(name)]
     if not order:
         raise LackingError(f"the kernel {directory.name} has no modules: pass another version")
     cpio = CpioArchive()

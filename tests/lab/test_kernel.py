@@ -113,7 +113,24 @@ def test_damaged_debian_kernel_is_not_used(tmp_path: Path, monkeypatch: pytest.M
         assert partial is not None
         partial.mkdir()
         (partial / "Image").write_bytes(bytes(1000))
+        (partial / kernel._MODULES).write_text(kernel._wanted_modules())
     assert kernel.find("debian:6.12", no_progress)
     os.truncate(kernel.store() / "debian-6.12.1/Image", 500)
+    with pytest.raises(LackingError, match="apt-get is not on PATH"):
+        kernel.find("debian:6.12", no_progress)
+
+
+@pytest.mark.parametrize("modules", [None, "virtio_blk"])
+def test_debian_kernel_with_the_modules_of_an_earlier_version_is_not_used(
+    modules: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # no apt
+    with cache.create(kernel.store() / "debian-6.12.1") as partial:
+        assert partial is not None
+        partial.mkdir()
+        (partial / "Image").write_bytes(bytes(1000))
+        if modules:
+            (partial / kernel._MODULES).write_text(modules)
     with pytest.raises(LackingError, match="apt-get is not on PATH"):
         kernel.find("debian:6.12", no_progress)
