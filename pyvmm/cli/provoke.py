@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "With a vfio device: python -m pyvmm lab run --device bochs -- provoke"
     parser.add_argument("names", nargs="*", metavar="NAME", help="provoke only these (see --list)")
-    parser.add_argument("--all", action="store_true", help="include those that harm the host")
+    parser.add_argument(
+        "--all", action="store_true", help="include those that harm the host, but do not crash it"
+    )
     parser.add_argument("--list", action="store_true", help="list them and exit")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
@@ -75,6 +77,7 @@ def _list(args: argparse.Namespace) -> int:
                 "how": each.how,
                 "expected": each.cause,
                 "harm": each.harm,
+                "crashes": each.crashes,
                 "resolved_by": each.resolved_by,
             }
             for each in PROVOCATIONS
@@ -93,7 +96,8 @@ def _select(names: Sequence[str], everything: bool) -> list[Provocation]:
             raise UsageError(f"no provocation is named {name!r}: see provoke --list")
     if names:
         return [by_name[name] for name in names]
-    return [each for each in PROVOCATIONS if everything or not each.harm]
+    safe = (each for each in PROVOCATIONS if not each.crashes)
+    return [each for each in safe if everything or not each.harm]
 
 
 def _rows(results: Sequence[ProvocationResult]) -> Iterator[tuple[str, ...]]:

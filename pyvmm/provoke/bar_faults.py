@@ -4,11 +4,12 @@
 import os
 from pathlib import Path
 
+from pyvmm.errno_names import errno_name
 from pyvmm.errors import SkippedError
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.assigned import PlacedBar
 from pyvmm.provoke import fixed_mmap
-from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
+from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed, find_function
 from pyvmm.vfio.iommu_modes import AUTO, open_device
 from pyvmm.vfio.sysfs import PciFunction, list_functions
 
@@ -74,6 +75,20 @@ def _disable_memory_in_sysfs(testbed: Testbed) -> None:
 def _write_private_mapping(testbed: Testbed) -> None:
     _map_through_sysfs(testbed, private=True)
     testbed.write()
+
+
+def _read_private_usemem(testbed: Testbed) -> None:
+    function = str(find_function(_NVGRACE))
+    region = testbed.stack.enter_context(open_device(function, AUTO)).regions[_CACHEABLE]
+    hva, fd = testbed.add_anonymous(), region.device.fileno()
+    try:
+        fixed_mmap.map_file(hva, TARGET_SIZE, fd, offset=region.offset, private=True)
+    except OSError as error:
+        number = errno_name(error.errno or 0)
+        raise SkippedError(
+            f"this kernel rejects a private mapping of {_CACHEABLE} ({number}), as it should"
+        ) from None
+    testbed.read()
 
 
 def _load_unaligned(testbed: Testbed) -> None:
@@ -158,6 +173,15 @@ PROVOCATIONS = (
         "a write to a private mapping of a BAR",
         "pfnmap-not-writable",
         _write_private_mapping,
+    ),
+    Provocation(
+        "private-usemem",
+        "a read of a private mapping of a BAR that nvgrace_gpu_vfio_pci maps cacheable",
+        None,
+        _read_private_usemem,
+        # nvgrace_gpu_mmap lacks the VM_SHARED check of vfio_pci_core_mmap.
+        harm="a BUG in vmf_insert_pfn_prot crashes the kernel; runs only by this name",
+        crashes=True,
     ),
     Provocation(
         "unaligned",

@@ -39,6 +39,7 @@ class Provocation:
         cause: the expected cause, or None if the kernel resolves the access.
         provoke: the function that provokes it. A `MemslotError` that it raises is the result.
         harm: lasting harm to the host, or None. A harmful provocation runs only on request.
+        crashes: it may crash the host, so it runs only if it is named.
         resolved_by: the kernels or CPUs that resolve the access instead, or None if none does.
     """
 
@@ -48,6 +49,7 @@ class Provocation:
     provoke: "Callable[[Testbed], None]"
     harm: str | None = None
     resolved_by: str | None = None
+    crashes: bool = False
 
 
 @dataclass(frozen=True)

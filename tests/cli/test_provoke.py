@@ -4,6 +4,7 @@ import json
 import pytest
 
 from pyvmm.cli import main
+from pyvmm.cli import provoke as provoke_command
 from pyvmm.errors import Status
 from pyvmm.kvm import System
 from pyvmm.provoke.testbed import Provocation
@@ -35,6 +36,34 @@ def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert by_name["outside"]["expected"] == "outside-memslots"
     assert by_name["outside"]["harm"] is None
     assert "out of use" in by_name["poisoned"]["harm"]
+    assert [each["name"] for each in by_name.values() if each["crashes"]] == ["private-usemem"]
+
+
+SAFE = Provocation("safe", "", None, read_memory)
+HARMFUL = Provocation("harmful", "", None, read_memory, harm="a scratch")
+FATAL = Provocation("fatal", "", None, read_memory, harm="a crash", crashes=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run"),
+    [
+        ([], ["safe"]),
+        (["--all"], ["safe", "harmful"]),
+        (["fatal"], ["fatal"]),
+    ],
+    ids=["default", "all", "by name"],
+)
+def test_harmful_provocations_run_on_request_only(
+    kvm: System,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    run: list[str],
+) -> None:
+    monkeypatch.setattr(provoke_command, "PROVOCATIONS", (SAFE, HARMFUL, FATAL))
+    assert main(["provoke", "--json", *arguments]) == Status.DONE
+    provoked = json.loads(capsys.readouterr().out)["provoked"]
+    assert [each["name"] for each in provoked] == run
 
 
 @pytest.mark.parametrize(
