@@ -5,6 +5,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -99,6 +100,13 @@ def _reopen(stdout: TextIO | None) -> TextIO:
         errors="backslashreplace",
         line_buffering=by_line,
     )
+
+
+def is_blocked(stream: TextIO, patience: int) -> bool:
+    """Return True if `stream` accepts no data within `patience` ms: nobody reads the pipe."""
+    poll = select.poll()
+    poll.register(stream, select.POLLOUT)
+    return not poll.poll(patience)
 
 
 def discard(stream: TextIO) -> None:

@@ -6,19 +6,25 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from pyvmm.cli import output
 from pyvmm.cli.option_types import process_id
 from pyvmm.errors import PyvmmError, Status, UsageError
+from pyvmm.output_file import discard, is_blocked
 from pyvmm.trace import launch, trace_diff
 from pyvmm.trace.events import EventWriter, Recording
 from pyvmm.trace.inject import Rules, parse, read_scenario
 from pyvmm.trace.kvm_trace import KvmTrace
 from pyvmm.trace.tracer import Tracer
 from pyvmm.trace.views import EventPrinter, Filter, ViewOptions, address_range
+
+_FILTERS = ("fd", "ioctl", "exit", "address")
+_PATIENCE_MS = 1000  # for a slow reader, after Ctrl-C
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,6 +36,12 @@ def run(args: argparse.Namespace) -> int:
     rules = Rules([parse(text) for text in [*args.inject, *scenario]])
     options = _view_options(args)
     quiet = args.record and not (args.summary or args.slots or args.json or args.output)
+    for name in _FILTERS:
+        if quiet and getattr(args, name):
+            raise UsageError(
+                f"--{name} selects what is printed, and --record alone prints nothing: leave "
+                f"--{name} out, or add --summary, --slots, --json or -o FILE"
+            )
     traced = command or ["-p", str(args.pid)]
     with ExitStack() as stack:
         out = _out(args, stack)
@@ -47,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         )
         stack.callback(trace.close)
         tracer = Tracer(trace, trace.syscalls)
-        launch.on_stop_signals(tracer.stop)
+        launch.on_stop_signals(partial(_stop, tracer, [out, *([record] if record else [])]))
         status = Status.FAILED
         try:
             if command:
@@ -67,6 +79,14 @@ def run(args: argparse.Namespace) -> int:
         return Status.DONE
     assert tracer.status is not None
     return _exit_status(tracer.status)
+
+
+def _stop(tracer: Tracer, outputs: list[TextIO]) -> None:
+    """End the trace. Discard the rest of an output whose reader does not read."""
+    tracer.stop()
+    for each in outputs:
+        if not each.closed and is_blocked(each, _PATIENCE_MS):
+            discard(each)
 
 
 def _follow(tracer: Tracer, printer: EventPrinter | None) -> Status:
@@ -105,6 +125,26 @@ def _diff(args: argparse.Namespace) -> int:
     return Status.FAILED if difference else Status.DONE
 
 
+class _Subcommands(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """The subcommands, whose own options would silently replace those before them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        for name, value in vars(namespace).items():
+            if value != parser.get_default(name):
+                subcommand = values[0] if values else ""
+                raise UsageError(
+                    f"--{name} has no effect before {subcommand}: leave it out, or give it after "
+                    f"{subcommand} if {subcommand} --help has it"
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``pyvmm trace``."""
     parser.set_defaults(run=run, takes_command=True)
@@ -122,6 +162,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The exit status is the command's. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT or SIGKILL ends the "
         "trace and leaves the command running. pyvmm's child process stays until the command ends: "
         "do not kill it, because the command's KVM ioctls fail without it. With -p nothing stays. "
+        "As with strace, a reader that does not read the trace stops the traced program until the "
+        "trace ends. "
         "Rules for --inject: cap:KVM_CAP_NAME=0, ioctl:NAME where MEMBER=VALUE:errno=NAME, "
         "run:memory_fault gpa=ADDRESS, run:errno=EFAULT after=100, ioctl:NAME:delay=10ms."
     )
@@ -145,7 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='read rules from a TOML file: inject = ["…", …]',
     )
-    commands = parser.add_subparsers(metavar="COMMAND", prog=parser.prog)
+    commands = parser.add_subparsers(metavar="COMMAND", prog=parser.prog, action=_Subcommands)
     about = "print a recorded trace"
     show = commands.add_parser("show", help=about, description=about)
     show.set_defaults(run=_show, takes_command=False)

@@ -80,7 +80,14 @@ def fork_tracer() -> ParentCommand:
 
 def on_stop_signals(stop: Callable[[], None]) -> None:
     """Call `stop` for each signal that ends the trace. The command sends SIGTERM, also by dying."""
-    _handle_stop_signals(lambda signum, frame: stop())
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        # Not a second handler within this one: the command repeats its signal.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        stop()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    _handle_stop_signals(handle)
 
 
 def _handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:

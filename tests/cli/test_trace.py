@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import fcntl
 import json
 import os
 import select
 import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +102,16 @@ def test_record_show_and_diff(tmp_path: Path) -> None:
         (["-o", "/no/such/folder/file", "--", "true"], 2, "cannot write"),
         (["show", "/no/such/file"], 2, "cannot read"),
         (["diff", "/no/such/file", "/no/such/file"], 2, "cannot read"),
+        (["--summary", "show", "x"], 2, "--summary has no effect before show"),
+        (["--ioctl", "KVM_RUN", "show", "x"], 2, "--ioctl has no effect before show"),
+        (["-p", "1", "show", "x"], 2, "--pid has no effect before show"),
+        (["--record", "/no/such/file", "show", "x"], 2, "--record has no effect before show"),
+        (["--json", "diff", "x", "x"], 2, "--json has no effect before diff"),
+        (["--inject", "x", "diff", "x", "x"], 2, "--inject has no effect before diff"),
+        (["--record", "x", "--fd", "vm", "--", "true"], 2, "--fd selects what is printed"),
+        (["--record", "x", "--ioctl", "x", "--", "true"], 2, "--ioctl selects what is printed"),
+        (["--record", "x", "--exit", "io", "--", "true"], 2, "--exit selects what is printed"),
+        (["--record", "x", "--address", "1", "-p", "1"], 2, "--address selects what is printed"),
     ],
 )
 def test_usage_error_is_one_line(arguments: list[str], status: int, message: str) -> None:
@@ -289,6 +302,67 @@ def test_closed_pipe_does_not_stop_the_command(tmp_path: Path) -> None:
     assert "the trace ends here: cannot write to stdout: Broken pipe" in tracing.stderr.read()
     assert tracing.wait(30) == 1
     assert done.exists()
+
+
+def wait_until_full(pipe: int) -> None:
+    """Wait until a pipe that nobody reads gets no more data."""
+    before = 0
+    while True:
+        [now] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+        if now and now == before:
+            return
+        before = now
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "attach", "number", "status"),
+    [
+        pytest.param("", False, signal.SIGINT, 130, id="stderr"),
+        pytest.param("", False, signal.SIGKILL, -signal.SIGKILL, id="stderr-SIGKILL"),
+        pytest.param("", True, signal.SIGINT, 130, id="stderr-attached"),
+        pytest.param("--record", False, signal.SIGINT, 130, id="record"),
+        pytest.param("--record", False, signal.SIGTERM, 143, id="record-SIGTERM"),
+        pytest.param("-o", True, signal.SIGINT, 130, id="output-attached"),
+    ],
+)
+def test_reader_that_hangs(option: str, attach: bool, number: int, status: int) -> None:
+    """The program stops, as under strace, and goes on when the trace is ended."""
+    program = [sys.executable, "-c", UNTIL_EOF]
+    hung, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    command = [*TRACE, *([option, f"/dev/fd/{write}"] if option else [])]
+    vmm = tracing = subprocess.Popen(
+        program if attach else [*command, "--", *program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if option else write,
+        pass_fds=[write],
+        text=True,
+    )
+    assert vmm.stdin
+    assert vmm.stdout
+    try:
+        assert vmm.stdout.readline() == "ready\n"
+        if attach:
+            tracing = subprocess.Popen(
+                [*command, "-p", str(vmm.pid)],
+                stderr=subprocess.DEVNULL if option else write,
+                pass_fds=[write],
+                text=True,
+            )
+        os.close(write)
+        wait_until_full(hung)
+        tracing.send_signal(number)
+        assert tracing.wait(60) == status
+        vmm.stdin.close()
+        assert vmm.stdout.read() == "created a vCPU\n"
+    finally:
+        os.close(hung)
+        tracing.kill()
+        vmm.kill()
+        with vmm, tracing:
+            pass
 
 
 def test_ctrl_c_on_a_terminal_ends_only_the_trace() -> None:
