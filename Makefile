@@ -28,7 +28,12 @@ LAB_DEVICES := grace edu nvme bochs
 LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke \
 	tests/test_examples.py::test_three_requirements
 
-.PHONY: run test lint lab-setup unit lab-test campaign bench packages-run packages-test clean
+# The matrix of CAUSES.md. Debian has neither a 6.1 kernel with 16 KiB pages nor an nvgrace driver.
+CAUSES_CPUS := max neoverse-n1
+CAUSES_KERNELS := $(addprefix debian:,6.1 6.12 6.18 7.2 7.3 6.12-16k 6.18-16k 7.2-16k 7.3-16k)
+CAUSES := build/causes
+
+.PHONY: run test lint lab-setup unit lab-test campaign causes bench packages-run packages-test clean
 
 # To probe a device of this machine: make run VFIO=0000:01:00.0
 run: packages-run $(INSTALLED)
@@ -62,6 +67,18 @@ lab-test: lab-setup
 # Thousands of hostile guests, kills and mutated inputs, in hours. The same command continues.
 campaign: packages-test lab-setup
 	$(BIN)/python -m tests.campaign --resume build/campaign $(NAMES)
+
+# Writes CAUSES.md, in an hour. The same command continues; remove build/causes to start again.
+causes: lab-setup
+	mkdir -p $(CAUSES)
+	$(call provoke_all,$(CAUSES_KERNELS),bochs) >$(CAUSES)/debian.json || [ -s $(CAUSES)/debian.json ]
+	$(call provoke_all,lab,grace bochs) >$(CAUSES)/lab.json || [ -s $(CAUSES)/lab.json ]
+	$(BIN)/python -m pyvmm.lab.causes $(CAUSES)/debian.json $(CAUSES)/lab.json >$(CAUSES)/CAUSES.md
+	mv $(CAUSES)/CAUSES.md CAUSES.md
+
+# $(call provoke_all,KERNELS,DEVICES). Its status is not 0 if a cause is not the expected one.
+provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$(CAUSES_CPUS)) \
+	$(addprefix --kernel ,$1) $(addprefix --device ,$2) --timeout 7200 -- provoke --all --json
 
 bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench

@@ -131,6 +131,7 @@ def _to_json(each: ProvocationResult) -> dict[str, Any]:
         "name": each.provocation.name,
         "how": each.provocation.how,
         "expected": each.provocation.cause,
+        "resolved_by": each.provocation.resolved_by,
         "kernel": None if each.skipped else each.kernel,
         "fault": fault_to_json(each.record) if each.record else None,
         "rejected": each.rejected and slot_to_json(each.rejected),

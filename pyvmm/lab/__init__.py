@@ -11,7 +11,7 @@ modules, and `kernel_headers` downloads headers. `userland` creates the root fil
 `kvm_mode` and `lab_devices` describe the emulated machine.
 
 Running: `host` runs one command from power-on to power-off, `virtio_ports` relays its output,
-`terminal` its terminal, and `matrix` runs a command on several hosts.
+`terminal` its terminal, `matrix` runs a command on several hosts, and `causes` writes CAUSES.md.
 
 Stage 2: `stage2_client` in the host asks `stage2_server` for a stage-2 descriptor; `stage2` walks
 the tables that `gdb` reads from the stopped machine.

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Render real runs of two hosts as a page of causes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pyvmm.errors import Status
+from pyvmm.lab import causes, host, lab_devices, matrix, qemu
+from pyvmm.lab.apt import no_progress
+from pyvmm.lab.causes import HostName
+from tests.process import exits_with
+
+CPUS = ("max", "neoverse-n1")
+NAMES = ("anonymous-unmapped", "outside", "cacheable-registered")
+ALL = [HostName(cpu, kernel) for cpu in CPUS for kernel in ("6.1", "6.12", "7.2", "lab")]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "says"),
+    [
+        (
+            {"max": ["6.1", "6.12", "7.2", "lab"], "neoverse-n1": ["6.1", "6.12", "7.2", "lab"]},
+            "all",
+        ),
+        ({"max": ["6.1", "6.12", "7.2", "lab"]}, "max"),
+        ({"max": ["6.1"], "neoverse-n1": ["6.1"]}, "6.1"),
+        ({"max": ["lab"]}, "max: lab"),
+        ({"max": ["6.1", "6.12", "7.2"], "neoverse-n1": ["6.1", "6.12", "7.2"]}, "all but lab"),
+        ({"max": ["6.1", "6.12", "7.2", "lab"], "neoverse-n1": ["6.1"]}, "max; neoverse-n1: 6.1"),
+    ],
+)
+def test_where(kernels: dict[str, list[str]], says: str) -> None:
+    hosts = [HostName(cpu, kernel) for cpu, names in kernels.items() for kernel in names]
+    assert causes.where(hosts, ALL) == says
+
+
+@pytest.fixture(scope="module")
+def document(emulated: host.Host) -> str:
+    """Return the JSON of a matrix of two CPUs, one of which lacks FWB and DIC."""
+    devices = tuple(lab_devices.lookup(["grace"] if emulated.kernel.name == "lab" else []))
+    hosts = [
+        host.prepare(
+            emulated.qemu,
+            emulated.kernel,
+            qemu.EmulatedMachine(cpu=cpu, devices=devices),
+            no_progress,
+        )
+        for cpu in CPUS
+    ]
+    command = ["provoke", *NAMES, "--json"]
+    cells = matrix.run(hosts, ["python3", "-m", "pyvmm", *command], 300, no_progress)
+    assert [cell.status for cell in cells] == [Status.DONE, Status.DONE]
+    return json.dumps(matrix.document(cells, command))
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_equal_results_share_a_row(document: str) -> None:
+    found = rows(causes.page([json.loads(document)]), "Causes")
+    [unmapped, outside, *_] = found
+    assert unmapped[0] == "munmap of anonymous memory (`anonymous-unmapped`)"
+    assert unmapped[1:] == [
+        "bare EFAULT; address reconstructed",
+        "hva-unmapped, known",
+        "replay",
+        "read 0x0",
+        "all",
+    ]
+    assert (outside[1], outside[-1]) == ("KVM_EXIT_MMIO", "all")
+
+
+def test_different_results_have_rows_of_their_own(document: str, emulated: host.Host) -> None:
+    [_, _, *found] = rows(causes.page([json.loads(document)]), "Causes")
+    if emulated.kernel.name != "lab":
+        assert [(row[1].partition(":")[0], row[-1]) for row in found] == [("skipped", "all")]
+        pytest.skip("the rest needs the lab's kernel, which has nvgrace: python -m pyvmm lab setup")
+    assert [(row[1], row[-1]) for row in found] == [
+        ("no fault", "max"),
+        ("EINVAL at registration", "neoverse-n1"),
+    ]
+    assert found[0][2].startswith("(resolved by a CPU with FWB and DIC")
+    assert found[1][2] == "cacheable-pfnmap-unsupported, inferred"
+
+
+def test_runs_and_totals(document: str, emulated: host.Host) -> None:
+    page = causes.page([json.loads(document)])
+    assert "None: each cause is the expected one" in page
+    *runs, total = rows(page, "Runs")
+    assert [run[2] for run in runs] == list(CPUS)
+    provoked = 2 * len(NAMES) if emulated.kernel.name == "lab" else 2 * (len(NAMES) - 1)
+    assert total[4:6] == [str(provoked), str(provoked)]
+    assert total[8] == str(2 * len(NAMES) - provoked)
+
+
+def test_unexpected_cause_is_a_difference(document: str) -> None:
+    changed = json.loads(document)
+    result = changed["runs"][0]["stdout"]["provoked"][0]
+    result |= {"cause": "unknown", "mark": None, "as_expected": False}
+    page = causes.page([changed])
+    assert "* `anonymous-unmapped`: unknown and not hva-unmapped (bare EFAULT), on max\n" in page
+    first = rows(page, "Runs")[0]
+    assert int(first[4]) - int(first[5]) == 1
+
+
+def test_failed_host_has_its_error(document: str) -> None:
+    changed = json.loads(document)
+    changed["runs"][0] |= {"stdout": "", "error": "the kernel crashed"}
+    page = causes.page([changed])
+    assert rows(page, "Runs")[0][-1] == "the kernel crashed"
+    assert {row[-1] for row in rows(page, "Causes")} == {"all"}
+
+
+def test_command(document: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "matrix.json"
+    file.write_text(document)
+    assert causes.main([str(file)]) == Status.DONE
+    assert capsys.readouterr().out == causes.page([json.loads(document)])
+
+
+@pytest.mark.parametrize(("text", "says"), [("{}", "not a pyvmm.lab"), ("no", "is not JSON")])
+def test_other_file(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(text)
+    with exits_with(Status.USAGE):
+        causes.main([str(file)])
+    assert says in capsys.readouterr().err
