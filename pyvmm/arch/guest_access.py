@@ -27,6 +27,7 @@ class PageAccess:
         unaligned_for_device: why the access is an alignment fault if stage 2 maps the page as
             Device and stage 1 as Normal, or None. It completes a sentence that begins with "the
             access".
+        atomic: True for an atomic or an exclusive.
     """
 
     gpa: int
@@ -36,10 +37,11 @@ class PageAccess:
     memory_type: str | None = None
     already_read: bool = False
     unaligned_for_device: str | None = None
+    atomic: bool = False
 
     @property
     def is_table(self) -> bool:
-        """Return True if a stage-1 walk reads a table descriptor."""
+        """Return True if a stage-1 walk reads or updates a table descriptor."""
         return self.memory_type is None
 
 

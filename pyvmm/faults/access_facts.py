@@ -62,10 +62,12 @@ def facts_of(report: FaultReport, context: VcpuContext) -> GuestAccessFacts:
         known_access=report.access,
         rebuilt=report.va is not None,
         rebuilt_misalignment=report.unaligned_for_device,
+        rebuilt_atomic=report.atomic,
         slot_known=report.gpa is not None,
         known_slot=slot,
         memslot=slot,
         mapping=slot.memory if slot else None,
+        known_enabled=context.vm.enabled,
         device_at_gpa=report.gpa is not None and context.mmio.at(report.gpa) is not None,
         pid="self",
     )

@@ -84,5 +84,6 @@ def _from_page(
         memory_type=page.memory_type if page else None,
         table=page.is_table if page else False,
         unaligned_for_device=page.unaligned_for_device if page else None,
+        atomic=page.atomic if page else False,
         incomplete=None if page else rebuilt.incomplete,
     )

@@ -150,11 +150,14 @@ def _prefault(case: _Case) -> Remedy | None:
 
 
 def _extend_file(case: _Case) -> Remedy | None:
+    facts = case.facts
+    if facts.mapping is None or facts.placement is None or facts.placement.fd is None:
+        return None
     return Remedy(
         Fix.REPLAY,
         "extended the file to its former size; the truncated part reads as zero",
         faithful=False,
-        apply=lambda: repairs.extend_file(case.facts),
+        apply=lambda: repairs.extend_file(facts),
     )
 
 

@@ -29,6 +29,7 @@ class FaultReport:
         table: the access is the stage-1 walk that translates `va`.
         unaligned_for_device: why Device memory in stage 2 would not take the access, as a
             predicate, or None.
+        atomic: the access is an atomic or an exclusive.
         incomplete: what could not be rebuilt, and why; None if nothing is missing.
     """
 
@@ -44,4 +45,5 @@ class FaultReport:
     memory_type: str | None = None
     table: bool = False
     unaligned_for_device: str | None = None
+    atomic: bool = False
     incomplete: str | None = None

@@ -46,6 +46,7 @@ mount -t devpts devpts /host/dev/pts
 mount -t hugetlbfs hugetlbfs /host/dev/hugepages
 mount -t debugfs debugfs /host/sys/kernel/debug
 mount -t tracefs tracefs /host/sys/kernel/tracing
+[ ! -e /sys/fs/cgroup ] || mount -t cgroup2 cgroup2 /host/sys/fs/cgroup
 
 # Report a kernel without KVM here: the command would report it less clearly.
 [ -e /dev/kvm ] || finish fail "this kernel has no KVM: /dev/kvm does not exist"

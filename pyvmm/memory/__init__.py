@@ -6,6 +6,9 @@ placements   the mmap calls made in such a range, as a record
 peek         reads and writes that fail instead of raising SIGBUS or SIGSEGV
 vma          VMAs with their flags, from /proc/PID/smaps
 procmap      the VMA at or above one address (PROCMAP_QUERY)
+pagemap      the state of one page, from /proc/PID/pagemap
+backing_file, hugetlb_pool, memory_cgroup
+             where a page comes from, and the limits of that
 """
 
 from pyvmm.memory.mapping import (

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyvmm.memory.mapping import PAGE_SIZE
+
 _HEADER = re.compile(
     r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>\S{4}) (?P<offset>[0-9a-f]+) "
     r"(?P<device>\S+) (?P<inode>\d+) *(?P<path>.*)"
@@ -27,6 +29,7 @@ class Vma:
             ``io`` VM_IO, ``sh`` VM_SHARED, ``mt`` VM_MTE.
         device: the file system's device number in hexadecimal, major:minor; major 0 if it has no
             block device.
+        page_size: the size of its pages in bytes, larger than the host's for hugetlb.
     """
 
     start: int
@@ -36,6 +39,7 @@ class Vma:
     path: str
     flags: frozenset[str]
     device: str = ""
+    page_size: int = PAGE_SIZE
 
     @property
     def pfnmap(self) -> bool:
@@ -49,6 +53,11 @@ class Vma:
         smaps prints "??" for every flag that it has no name for, and this is one.
         """
         return "??" in self.flags
+
+    @property
+    def hugetlb(self) -> bool:
+        """Return True for VM_HUGETLB."""
+        return "ht" in self.flags
 
     @property
     def is_bar(self) -> bool:
@@ -93,9 +102,12 @@ def vmas(hva: int, size: int, pid: int | str = "self") -> list[Vma]:
 
 def _parse(lines: Iterator[str]) -> Iterator[Vma]:
     header: re.Match[str] | None = None
+    page_size = PAGE_SIZE
     for line in lines:
         if match := _HEADER.match(line):
             header = match
+        elif line.startswith("KernelPageSize:"):
+            page_size = int(line.split()[1]) << 10
         elif line.startswith("VmFlags:") and header:
             yield Vma(
                 start=int(header["start"], 16),
@@ -105,4 +117,5 @@ def _parse(lines: Iterator[str]) -> Iterator[Vma]:
                 path=header["path"].rstrip("\n"),
                 flags=frozenset(line.split()[1:]),
                 device=header["device"],
+                page_size=page_size,
             )

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Faults at ordinary memory: unmapped, protected, replaced, truncated, poisoned, guest_memfd."""
 
-import contextlib
 import errno
+import mmap
 import os
 import signal
 
 from pyvmm import libc
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import IoctlError
+from pyvmm.kvm.exits import Mmio, RunFailure
 from pyvmm.kvm.guest_memfd import GuestMemfd
-from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
+from pyvmm.machine import ARGUMENT_BLOCK
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
+from pyvmm.memory.hugetlb_pool import default_size, hugetlb_pool
+from pyvmm.memory.pagemap import page_state
 from pyvmm.memory.peek import poke
-from pyvmm.memory.vma import vmas
-from pyvmm.provoke import fixed_mmap
-from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
+from pyvmm.provoke import detached_tmpfs, fixed_mmap, userfaultfd
+from pyvmm.provoke.full_cgroup import FullCgroup
+from pyvmm.provoke.testbed import FILE_CONTENT, TARGET_GPA, TARGET_SIZE, Provocation, Testbed
+from pyvmm.provoke.userfaultfd import Userfaultfd
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_INIT_SHARED,
     GUEST_MEMFD_FLAG_MMAP,
@@ -23,6 +28,9 @@ from pyvmm.uapi.kvm import (
 
 _MADV_HWPOISON = 100  # asm-generic/mman-common.h
 _MADV_GUARD_INSTALL = 102
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h, as the next ones
+_MAP_NORESERVE = 0x4000
+_MAP_HUGETLB = 0x40000
 _MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architecture
 
 
@@ -48,11 +56,95 @@ def _remove_write_access(testbed: Testbed) -> None:
 
 def _install_guard(testbed: Testbed) -> None:
     hva = testbed.add_anonymous()
-    with contextlib.suppress(OSError):  # EINVAL: an older kernel
+    try:
         libc.madvise(hva, PAGE_SIZE, _MADV_GUARD_INSTALL)
-    if "gu" not in vmas(hva, PAGE_SIZE)[0].flags:
-        raise SkippedError("this kernel shows no guard regions in smaps (gu)")
+    except OSError:  # EINVAL
+        raise SkippedError("this kernel has no MADV_GUARD_INSTALL (Linux 6.13)") from None
+    if not page_state(hva).guard:
+        raise SkippedError("pagemap shows guard regions since Linux 6.15, and before to root only")
     testbed.read()
+
+
+def _watch(testbed: Testbed, hva: int, mode: int, features: int = 0, flags: int = 0) -> Userfaultfd:
+    """Register the target with a new userfaultfd; the testbed closes it."""
+    uffd = testbed.stack.enter_context(Userfaultfd(features, flags))
+    return uffd.register(hva, TARGET_SIZE, mode)
+
+
+def _miss_a_page(testbed: Testbed) -> None:
+    _watch(testbed, testbed.add_anonymous(), userfaultfd.MISSING, userfaultfd.SIGBUS)
+    testbed.read()
+
+
+def _miss_a_page_in_user_mode_only(testbed: Testbed) -> None:
+    hva = testbed.add_anonymous()
+    _watch(testbed, hva, userfaultfd.MISSING, flags=userfaultfd.USER_MODE_ONLY)
+    testbed.read()
+
+
+def _write_protect(testbed: Testbed) -> None:
+    hva = testbed.add_anonymous()
+    poke(hva, FILE_CONTENT)
+    features = userfaultfd.SIGBUS | userfaultfd.WRITE_PROTECT
+    _watch(testbed, hva, userfaultfd.WP, features).write_protect(hva)
+    testbed.write()
+
+
+def _poison_by_userfaultfd(testbed: Testbed) -> None:
+    hva = testbed.add_anonymous()
+    _watch(testbed, hva, userfaultfd.MISSING, userfaultfd.POISON).poison(hva)
+    testbed.read()
+
+
+def _add_hole(testbed: Testbed, fd: int) -> None:
+    """Register a file with a hole as large as the target."""
+    testbed.stack.callback(os.close, fd)
+    os.ftruncate(fd, TARGET_SIZE)
+    memory = testbed.stack.enter_context(Mapping.of_file(fd, TARGET_SIZE))
+    testbed.machine.vm.memslots.add(TARGET_GPA, memory)
+    testbed.map_target()
+
+
+def _fill_file_system(testbed: Testbed) -> None:
+    root = detached_tmpfs.create(TARGET_SIZE)
+    testbed.stack.callback(os.close, root)
+    _add_hole(testbed, os.open("hole", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, dir_fd=root))
+    rest = os.open("rest", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, dir_fd=root)
+    testbed.stack.callback(os.close, rest)
+    os.write(rest, bytes(TARGET_SIZE))
+    testbed.read()
+
+
+def _use_up_huge_pages(testbed: Testbed) -> None:
+    size = default_size()
+    if not hugetlb_pool(size).empty:
+        raise SkippedError("the pool of huge pages is not empty: echo 0 >/proc/sys/vm/nr_hugepages")
+    memory = testbed.stack.enter_context(Mapping(size, align=size))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED | _MAP_HUGETLB | _MAP_NORESERVE
+    libc.mmap(memory.hva, size, PROT_READ | PROT_WRITE, flags, -1, 0)
+    testbed.machine.vm.memslots.add(TARGET_GPA, memory)
+    testbed.map_target()
+    testbed.read()
+
+
+def _use_up_cgroup(testbed: Testbed) -> None:
+    _add_hole(testbed, os.memfd_create("pyvmm-guest-memory", os.MFD_CLOEXEC))
+    testbed.read(ARGUMENT_BLOCK)  # KVM then has the memory for its own tables
+    _read_in_full_cgroup(testbed)
+
+
+def _use_up_cgroup_before_first_run(testbed: Testbed) -> None:
+    testbed.add_anonymous()
+    _read_in_full_cgroup(testbed)
+
+
+def _read_in_full_cgroup(testbed: Testbed) -> None:
+    group = testbed.stack.enter_context(FullCgroup())
+    handlers = dict(testbed.machine.handlers)
+    for kind in (RunFailure, Mmio):  # x86 exits with Mmio
+        handlers[kind] = group.relieved(handlers[kind])
+    testbed.machine.handlers = handlers
+    testbed.read(before_run=group.fill)
 
 
 def _replace_by_anonymous(testbed: Testbed) -> None:
@@ -171,6 +263,46 @@ PROVOCATIONS = (
         "read-only", "mprotect(PROT_READ), then a write", "hva-read-only", _remove_write_access
     ),
     Provocation("guarded", "madvise(MADV_GUARD_INSTALL)", "guard-region", _install_guard),
+    Provocation(
+        "userfault",
+        "a userfaultfd with UFFD_FEATURE_SIGBUS watches it",
+        "userfaultfd-missing",
+        _miss_a_page,
+    ),
+    Provocation(
+        "userfault-user-mode",
+        "a userfaultfd with UFFD_USER_MODE_ONLY watches it",
+        "userfaultfd-missing",
+        _miss_a_page_in_user_mode_only,
+    ),
+    Provocation(
+        "userfault-wp",
+        "UFFDIO_WRITEPROTECT with UFFD_FEATURE_SIGBUS, then a write",
+        "userfaultfd-wp",
+        _write_protect,
+    ),
+    Provocation("userfault-poison", "UFFDIO_POISON", "poison-marker", _poison_by_userfaultfd),
+    Provocation(
+        "tmpfs-full", "a hole in a file, and its tmpfs full", "file-system-full", _fill_file_system
+    ),
+    Provocation(
+        "hugetlb-empty",
+        "hugetlb memory with MAP_NORESERVE, and no free huge page",
+        "hugetlb-pool-empty",
+        _use_up_huge_pages,
+    ),
+    Provocation(
+        "cgroup-full",
+        "a first run, and the control group at its memory.max",
+        "memory-cgroup-limit",
+        _use_up_cgroup_before_first_run,
+    ),
+    Provocation(
+        "cgroup-full-page",
+        "a hole in a file, and the control group at its memory.max",
+        "memory-cgroup-limit",
+        _use_up_cgroup,
+    ),
     Provocation(
         "replaced-by-memory",
         "mmap(MAP_FIXED) of anonymous memory over a file's",

@@ -16,13 +16,16 @@ def rights() -> Mapping[Path, int]:
     """Return the rights by path.
 
     * ``/dev/kvm``: a VM made for the purpose shows whether KVM rejects a memslot.
-    * ``/proc/PID`` of this process: maps and smaps, which explain a fault.
+    * ``/proc/PID`` of this process: maps, smaps and pagemap, which explain a fault.
+    * The pools of huge pages, and memory limits of control groups, which explain it, too.
     * On x86, the parameters ept and npt, which decide the width of guest physical addresses.
     * Python's modules and shared libraries, which are imported where they are used.
     * ``/dev/null``, which replaces a closed stdout.
     """
     readable = [
         Path("/proc", str(os.getpid())),
+        Path("/sys/kernel/mm/hugepages"),
+        Path("/sys/fs/cgroup"),
         Path("/sys/module/kvm_intel/parameters"),
         Path("/sys/module/kvm_amd/parameters"),
         *_code(),

@@ -27,6 +27,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "openat": (257, 56),
     "close": (3, 57),
     "fstat": (5, 80),
+    "fstatfs": (138, 44),
     "newfstatat": (262, 79),
     "statx": (332, 291),
     "readlink": (89, None),

@@ -5,14 +5,17 @@ A fact that was given as None is absent: reading it raises `Absent`, and the jud
 condition undecided. Addresses and sizes are in bytes.
 """
 
-import os
-import stat
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, access_ok
+from pyvmm.memory import PAGE_SIZE, PROT_READ, PROT_WRITE, Mapping, access_ok, backing_file
+from pyvmm.memory.backing_file import BackingFile
+from pyvmm.memory.hugetlb_pool import HugetlbPool, hugetlb_pool
+from pyvmm.memory.memory_cgroup import MemoryLimit, memory_limits
+from pyvmm.memory.pagemap import PageState, page_state
 from pyvmm.memory.peek import peek
 from pyvmm.memory.placements import Placement
 from pyvmm.memory.procmap import MapsEntry, find_vma
@@ -25,6 +28,7 @@ SMALLEST_IPA_BITS = 32  # the least that KVM_VM_TYPE_ARM_IPA_SIZE accepts
 AccessKind = Literal["read", "write", "exec"]
 
 _MAPPINGS = "the mappings of the process"
+_CONTROL_GROUP = "the process's control group"
 
 
 def _vmas(hva: int, size: int, pid: int | str | None) -> Sequence[Vma]:
@@ -176,9 +180,11 @@ class AccessFacts(Facts):
         rebuilt: the access was rebuilt from the vCPU's registers and instruction.
         rebuilt_misalignment: then, why it would be an alignment fault on Device memory, as a
             predicate; None if it would not.
+        rebuilt_atomic: then, whether it is an atomic or an exclusive.
         known_slot: the memslot at the GPA, or None for no memslot; absent without `slot_known`.
         mapping: the VMM's record of the memslot's mapping.
         device_at_gpa: the VMM emulates a device at the GPA.
+        known_enabled: the capabilities enabled by ``KVM_ENABLE_CAP``.
         pid: the process whose VM it is.
     """
 
@@ -192,10 +198,12 @@ class AccessFacts(Facts):
     known_access: AccessKind | None = None
     rebuilt: bool = False
     rebuilt_misalignment: str | None = None
+    rebuilt_atomic: bool = False
     slot_known: bool = False
     known_slot: Slot | None = None
     mapping: Mapping | None = field(default=None, repr=False)
     device_at_gpa: bool | None = None
+    known_enabled: Collection[int] | None = None
     pid: int | str | None = None
 
     @property
@@ -221,6 +229,13 @@ class AccessFacts(Facts):
         return self.rebuilt_misalignment
 
     @property
+    def atomic(self) -> bool:
+        """Return True for an atomic or an exclusive. Raises `Absent`."""
+        if not self.rebuilt:
+            raise Absent("the instruction that made the access")
+        return self.rebuilt_atomic
+
+    @property
     def slot(self) -> Slot | None:
         """Return the memslot at the GPA, or None. Raises `Absent`."""
         if not self.slot_known:
@@ -242,11 +257,40 @@ class AccessFacts(Facts):
         """Return the HVA of the host page behind the GPA; 0 without a memslot. Raises `Absent`."""
         return self.slot.hva_of(self.gpa) & -PAGE_SIZE if self.slot else 0
 
+    @property
+    def enabled(self) -> Collection[int]:
+        """Return the capabilities enabled for the VM. Raises `Absent`."""
+        return need(self.known_enabled, "the capabilities enabled by KVM_ENABLE_CAP")
+
+    @cached_property
+    def page_state(self) -> PageState:
+        """Return the state of the page, as it was before `readable`. Raises `Absent`."""
+        if self.pid is None:
+            raise Absent(_MAPPINGS)
+        try:
+            return page_state(self.page, self.pid)
+        except OSError:
+            raise Absent("the page's entry in /proc/PID/pagemap") from None
+
+    @cached_property
+    def waits_for_userfaultfd(self) -> bool:
+        """Return True if a read of the page is a userfault: missing, minor, or read-protected.
+
+        handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c).
+        """
+        state = self.page_state
+        if state.present:
+            return state.uffd and self.vma is not None and "ur" in self.vma.flags
+        return not state.swapped and self.vma is not None and bool({"um", "ui"} & self.vma.flags)
+
     @cached_property
     def readable(self) -> bool:
         """Return True if get_user_pages can read the page; never for PFNMAP memory."""
         if self.pid is None:
             raise Absent(_MAPPINGS)
+        with suppress(Absent):
+            if self.waits_for_userfaultfd:  # the read would wait, and only SIGKILL would end it
+                return False
         return peek(self.page, 1, None if self.pid == "self" else int(self.pid)) is not None
 
     @cached_property
@@ -323,15 +367,42 @@ class AccessFacts(Facts):
         return not self.area.path or offset != self.placement.offset
 
     @property
-    def file_size(self) -> int | None:
-        """Return the size of the regular file that pyvmm placed, in bytes. Raises `Absent`."""
-        if self.placement is None or self.placement.fd is None:
+    def file_offset(self) -> int:
+        """Return the page's offset in the file behind it, in bytes."""
+        return self.area.offset + self.page - self.area.start if self.area else 0
+
+    @cached_property
+    def file(self) -> BackingFile | None:
+        """Return the regular file behind the page, or None. Raises `Absent`."""
+        if self.area is None or self.pid is None:
+            return None
+        with suppress(OSError):  # EPERM: map_files is for root
+            return backing_file.of_mapping(self.area, self.page, self.pid)
+        with suppress(OSError):  # EBADF: the VMM closed the descriptor
+            if self.mapping and self.placement and self.placement.fd and not self.replaced:
+                return backing_file.of_descriptor(self.placement.fd, self.file_offset)
+        raise Absent("the file that the page maps")
+
+    @cached_property
+    def hugetlb_pool(self) -> HugetlbPool | None:
+        """Return the pool of the page's huge pages, or None. Raises `Absent`."""
+        if self.vma is None or not self.vma.hugetlb:
             return None
         try:
-            status = os.fstat(self.placement.fd)
+            return hugetlb_pool(self.vma.page_size)
         except OSError:
-            return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+            raise Absent("the hugetlb pools in /sys") from None
+
+    @cached_property
+    def memory_limit(self) -> MemoryLimit | None:
+        """Return the reached memory limit of a control group of the process. Raises `Absent`."""
+        if self.pid is None:
+            raise Absent(_CONTROL_GROUP)
+        try:
+            limits = memory_limits(self.pid)
+        except OSError:
+            raise Absent(_CONTROL_GROUP) from None
+        return next((limit for limit in limits if limit.reached), None)
 
     @property
     def backing_failure(self) -> str | None:

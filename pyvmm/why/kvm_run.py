@@ -11,7 +11,7 @@ import errno
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
-from pyvmm.why import pfnmap
+from pyvmm.why import host_fault, pfnmap
 from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
@@ -36,17 +36,26 @@ def _hardware_poison(f: AccessFacts) -> Broken | None:
             f"the hardware reported a memory error at HVA {f.poisoned_hva:#x}, which no access has "
             "consumed yet: the kernel sent SIGBUS (BUS_MCEERR_AO)"
         )
-    if f.poisoned_hva is not None:
+    if f.poisoned_hva is not None and not _perhaps_marker(f):
         return known(
             f"the hardware reported a memory error at HVA {f.poisoned_hva:#x}: KVM sent SIGBUS "
             "(BUS_MCEERR_AR)"
         )
-    if f.errno != EHWPOISON:
+    if f.poisoned_hva is None and f.errno != EHWPOISON:
         return None
+    how = "failed with EHWPOISON" if f.errno else f"sent SIGBUS for HVA {f.poisoned_hva:#x}"
     return inferred(
-        "KVM_RUN failed with EHWPOISON: the hardware reported a memory error, or the page was "
-        "poisoned by UFFDIO_POISON or a failed swap-in"
+        f"KVM_RUN {how}: the hardware reported a memory error, or UFFDIO_POISON or a failed "
+        "swap-in poisoned the page"
     )
+
+
+def _perhaps_marker(f: AccessFacts) -> bool:
+    """Return True unless the kernel shows that no PTE marker poisons the page."""
+    try:
+        return f.page_state.poison_marker is not False
+    except Absent:
+        return True
 
 
 def _no_syndrome(f: AccessFacts) -> Broken | None:
@@ -124,34 +133,10 @@ def _hva_read_only(f: AccessFacts) -> Broken | None:
     return known(f"HVA {f.page:#x} is not writable (mapped {f.area.perms})")
 
 
-def _guard_region(f: AccessFacts) -> Broken | None:
-    if f.host_slot is None or f.area is None or f.readable:
-        return None
-    if f.vma is None or "gu" not in f.vma.flags:
-        return None
-    return inferred(
-        f"HVA {f.page:#x} is not accessible, and its VMA has guard regions: probably "
-        "madvise(MADV_GUARD_INSTALL) made the page one"
-    )
-
-
 def _device_memory_off(f: AccessFacts) -> Broken | None:
     if f.area is None or (failure := f.backing_failure) is None:
         return None
     return known(f"{failure}: an access to {f.backing_name} raises SIGBUS")
-
-
-def _file_truncated(f: AccessFacts) -> Broken | None:
-    if f.host_slot is None or f.area is None or f.readable or f.replaced:
-        return None
-    if (size := f.file_size) is None or (placement := f.placement) is None:
-        return None
-    if placement.offset < size:
-        return None
-    return known(
-        f"the file behind HVA {f.page:#x} ends at byte {size:#x}, before the page at byte "
-        f"{placement.offset:#x}: an access raises SIGBUS"
-    )
 
 
 def _vma_replaced(f: AccessFacts) -> Broken | None:
@@ -175,6 +160,7 @@ _EFAULT = (errno.EFAULT,)
 _ABORT = "kvm_handle_guest_abort (arch/arm64/kvm/mmu.c)"
 _USER_MEM = "user_mem_abort (arch/arm64/kvm/mmu.c), kvm_handle_error_pfn (arch/x86/kvm/mmu/mmu.c)"
 _GUP = "check_vma_flags (mm/gup.c) through hva_to_pfn (virt/kvm/kvm_main.c)"
+_USERFAULT = "handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c)"
 _REMAPPED = "hva_to_pfn_remapped (virt/kvm/kvm_main.c)"
 
 CONDITIONS: tuple[Condition[AccessFacts], ...] = (
@@ -236,6 +222,15 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _external_abort,
         arch="arm64",
         evidence=("KVM_EXIT_ARM_SEA",),
+    ),
+    Condition(
+        "poison-marker",
+        (EHWPOISON, 0),
+        "handle_pte_marker (mm/memory.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
+        "UFFDIO_POISON or a failed swap-in poisoned the page",
+        host_fault.poison_marker,
+        remedies=("fresh_page",),
+        evidence=("hva_to_pfn KVM_PFN_ERR_HWPOISON",),
     ),
     Condition(
         "hardware-poison",
@@ -325,9 +320,27 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _ACCESS,
         "handle_pte_marker (mm/memory.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
         "the page behind the memslot is a guard region (MADV_GUARD_INSTALL)",
-        _guard_region,
+        host_fault.guard_region,
         remedies=("fresh_page",),
         evidence=("handle_mm_fault VM_FAULT_SIGSEGV", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    Condition(
+        "userfaultfd-missing",
+        _ACCESS,
+        _USERFAULT,
+        "the page is missing, and a userfaultfd that raises SIGBUS watches it",
+        host_fault.userfaultfd_missing,
+        remedies=("fresh_page",),
+        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    # No remedy: only the owner of the userfaultfd lifts the protection, and it wants to see writes.
+    Condition(
+        "userfaultfd-wp",
+        _ACCESS,
+        _USERFAULT,
+        "a write to a page that a userfaultfd write-protects, and that raises SIGBUS",
+        host_fault.userfaultfd_wp,
+        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
     Condition(
         "device-memory-off",
@@ -349,6 +362,18 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "an unaligned access to memory that is Normal in stage 1 and Device in stage 2: KVM does "
         "not handle the abort, and the kernel logs 'Unsupported FSC'",
         pfnmap.device_unaligned,
+        arch="arm64",
+        remedies=("emulate_aligned",),
+        evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
+    ),
+    # Linux 7.3 injects the abort into the guest instead (kvm_inject_dabt_excl_atomic).
+    Condition(
+        "device-atomic",
+        _EFAULT,
+        _ABORT,
+        "an atomic or exclusive to memory that is not cacheable in stage 2, on a CPU that does not "
+        "support it there: the kernel logs 'Unsupported FSC'",
+        pfnmap.device_atomic,
         arch="arm64",
         remedies=("emulate_aligned",),
         evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
@@ -375,13 +400,49 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         evidence=("user_mem_abort -EFAULT",),
     ),
     Condition(
+        "memory-tagging",
+        _EFAULT,
+        "kvm_s2_fault_compute_prot, formerly user_mem_abort (arch/arm64/kvm/mmu.c)",
+        "the VM has KVM_CAP_ARM_MTE enabled, and the memory cannot hold tags",
+        pfnmap.memory_tagging,
+        arch="arm64",
+        remedies=("restore_replaced",),
+        evidence=("user_mem_abort -EFAULT",),
+    ),
+    Condition(
         "file-truncated",
         _ACCESS,
         "shmem_fault (mm/shmem.c), filemap_fault (mm/filemap.c)",
         "the file behind the memslot was truncated",
-        _file_truncated,
+        host_fault.file_truncated,
         remedies=("extend_file",),
         evidence=("shmem_fault VM_FAULT_SIGBUS or filemap_fault VM_FAULT_SIGBUS",),
+    ),
+    # No remedy: space comes only from the administrator.
+    Condition(
+        "file-system-full",
+        _ACCESS,
+        "shmem_fault (mm/shmem.c), the file system's page_mkwrite",
+        "the file behind the memslot has a hole, and its file system is full (ENOSPC)",
+        host_fault.file_system_full,
+        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    Condition(
+        "hugetlb-pool-empty",
+        _ACCESS,
+        "hugetlb_no_page (mm/hugetlb.c)",
+        "the memory is hugetlb without a reservation, and the pool has no free page",
+        host_fault.hugetlb_pool_empty,
+        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    Condition(
+        "memory-cgroup-limit",
+        (*_ACCESS, errno.ENOMEM),
+        "mem_cgroup_charge (mm/memcontrol.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
+        "a control group of the VMM has reached memory.max, and nothing in it can be killed",
+        host_fault.memory_cgroup_limit,
+        remedies=("retry",),
+        evidence=("handle_mm_fault VM_FAULT_OOM or user_mem_abort -ENOMEM",),
     ),
     Condition(
         REPLACED,

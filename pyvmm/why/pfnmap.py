@@ -7,6 +7,7 @@ arch/arm64/kvm/mmu.c, user_mem_abort in older kernels.
 """
 
 from pyvmm.memory import PROT_WRITE
+from pyvmm.uapi.kvm import KVM_CAP_ARM_MTE
 from pyvmm.why.condition import Broken, inferred, known
 from pyvmm.why.facts import AccessFacts
 
@@ -28,6 +29,34 @@ def device_unaligned(f: AccessFacts) -> Broken | None:
         f"KVM maps HVA {f.page:#x} (PFNMAP) as Device in stage 2{unless_ram}; KVM does not handle "
         "an alignment fault there"
     )
+
+
+def device_atomic(f: AccessFacts) -> Broken | None:
+    """Test for an atomic or exclusive on memory that is not cacheable in stage 2."""
+    if f.host_slot is None or f.vma is None or not f.by_pfn or not f.atomic:
+        return None
+    if not (f.vma.any_uncached or f.device_in_stage2) or (f.private_mapping and f.writes):
+        return None
+    kind = "Normal non-cacheable" if f.vma.any_uncached else "Device"
+    unless_ram = ", unless it is RAM" if f.may_be_ram else ""
+    return inferred(
+        f"the access is atomic or exclusive, and by its VMA KVM maps HVA {f.page:#x} (PFNMAP) as "
+        f"{kind} in stage 2{unless_ram}: this CPU may not support it there, and KVM does not "
+        "handle that abort"
+    )
+
+
+def memory_tagging(f: AccessFacts) -> Broken | None:
+    """Test for memory without tags in a VM with MTE."""
+    if f.host_slot is None or KVM_CAP_ARM_MTE not in f.enabled or f.vma is None:
+        return None
+    if f.vma.is_bar or f.vma.mte_allowed:  # KVM looks only at what it maps cacheable
+        return None
+    why = (
+        f"the VM has KVM_CAP_ARM_MTE enabled, and {f.vma.path or 'the mapping'} at HVA "
+        f"{f.page:#x} cannot hold tags: it was mapped there after the memslot was registered"
+    )
+    return known(why) if f.vma.mte_allowed is False and not f.by_pfn else inferred(why)
 
 
 def pfnmap_not_writable(f: AccessFacts) -> Broken | None:

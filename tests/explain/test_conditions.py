@@ -149,11 +149,15 @@ def test_without_memslots_every_condition_is_undecided_or_impossible(host: Host)
 
 
 @pytest.mark.parametrize(
-    ("number", "name"),
-    [(EHWPOISON, "hardware-poison"), (errno.EINTR, "signal"), (errno.EIO, "another-process")],
+    ("number", "names"),
+    [
+        (EHWPOISON, ["poison-marker", "hardware-poison"]),
+        (errno.EINTR, ["signal"]),
+        (errno.EIO, ["another-process"]),
+    ],
 )
-def test_an_errno_with_one_condition(host: Host, number: int, name: str) -> None:
-    assert [finding.name for finding in run_failed(host, number)] == [name]
+def test_an_errno_with_few_conditions(host: Host, number: int, names: list[str]) -> None:
+    assert [finding.name for finding in run_failed(host, number)] == names
 
 
 @pytest.mark.needs_arch("x86_64")

@@ -38,6 +38,12 @@ def test_path_that_is_not_utf_8(tmp_path: Path) -> None:
         assert vma.path == f"{tmp_path}/latin-1 \ufffd"
 
 
+def test_page_size_of_ordinary_memory() -> None:
+    with Mapping.anonymous(PAGE_SIZE) as memory:
+        [vma] = vmas(memory.hva, PAGE_SIZE)
+        assert (vma.page_size, vma.hugetlb) == (PAGE_SIZE, False)
+
+
 def test_range_over_several_vmas() -> None:
     with Mapping(3 * PAGE_SIZE) as memory:
         memory.place_anonymous(at=PAGE_SIZE, size=PAGE_SIZE)

@@ -13,6 +13,7 @@ from pyvmm.provoke.testbed import Provocation
 from pyvmm.provoke.testbed import Testbed as Bed
 
 BARE = "bare EFAULT"
+EXTERNAL_ABORT = "took an exception (syndrome 0x96000010)"
 FAULT_EXIT = "KVM_EXIT_MEMORY_FAULT, EFAULT"
 
 # On arm64: the exit or errno, the source of the address, the fix, what the guest noticed.
@@ -22,6 +23,13 @@ FAULTS = {
     "no-access": (BARE, "reconstructed", "replay", "read 0x0"),
     "read-only": (BARE, "reconstructed", "replay", "wrote"),
     "guarded": (BARE, "reconstructed", "replay", "read 0x0"),
+    "userfault": (BARE, "reconstructed", "replay", "read 0x0"),
+    "userfault-user-mode": (BARE, "reconstructed", "replay", "read 0x0"),
+    "userfault-wp": (BARE, "reconstructed", "inject", EXTERNAL_ABORT),
+    "userfault-poison": ("SIGBUS", "kernel", "replay", "read 0x0"),
+    "tmpfs-full": (BARE, "reconstructed", "inject", EXTERNAL_ABORT),
+    "hugetlb-empty": (BARE, "reconstructed", "inject", EXTERNAL_ABORT),
+    "cgroup-full-page": (BARE, "reconstructed", "replay", "read 0x0"),
     "replaced-by-secret-memory": (BARE, "reconstructed", "replay", "read 0x0"),
     "truncated": (BARE, "reconstructed", "replay", "read 0x0"),
     "poisoned": ("SIGBUS", "kernel", "replay", "read 0x0"),
@@ -113,6 +121,19 @@ def test_cacheable_ram(vm: Vm, name: str) -> None:
 
 
 @on_arm64
+def test_kvm_has_no_memory_for_its_own_tables() -> None:
+    """The kernel gives no address, and no fix helps before memory is free again."""
+    result = run_provocation("cgroup-full")
+    assert result.record is not None
+    assert (result.kernel, result.record.fix, result.guest) == (
+        "bare ENOMEM",
+        "stop",
+        "was stopped",
+    )
+    assert result.record.fault.cause == "memory-cgroup-limit"
+
+
+@on_arm64
 @pytest.mark.parametrize("name", RESOLVED)
 def test_kernel_resolves_the_access(name: str) -> None:
     result = run_provocation(name)
@@ -199,7 +220,8 @@ def test_cause_is_the_expected_one(name: str) -> None:
 def test_every_provocation_is_tested() -> None:
     # examples/kernel tests what crashes the host.
     crashing = {each.name for each in PROVOCATIONS if each.crashes}
-    others = {"does-not-answer", "zeroed", "cacheable-registered", *CACHEABLE_RAM, *crashing}
+    others = {"does-not-answer", "zeroed", "cacheable-registered", "cgroup-full"}
+    others |= {*CACHEABLE_RAM, *crashing}
     assert {*FAULTS, *READ_ONLY_PTES, *RESOLVED, *others} == set(BY_NAME)
 
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pyvmm.memory import PAGE_SIZE
+from pyvmm.memory.backing_file import BackingFile
+from pyvmm.memory.hugetlb_pool import HugetlbPool
+from pyvmm.memory.memory_cgroup import MemoryLimit
+from pyvmm.memory.pagemap import PageState
 from pyvmm.memory.procmap import MapsEntry
 from pyvmm.memory.vma import Vma
 from pyvmm.why import AccessFacts, Slot
@@ -24,6 +28,10 @@ class PresetFacts(AccessFacts):
     Attributes:
         preset: the VMA behind the slot, or None for a hole.
         rejected: KVM rejects a memslot over it as cacheable PFNMAP.
+        entry: the page's entry in pagemap, or None to look it up.
+        backing: the file behind it.
+        pool: its pool of huge pages.
+        limit: the control group's limit that it has reached.
     """
 
     exit: str | None = "run_failure"
@@ -32,6 +40,10 @@ class PresetFacts(AccessFacts):
     known_slot: Slot | None = SLOT
     preset: Vma | None
     rejected: bool | None = None
+    entry: int | None = None
+    backing: BackingFile | None = None
+    pool: HugetlbPool | None = None
+    limit: MemoryLimit | None = None
 
     @cached_property
     def vma(self) -> Vma | None:
@@ -42,6 +54,22 @@ class PresetFacts(AccessFacts):
         if (vma := self.preset) is None:
             return None
         return MapsEntry(vma.start, vma.end, vma.perms, vma.offset, vma.path)
+
+    @cached_property
+    def page_state(self) -> PageState:
+        return super().page_state if self.entry is None else PageState(self.entry)
+
+    @cached_property
+    def file(self) -> BackingFile | None:
+        return self.backing
+
+    @cached_property
+    def hugetlb_pool(self) -> HugetlbPool | None:
+        return self.pool
+
+    @cached_property
+    def memory_limit(self) -> MemoryLimit | None:
+        return self.limit
 
     @property
     def rejected_as_cacheable(self) -> bool | None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from pyvmm.errors import SkippedError
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
-from pyvmm.provoke import fixed_mmap
+from pyvmm.memory.backing_file import BackingFile
+from pyvmm.provoke import fixed_mmap, userfaultfd
+from pyvmm.provoke.userfaultfd import Userfaultfd
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
 from pyvmm.why import Absent, AccessFacts, Host, RegistrationFacts, Slot
 from pyvmm.why.facts import missing_features
@@ -197,21 +200,40 @@ def test_the_file_behind_a_page(file: int) -> None:
         facts = access(memory, GPA + PAGE_SIZE)
         assert facts.placement
         assert (facts.placement.fd, facts.placement.offset) == (file, PAGE_SIZE)
-        assert (facts.file_size, facts.private_mapping) == (SIZE, False)
+        assert (facts.file, facts.private_mapping) == (BackingFile(SIZE, True, False), False)
+        assert facts.file_offset == PAGE_SIZE
         os.ftruncate(file, 0)
-        assert facts.file_size == 0
+        assert access(memory).file == BackingFile(0, False, False)
 
 
-def test_anonymous_memory_has_no_file_size(memory: Mapping) -> None:
-    assert access(memory).file_size is None
+def test_anonymous_memory_has_no_file(memory: Mapping) -> None:
+    assert access(memory).file is None
 
 
-def test_the_size_of_a_closed_file_is_not_known() -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for /proc/self/map_files")
+def test_a_file_that_the_vmm_closed() -> None:
     fd = os.memfd_create("guest")
     os.ftruncate(fd, SIZE)
     with Mapping.of_file(fd, SIZE) as memory:
         os.close(fd)
-        assert access(memory).file_size is None
+        assert access(memory).file == BackingFile(SIZE, True, False)
+
+
+def test_a_missing_page_that_a_userfaultfd_watches_is_not_read(memory: Mapping) -> None:
+    """A read would wait for ever: nobody answers."""
+    try:
+        uffd = Userfaultfd()
+    except SkippedError as error:
+        pytest.skip(str(error))
+    with uffd.register(memory.hva, memory.size, userfaultfd.MISSING):
+        assert not access(memory).readable
+        uffd.zero(memory.hva)
+        assert access(memory).readable
+        assert access(memory, GPA + PAGE_SIZE).waits_for_userfaultfd
+
+
+def test_the_huge_pages_behind_a_page(memory: Mapping) -> None:
+    assert access(memory).hugetlb_pool is None
 
 
 def test_a_replaced_mapping(memory: Mapping, file: int) -> None:

@@ -11,8 +11,16 @@ import pytest
 
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
+from pyvmm.memory.backing_file import BackingFile
+from pyvmm.memory.hugetlb_pool import HugetlbPool
+from pyvmm.memory.memory_cgroup import MemoryLimit
 from pyvmm.provoke import fixed_mmap
-from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES, KVM_MEM_READONLY
+from pyvmm.uapi.kvm import (
+    KVM_CAP_ARM_MTE,
+    KVM_CAP_GUEST_MEMFD,
+    KVM_CAP_MEMORY_ATTRIBUTES,
+    KVM_MEM_READONLY,
+)
 from pyvmm.why import AccessFacts, Finding, Host, Slot, judge, most_likely
 from pyvmm.why.kvm_run import CONDITIONS
 from pyvmm.why.slot import UndescribedMemfd
@@ -24,8 +32,19 @@ ATTRIBUTES_HOST = offering(KVM_CAP_MEMORY_ATTRIBUTES, KVM_CAP_GUEST_MEMFD, arch=
 OLD_KERNEL = replace(ARM64_WITHOUT_FWB, cacheable_pfnmap_rule=False)
 UNKNOWN_HOST = Host("arm64")
 
+# Entries of pagemap: bits 63 (present), 62 (swap), 58 (guard), 57 (userfaultfd); swap type 31 is a
+# PTE marker, whose offset is a set of flags.
+PRESENT, UFFD, GUARD = 1 << 63, 1 << 57, 1 << 62 | 1 << 58
+HIDDEN = 1 << 62
+GUARD_13, POISON = (1 << 62 | marker << 5 | 31 for marker in (4, 2))
+HWPOISON = 1 << 62 | 0x1234 << 5 | 25
+
+FULL = BackingFile(4 * PAGE_SIZE, hole=True, full=True)
+LIMIT = MemoryLimit("/vmm", 1 << 30, 1 << 30)
+
 BAR = "/dev/vfio/devices/vfio0"
 ATTRIBUTES = "the memory attributes of the page"
+CONTROL_GROUP = "the process's control group"
 A_VM = "a VM to ask for its capabilities (/dev/kvm)"
 MAPPINGS = "the mappings of the process"
 MEMSLOTS = "the VM's memslots and the GPA accessed"
@@ -110,6 +129,40 @@ def unaligned(*flags: str, **known: Any) -> AccessFacts:
     """Return the facts of a rebuilt access that Device memory does not take."""
     why = "is not aligned to 8 bytes"
     return described(*flags, **{"rebuilt": True, "rebuilt_misalignment": why, **known})
+
+
+def in_file(backing: BackingFile) -> AccessFacts:
+    """Return the facts of an access to a page of a file that cannot be read."""
+    return described(path="/guest", backing=backing, entry=0, pid="self")
+
+
+def in_pool(pool: HugetlbPool, entry: int = 0) -> AccessFacts:
+    """Return the facts of an access to hugetlb memory that cannot be read."""
+    return described("ht", path="/anon_hugepage", pool=pool, entry=entry, pid="self")
+
+
+def limited(*flags: str, **known: Any) -> AccessFacts:
+    """Return the facts of an access in a control group at its limit."""
+    return described(*flags, **{"entry": 0, "limit": LIMIT, **known})
+
+
+def run_limited(memory: Mapping) -> AccessFacts:
+    """Return the facts of a ``KVM_RUN`` that could not charge KVM's own memory."""
+    return limited(errno=errno.ENOMEM, known_gpa=None, slot_known=False, known_slot=None)
+
+
+def atomic(*flags: str, **known: Any) -> AccessFacts:
+    """Return the facts of a rebuilt atomic access."""
+    return described(
+        *flags, **{"rebuilt": True, "rebuilt_atomic": True, "known_access": "read", **known}
+    )
+
+
+def tagged(*flags: str, path: str = "", device: str = "00:00", **known: Any) -> AccessFacts:
+    """Return the facts of an access in a VM with MTE."""
+    vma = replace(area(*flags, path=path), device=device)
+    known = {"known_enabled": (KVM_CAP_ARM_MTE,), "host": ARM64_WITHOUT_FWB, **known}
+    return PresetFacts(preset=vma, errno=errno.EFAULT, **known)
 
 
 def unmapped(memory: Mapping, **changed: Any) -> AccessFacts:
@@ -197,7 +250,19 @@ ROWS: tuple[Row, ...] = (
     ("external-abort", "another exit", lambda m: run(0, exit="arm_nisv"), "impossible"),
     ("external-abort", "unknown exit", lambda m: run(0), "the exit"),
     ("external-abort", "EFAULT", lambda m: run(exit="run_failure"), "not tested"),
-    ("hardware-poison", "SIGBUS", lambda m: run(0, poisoned_hva=HVA), "known"),
+    ("hardware-poison", "SIGBUS", lambda m: run(0, poisoned_hva=HVA), "inferred"),
+    (
+        "hardware-poison",
+        "SIGBUS, and no marker",
+        lambda m: described(entry=HWPOISON, errno=0, poisoned_hva=HVA),
+        "known",
+    ),
+    (
+        "hardware-poison",
+        "SIGBUS, hidden",
+        lambda m: described(entry=HIDDEN, errno=0, poisoned_hva=HVA),
+        "inferred",
+    ),
     (
         "hardware-poison",
         "SIGBUS before an access",
@@ -331,11 +396,48 @@ ROWS: tuple[Row, ...] = (
         lambda m: protected(m, PROT_READ, known_access=None),
         WRITE,
     ),
-    ("guard-region", "guarded", lambda m: described("gu", pid="self"), "inferred"),
-    ("guard-region", "another page of the VMA", lambda m: accessible(m, "gu"), "impossible"),
-    ("guard-region", "no guard region", lambda m: described(pid="self"), "impossible"),
+    ("guard-region", "guarded", lambda m: described(entry=GUARD), "known"),
+    ("guard-region", "guarded, Linux 6.13 as root", lambda m: described(entry=GUARD_13), "known"),
+    ("guard-region", "another page of the VMA", lambda m: described(entry=0), "impossible"),
+    ("guard-region", "accessible", mapped, "impossible"),
     ("guard-region", "hole", unmapped, "impossible"),
     ("guard-region", "unknown process", lambda m: described("gu"), MAPPINGS),
+    ("poison-marker", "marked", lambda m: described(entry=POISON, errno=0), "known"),
+    ("poison-marker", "hidden", lambda m: described(entry=HIDDEN, errno=0), "impossible"),
+    ("poison-marker", "hardware's", lambda m: described(entry=HWPOISON, errno=0), "impossible"),
+    ("poison-marker", "EFAULT", lambda m: described(entry=POISON), "not tested"),
+    ("userfaultfd-missing", "missing", lambda m: described("um", entry=0), "inferred"),
+    ("userfaultfd-missing", "minor", lambda m: described("ui", entry=0), "inferred"),
+    ("userfaultfd-missing", "present", lambda m: described("um", entry=PRESENT), "impossible"),
+    ("userfaultfd-missing", "swapped", lambda m: described("um", entry=HIDDEN), "impossible"),
+    (
+        "userfaultfd-missing",
+        "read-protected",
+        lambda m: described("ur", entry=PRESENT | UFFD),
+        "inferred",
+    ),
+    ("userfaultfd-missing", "not watched", lambda m: described(entry=0), "impossible"),
+    ("userfaultfd-missing", "hole", unmapped, "impossible"),
+    ("userfaultfd-missing", "unknown process", lambda m: described("um"), MAPPINGS),
+    (
+        "userfaultfd-wp",
+        "write",
+        lambda m: described("uw", entry=PRESENT | UFFD, **writes()),
+        "inferred",
+    ),
+    (
+        "userfaultfd-wp",
+        "read",
+        lambda m: described("uw", entry=PRESENT | UFFD, known_access="read"),
+        "impossible",
+    ),
+    (
+        "userfaultfd-wp",
+        "unprotected",
+        lambda m: described("uw", entry=PRESENT, **writes()),
+        "impossible",
+    ),
+    ("userfaultfd-wp", "unknown access", lambda m: described("uw", entry=PRESENT | UFFD), WRITE),
     ("device-memory-off", "removed device", removed, "known"),
     ("device-memory-off", "no device", mapped, "impossible"),
     (
@@ -393,6 +495,42 @@ ROWS: tuple[Row, ...] = (
     ),
     ("device-unaligned", "on x86", lambda m: unaligned("pf", host=X86), "impossible"),
     ("device-unaligned", "no errno", lambda m: unaligned("pf", errno=0), "not tested"),
+    ("device-atomic", "Device", lambda m: atomic("pf"), "inferred"),
+    ("device-atomic", "Normal-NC", lambda m: atomic("pf", "??"), "inferred"),
+    ("device-atomic", "cacheable", lambda m: atomic("pf", rejected=True), "impossible"),
+    ("device-atomic", "not atomic", lambda m: atomic("pf", rebuilt_atomic=False), "impossible"),
+    ("device-atomic", "ordinary memory", lambda m: atomic(), "impossible"),
+    (
+        "device-atomic",
+        "write to a private copy",
+        lambda m: atomic("pf", perms="rw-p", **writes()),
+        "impossible",
+    ),
+    (
+        "device-atomic",
+        "not rebuilt",
+        lambda m: atomic("pf", rebuilt=False),
+        "the instruction that made the access",
+    ),
+    ("device-atomic", "on x86", lambda m: atomic("pf", host=X86), "impossible"),
+    ("memory-tagging", "a file", lambda m: tagged(path="/data", device="08:01"), "known"),
+    ("memory-tagging", "anonymous memory", lambda m: tagged(), "impossible"),
+    ("memory-tagging", "hugetlb", lambda m: tagged("ht"), "inferred"),
+    ("memory-tagging", "RAM mapped by PFN", lambda m: tagged("pf", path="/dmabuf:"), "inferred"),
+    ("memory-tagging", "a BAR", lambda m: tagged("pf", path=BAR), "impossible"),
+    (
+        "memory-tagging",
+        "not enabled",
+        lambda m: tagged(path="/data", device="08:01", known_enabled=()),
+        "impossible",
+    ),
+    (
+        "memory-tagging",
+        "unknown VM",
+        lambda m: tagged(path="/data", known_enabled=None),
+        "the capabilities enabled by KVM_ENABLE_CAP",
+    ),
+    ("memory-tagging", "on x86", lambda m: tagged(path="/data", host=X86), "impossible"),
     (
         "pfnmap-not-writable",
         "private",
@@ -502,7 +640,35 @@ ROWS: tuple[Row, ...] = (
     ("file-truncated", "after the page", lambda m: truncated(m, PAGE_SIZE), "impossible"),
     ("file-truncated", "inaccessible file", lambda m: protected(m, PROT_NONE), "impossible"),
     ("file-truncated", "replaced", lambda m: (truncated(m), replaced(m))[1], "impossible"),
-    ("file-truncated", "unknown mapping", lambda m: truncated(m, mapping=None), RECORD),
+    (
+        "file-truncated",
+        "in another process",
+        lambda m: in_file(BackingFile(0, False, False)),
+        "known",
+    ),
+    ("file-truncated", "unknown process", lambda m: truncated(m, pid=None), MAPPINGS),
+    ("file-system-full", "hole", lambda m: in_file(FULL), "known"),
+    ("file-system-full", "data", lambda m: in_file(replace(FULL, hole=False)), "impossible"),
+    ("file-system-full", "room", lambda m: in_file(replace(FULL, full=False)), "impossible"),
+    ("file-system-full", "no file", lambda m: described(pid="self", entry=0), "impossible"),
+    ("file-system-full", "accessible", mapped, "impossible"),
+    ("hugetlb-pool-empty", "empty", lambda m: in_pool(HugetlbPool(0, 0, 0, 0)), "inferred"),
+    ("hugetlb-pool-empty", "reserved", lambda m: in_pool(HugetlbPool(2, 2, 0, 0)), "inferred"),
+    ("hugetlb-pool-empty", "free", lambda m: in_pool(HugetlbPool(2, 1, 0, 0)), "impossible"),
+    ("hugetlb-pool-empty", "overcommit", lambda m: in_pool(HugetlbPool(0, 0, 0, 1)), "impossible"),
+    (
+        "hugetlb-pool-empty",
+        "present",
+        lambda m: in_pool(HugetlbPool(0, 0, 0, 0), PRESENT),
+        "impossible",
+    ),
+    ("hugetlb-pool-empty", "small pages", lambda m: described(entry=0, pid="self"), "impossible"),
+    ("memory-cgroup-limit", "no page", lambda m: limited(), "inferred"),
+    ("memory-cgroup-limit", "ENOMEM", lambda m: run_limited(m), "inferred"),
+    ("memory-cgroup-limit", "a page", lambda m: limited(entry=PRESENT), "impossible"),
+    ("memory-cgroup-limit", "PFNMAP", lambda m: limited("pf"), "impossible"),
+    ("memory-cgroup-limit", "room", lambda m: limited(limit=None), "impossible"),
+    ("memory-cgroup-limit", "unknown process", lambda m: run(errno.ENOMEM), CONTROL_GROUP),
     ("file-truncated", "MMIO exit of x86", lambda m: truncated(m, errno=0, host=X86), "known"),
     ("vma-replaced", "by anonymous memory", replaced, "inferred"),
     ("vma-replaced", "by a file", anonymous_replaced_by_file, "inferred"),

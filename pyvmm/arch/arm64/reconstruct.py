@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pyvmm.arch.arm64.a64.access import Access, Kind, fetch
-from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE
+from pyvmm.arch.arm64.bits import bit
+from pyvmm.arch.arm64.regime import DESCRIPTOR_SIZE, Regime
 from pyvmm.arch.arm64.vcpu_state import (
     CachedRegisters,
     Instruction,
@@ -18,7 +19,7 @@ from pyvmm.arch.arm64.vcpu_state import (
     StoppedVcpu,
     operation_of,
 )
-from pyvmm.arch.arm64.walk import Stage1Fault, WalkFailure
+from pyvmm.arch.arm64.walk import Stage1Fault, WalkFailure, WalkOutput
 from pyvmm.arch.guest_access import PageAccess, Peek, RebuiltAccess
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.why.facts import AccessKind
@@ -68,7 +69,7 @@ def _fetch(vcpu: StoppedVcpu, pages: list[PageAccess]) -> int:
 
 
 def _path(vcpu: StoppedVcpu, access: Access, unaligned: str | None = None) -> Iterator[PageAccess]:
-    """Yield the descriptor reads of the walk to one page, then the access to that page."""
+    """Yield the accesses of the walk to one page, then the access to that page."""
     fetching = access.kind is Kind.FETCH
     found = vcpu.translate_pc() if fetching else vcpu.translate(access.va)
     for step in found.steps:
@@ -77,6 +78,10 @@ def _path(vcpu: StoppedVcpu, access: Access, unaligned: str | None = None) -> It
         if found.fault is Stage1Fault.TABLE_OUTSIDE_MEMORY and found.table_ipa is not None:
             yield _descriptor(found.table_ipa, access.va, already_read=False)
         raise InstructionError(f"stage 1: {found}")
+    if _updates_descriptor(vcpu.regime, found, access.kind):
+        yield replace(
+            _descriptor(found.steps[-1].ipa, access.va, already_read=False), access="write"
+        )
     yield PageAccess(
         gpa=found.ipa,
         size=access.size,
@@ -85,7 +90,23 @@ def _path(vcpu: StoppedVcpu, access: Access, unaligned: str | None = None) -> It
         memory_type=found.memory_type,
         # If stage 1 says Device, the guest takes the alignment fault itself.
         unaligned_for_device=unaligned if found.memory_type.startswith("Normal") else None,
+        atomic=access.atomic,
     )
+
+
+def _updates_descriptor(regime: Regime, found: WalkOutput, kind: Kind) -> bool:
+    """Return True if the walk sets AF, or marks a clean page dirty (DDI 0487, D8.5).
+
+    A walk that finds AF clear and has an output sets it (TCR_EL1.HA). Bit 7 is AP[2], or nDirty.
+    """
+    if not found.steps:
+        return False
+    leaf = found.steps[-1]
+    if not leaf.access_flag:
+        return True
+    if kind is not Kind.WRITE or not regime.hardware_dirty_state or not bit(leaf.value, 7):
+        return False
+    return regime.indirect_permissions or bool(bit(leaf.value, 51))
 
 
 def _descriptor(ipa: int, va: int, *, already_read: bool) -> PageAccess:

@@ -29,12 +29,15 @@ class Access:
         kind: the kind of access.
         unit: the alignment of `va` that Device memory requires, in bytes; None if Device memory
             rejects the access at any address.
+        atomic: True for an atomic or an exclusive, which Device and Normal non-cacheable memory
+            need not support.
     """
 
     va: int
     size: int
     kind: Kind
     unit: int | None = 1
+    atomic: bool = False
 
     @property
     def unaligned_for_device(self) -> str | None:

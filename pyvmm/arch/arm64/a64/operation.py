@@ -140,7 +140,7 @@ class Transfer:
         """
         kind = Kind.READ if self.load else Kind.WRITE
         unit = self.size if self.exclusive else self.elements[0].size
-        return [Access(self.address.va(registers), self.size, kind, unit)]
+        return [Access(self.address.va(registers), self.size, kind, unit, self.exclusive)]
 
 
 class AtomicFunction(Enum):
@@ -202,7 +202,7 @@ class CompareAndSwap:
 
 
 def _read_then_write(va: int, size: int) -> list[Access]:
-    return [Access(va, size, kind, unit=size) for kind in (Kind.READ, Kind.WRITE)]
+    return [Access(va, size, kind, unit=size, atomic=True) for kind in (Kind.READ, Kind.WRITE)]
 
 
 @dataclass(frozen=True)

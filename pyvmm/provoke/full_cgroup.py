@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A control group whose memory is used up, with this process in it."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pyvmm.closeable import Closeable
+from pyvmm.errors import SkippedError
+from pyvmm.memory import PAGE_SIZE
+from pyvmm.memory.memory_cgroup import group_of, mount_point
+
+_ROOM = 4 << 20  # bytes for the filler
+_RELIEF = 512 << 10  # bytes that a report of the fault may use
+_OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
+_NEVER_KILL = "-1000"  # OOM_SCORE_ADJ_MIN: the kernel finds no victim, and the charge fails
+_TIMEOUT = 20  # seconds until the limit is lifted if this process hangs at it
+
+
+class FullCgroup(Closeable):
+    """A control group with a memory limit, and this process in it until `close`.
+
+    Another process lifts the limit at the end, or after a time limit: at the limit, a page fault
+    in user mode retries for ever (pagefault_out_of_memory in mm/oom_kill.c).
+    """
+
+    def __init__(self) -> None:
+        """Create the group. Raises `SkippedError` without its controller, or without root."""
+        mount, before = mount_point(), group_of("self")
+        if mount is None or before is None:
+            raise SkippedError("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+        self._group = mount / f"pyvmm-{os.getpid()}"
+        try:
+            (mount / "cgroup.subtree_control").write_text("+memory")
+            self._group.mkdir()
+        except OSError as error:
+            raise SkippedError(
+                f"a control group with a memory limit: {os.strerror(error.errno or 0)}: it needs "
+                "root, and a kernel with CONFIG_MEMCG"
+            ) from None
+        with ExitStack() as stack:
+            stack.callback(self._group.rmdir)
+            stack.callback(_OOM_SCORE_ADJ.write_text, _OOM_SCORE_ADJ.read_text())
+            _OOM_SCORE_ADJ.write_text(_NEVER_KILL)
+            stack.callback(_enter, mount / before.lstrip("/"))
+            # Started before this process enters the group, so that it is not limited itself.
+            lift = f"timeout {_TIMEOUT} cat; echo max >{self._group}/memory.max"
+            lifter = subprocess.Popen(["sh", "-c", lift], stdin=subprocess.PIPE)
+            stack.callback(lifter.communicate)
+            self._filler = os.memfd_create("pyvmm-filler", os.MFD_CLOEXEC)
+            stack.callback(os.close, self._filler)
+            _enter(self._group)
+            self._owned = stack.pop_all()
+
+    def fill(self) -> None:
+        """Limit the group and use up its memory."""
+        page = bytes(PAGE_SIZE)
+        used = int((self._group / "memory.current").read_text())
+        (self._group / "memory.max").write_text(str(used + _ROOM))
+        self._owned.callback(os.ftruncate, self._filler, 0)
+        try:
+            while True:
+                os.write(self._filler, page)
+        except OSError:  # ENOMEM: the kernel cannot charge another page
+            pass
+
+    def relieved(self, handle: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        """Return a handler of exits that makes room for `handle`'s own memory first."""
+
+        def handler(exit: object) -> bool:
+            size = os.fstat(self._filler).st_size
+            os.ftruncate(self._filler, max(size - _RELIEF, 0))
+            return handle(exit)
+
+        return handler
+
+    def close(self) -> None:
+        """Lift the limit, leave the group and remove it. Idempotent."""
+        self._owned.close()
+
+
+def _enter(group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(os.getpid()))

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import os
+from pathlib import Path
+
+import pytest
+
+from pyvmm.memory.memory_cgroup import MemoryLimit, group_of, memory_limits, mount_point
+
+
+@pytest.mark.parametrize(
+    ("current", "reached"), [(1 << 30, True), ((1 << 30) - (1 << 19), True), (1 << 29, False)]
+)
+def test_a_limit_is_reached(current: int, reached: bool) -> None:
+    assert MemoryLimit("/vmm", 1 << 30, current).reached is reached
+
+
+def test_the_limit_of_a_group() -> None:
+    mount = mount_point()
+    if mount is None or not (mount / "cgroup.controllers").read_text().count("memory"):
+        pytest.skip("needs cgroup2 with the memory controller")
+    before, group = group_of("self"), mount / f"pyvmm-test-{os.getpid()}"
+    assert before is not None
+    try:
+        (mount / "cgroup.subtree_control").write_text("+memory")
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"cannot make a control group: {error}; run it as root")
+    try:
+        (group / "memory.max").write_text(str(1 << 40))
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        [limit] = memory_limits()
+        assert (limit.path, limit.maximum, limit.reached) == (f"/{group.name}", 1 << 40, False)
+        assert limit.current > 0
+    finally:
+        (Path(f"{mount}{before}") / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
+
+
+def test_unknown_process() -> None:
+    if mount_point() is None:
+        pytest.skip("needs cgroup2")
+    with pytest.raises(FileNotFoundError):
+        memory_limits(2**22 + 1)
