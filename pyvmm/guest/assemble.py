@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Assemble a payload to a flat binary with GNU binutils; cache it by the source's content."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -8,11 +9,9 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-from pyvmm import scratch_dir
-from pyvmm.cache_dir import root
+from pyvmm import cache_dir, scratch_dir
 from pyvmm.errors import LackingError, PyvmmError
 from pyvmm.input_file import read_bytes
 
@@ -37,13 +36,14 @@ def assemble(source: Path, arch: str) -> bytes:
     """
     text = read_bytes(source)
     tools = _Tools(arch)
-    cached = root() / "guest" / f"{tools.digest(text)}.bin"
+    cached = cache_dir.root() / "payloads" / f"{tools.digest(text)}.bin"
     cacheable = not _INCLUDES.search(text)
-    if cacheable and cached.exists():
-        return cached.read_bytes()
+    if cacheable and (code := cache_dir.read(cached)) is not None:
+        return code
     code = tools.build(source)
     if cacheable:
-        _store(cached, code)
+        with contextlib.suppress(OSError):  # the cache is not writable
+            cache_dir.write(cached, code)
     return code
 
 
@@ -119,14 +119,3 @@ def _first_error(stderr: str, source: Path) -> str:
     last = stderr.strip().rpartition("\n")[2].rpartition(f"{_OBJECT}:")[2]
     last = _OFFSET.sub(": ", last)
     return last if source.name in last else f"{source}: {last}"
-
-
-def _store(cached: Path, code: bytes) -> None:
-    """Store `code` in the cache atomically. Ignore a cache that is not writable."""
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:
-            file.write(code)
-        Path(file.name).rename(cached)
-    except OSError:
-        return

@@ -2,18 +2,17 @@
 """Compiled Python and guest payloads, kept between runs: an emulated CPU compiles slowly.
 
 A run gets the files compiled by earlier runs in its initial RAM file system. When its command
-ends, it sends the files that it compiled as a tar archive.
+ends, it sends the files that it compiled as a tar archive. A damaged file is left out, and so
+compiled again.
 """
 
 import hashlib
 import io
-import os
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pyvmm.lab import cache
+from pyvmm import cache_dir
 from pyvmm.lab.initramfs import CpioArchive
 
 _SUFFIXES = (".pyc", ".bin")
@@ -26,7 +25,7 @@ def directory(shared: Path | None) -> Path:
     compiled file by the path of its source, and different directories have the same mount point.
     """
     name = hashlib.sha256(bytes(shared)).hexdigest()[:8] if shared else "image"
-    return cache.root() / "pycache" / name
+    return cache_dir.root() / "pycache" / "checked" / name
 
 
 def archive(shares: Mapping[str, Path]) -> bytes:
@@ -38,8 +37,8 @@ def archive(shares: Mapping[str, Path]) -> bytes:
             name = f"pycache/{path.relative_to(source)}"
             if path.is_dir():
                 cpio.directory(name)
-            elif path.suffix in _SUFFIXES:
-                cpio.file(name, path.read_bytes())
+            elif path.suffix in _SUFFIXES and (content := cache_dir.read(path)) is not None:
+                cpio.file(name, content)
     return cpio.to_bytes()
 
 
@@ -56,14 +55,7 @@ def save(archive: bytes, shares: Mapping[str, Path]) -> None:
                 content = tar.extractfile(member) if member.isreg() else None
                 if content and path.suffix in _SUFFIXES and ".." not in path.parts:
                     shared = next((shares[at] for at in shares if path.is_relative_to(at)), None)
-                    _write(directory(shared) / path.relative_to("/"), content.read())
+                    place = directory(shared) / path.relative_to("/")
+                    cache_dir.write(place, content.read())
     except tarfile.TarError:
         return
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    Path(partial).replace(path)

@@ -8,12 +8,11 @@ same headers in another directory are not read again; a changed header is.
 
 import hashlib
 import json
-import tempfile
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cache_dir import root
+from pyvmm import cache_dir
 from pyvmm.errors import LackingError
 from pyvmm.input_file import read_bytes
 from pyvmm.uapi import fds, header_tree, model
@@ -24,7 +23,6 @@ MODULES = {"kvm": "linux/kvm.h", "vfio": "linux/vfio.h", "iommufd": "linux/iommu
 
 _SCHEMA = "pyvmm.uapi/1"
 _READERS = (Path(__file__).with_name("headers.py"), fds.__file__, model.__file__, __file__)
-_DIRECTORY = "uapi"  # of the cache
 _MAX_CACHED = 40  # header sets, of some 100 KiB each
 
 
@@ -55,7 +53,7 @@ def read(place: Path, architecture: str) -> HeaderSet:
     """
     path = place if place.is_file() else cache_file(place, architecture)
     try:
-        found = _decode(json.loads(read_bytes(path)))
+        found = _decode(json.loads(cache_dir.verified(read_bytes(path)) or b""))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise HeaderError(f"{path} is not a header set of pyvmm ({_SCHEMA}): remove it") from None
     if found.architecture != architecture:
@@ -76,8 +74,8 @@ def cache_file(directory: Path, architecture: str) -> Path:
         digest.update(part.encode())
     for name, text in sorted(texts.items()):
         digest.update(f"{name}\0{text}\0".encode())
-    path = root() / _DIRECTORY / f"{architecture}-{digest.hexdigest()}.json"
-    if not path.exists():
+    path = _directory() / f"{architecture}-{digest.hexdigest()}.json"
+    if cache_dir.read(path) is None:
         from pyvmm.uapi.headers import read as read_header  # needs libclang
 
         by_module = {
@@ -88,9 +86,13 @@ def cache_file(directory: Path, architecture: str) -> Path:
 
 
 def read_cached(architecture: str) -> list[HeaderSet]:
-    """Return every cached header set of an architecture."""
-    files = sorted((root() / _DIRECTORY).glob(f"{architecture}-*.json"))
-    return [read(path, architecture) for path in files]
+    """Return every cached header set of an architecture that is not damaged."""
+    files = sorted(_directory().glob(f"{architecture}-*.json"))
+    return [read(path, architecture) for path in files if cache_dir.read(path) is not None]
+
+
+def _directory() -> Path:
+    return cache_dir.root() / "header-sets"
 
 
 def save(headers: HeaderSet, path: Path) -> None:
@@ -99,10 +101,7 @@ def save(headers: HeaderSet, path: Path) -> None:
     Raises `LackingError` if the cache cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as partial:
-            json.dump(_encode(headers), partial)
-        Path(partial.name).rename(path)
+        cache_dir.write(path, json.dumps(_encode(headers)).encode())
         kept = sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
         for old in kept[:-_MAX_CACHED]:
             old.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import cache_dir
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 from pyvmm.guest.assemble import assemble
 
@@ -14,7 +15,7 @@ NOP = {"arm64": bytes.fromhex("1f2003d5"), "x86_64": b"\x90"}
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "pyvmm" / "guest"
+    return tmp_path / "cache" / "pyvmm" / "payloads"
 
 
 @pytest.fixture(params=ARCHS)
@@ -71,10 +72,21 @@ def test_an_error_is_one_line(tmp_path: Path, arch: str, text: str, message: str
 def test_a_source_is_assembled_once(tmp_path: Path, arch: str, cache: Path) -> None:
     source = write(tmp_path, "\tnop\n\tnop\n")
     code = assemble(source, arch)
-    [cached] = [path for path in cache.iterdir() if path.read_bytes() == code]
-    cached.write_bytes(b"from the cache")
+    [cached] = [path for path in cache.iterdir() if cache_dir.read(path) == code]
+    cache_dir.write(cached, b"from the cache")
     assert assemble(source, arch) == b"from the cache"
     assert assemble(write(tmp_path, "\tnop\n\tnop\n\tnop\n"), arch) == 3 * NOP[arch]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0", bytes(200)], ids=["empty", "short", "zeros"])
+def test_a_damaged_binary_is_assembled_again(
+    tmp_path: Path, arch: str, cache: Path, damage: bytes
+) -> None:
+    source = write(tmp_path, "\tnop\n\tnop\n")
+    code = assemble(source, arch)
+    [cached] = [path for path in cache.iterdir() if cache_dir.read(path) == code]
+    cached.write_bytes(damage)
+    assert assemble(source, arch) == cache_dir.read(cached) == code
 
 
 def test_a_source_with_includes_is_not_cached(tmp_path: Path, arch: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import cache_dir
 from pyvmm.lab import cache, pycache
 
 SHARES = {"/checkout": Path("/somewhere")}
@@ -36,10 +37,19 @@ def _kept() -> list[str]:
 def test_next_run_gets_compiled_files() -> None:
     # Concatenated archives, as xargs creates them.
     pycache.save(_tar("./usr/one.pyc") + _tar("./two.bin"), SHARES)
-    assert (pycache.directory(None) / "usr/one.pyc").read_bytes() == b"code"
+    assert cache_dir.read(pycache.directory(None) / "usr/one.pyc") == b"code"
     archive = pycache.archive(SHARES)
     assert b"pycache/usr/one.pyc" in archive
     assert b"pycache/two.bin" in archive
+
+
+def test_damaged_file_is_left_out() -> None:
+    pycache.save(_tar("./one.pyc") + _tar("./two.pyc"), SHARES)
+    file = pycache.directory(None) / "one.pyc"
+    file.write_bytes(file.read_bytes()[:-1] + b"X")
+    archive = pycache.archive(SHARES)
+    assert b"two.pyc" in archive
+    assert b"one.pyc" not in archive
 
 
 def test_compiled_files_belong_to_their_share() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import cache_dir
 from pyvmm.errors import LackingError
 from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import builtin
@@ -27,7 +28,7 @@ HEADERS = {
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/pyvmm/uapi"
+    return tmp_path / "cache/pyvmm/header-sets"
 
 
 @pytest.fixture
@@ -87,6 +88,18 @@ def test_a_cached_set_needs_no_libclang(
     assert read_cached("x86_64") == []
 
 
+def test_a_damaged_set_is_read_again(directory: Path, libclang: None) -> None:
+    first = read(directory, "arm64")
+    path = cache_file(directory, "arm64")
+    text = path.read_text()
+    path.write_text(text.replace("KVM_CAP_FOO", "KVM_CAP_FOP"))
+    with pytest.raises(HeaderError, match="remove it"):
+        read(path, "arm64")
+    assert read_cached("arm64") == []
+    assert read(directory, "arm64") == first
+    assert path.read_text() == text
+
+
 def test_an_uncached_set_needs_libclang(directory: Path, no_libclang: None) -> None:
     with pytest.raises(LackingError, match=r"pip install 'pyvmm\[headers\]'"):
         read(directory, "arm64")
@@ -116,7 +129,7 @@ def test_a_header_that_does_not_compile_is_not_cached(
     ],
 )
 def test_a_file_that_is_no_header_set(text: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text(text)
+    cache_dir.write(tmp_path / "file", text.encode())
     with pytest.raises(HeaderError, match=r"file is not a header set of pyvmm"):
         read(tmp_path / "file", "arm64")
 
