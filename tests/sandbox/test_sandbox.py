@@ -41,12 +41,13 @@ MEMORY_GPA = 1 << 32
 X86 = platform.machine() == "x86_64"
 PTRACE, PTRACE_SEIZE = 101 if X86 else 117, 0x4206
 IO_URING_SETUP, USERFAULTFD = 425, 323 if X86 else 282
+BPF, MOUNT = 321 if X86 else 280, 165 if X86 else 40
 TIOCSTI = 0x5412
 READABLE, EXECUTABLE = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_EXEC
 ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 needs_landlock = pytest.mark.skipif(
-    not landlock.abi(), reason="needs CONFIG_SECURITY_LANDLOCK: try lab run --kernel debian"
+    not landlock.abi(), reason="needs CONFIG_SECURITY_LANDLOCK: pytest --lab"
 )
 needs_seccomp = pytest.mark.skipif(not seccomp.has_filters(), reason="needs CONFIG_SECCOMP_FILTER")
 
@@ -98,10 +99,17 @@ def test_no_file_is_opened_for_writing(kvm: System, file: Path) -> None:
     assert attacked(lambda: file.open("r+")) == "EACCES"
     assert attacked(lambda: file.open("w")) == "EACCES"
     assert attacked(lambda: file.with_name("new").touch()) == "EACCES"
-    for path in ("/proc/self/mem", "/sys/bus/pci/drivers_probe"):
-        if Path(path).exists():
-            assert attacked(partial(os.open, path, os.O_WRONLY)) == "EACCES"
+    assert attacked(partial(os.open, "/proc/self/mem", os.O_WRONLY)) == "EACCES"
     assert file.read_text() == "before"
+
+
+@needs_landlock
+def test_no_device_is_changed_through_sysfs(kvm: System) -> None:
+    files = [Path("/sys/bus/pci/drivers_probe"), *Path("/sys/bus/pci/devices").glob("*/reset")]
+    if not files[0].exists():
+        pytest.skip("this machine has no PCI bus: pytest --lab")
+    for path in files:
+        assert attacked(partial(os.open, path, os.O_WRONLY)) == "EACCES"
 
 
 @needs_landlock
@@ -113,7 +121,9 @@ def test_no_file_of_the_user_is_read(kvm: System, file: Path) -> None:
 
 
 @needs_landlock
-@pytest.mark.parametrize("path", ["/dev/mem", "/dev/vfio/vfio", "/dev/iommu", "/dev/tty"])
+@pytest.mark.parametrize(
+    "path", ["/dev/mem", "/dev/vfio/vfio", "/dev/vfio/devices/vfio0", "/dev/iommu", "/dev/tty"]
+)
 def test_no_other_device_is_opened(kvm: System, path: str) -> None:
     if not Path(path).exists():
         pytest.skip(f"this machine has no {path}")
@@ -133,18 +143,26 @@ def _thread() -> None:
     [
         pytest.param(lambda: socket.socket(socket.AF_INET), id="TCP"),
         pytest.param(lambda: socket.socket(socket.AF_UNIX), id="Unix socket"),
+        pytest.param(socket.socketpair, id="socketpair"),
         pytest.param(lambda: os.execv("/bin/true", ["true"]), id="exec"),
         pytest.param(os.fork, id="fork"),
+        pytest.param(lambda: os.posix_spawn("/bin/true", ["true"], {}), id="spawn"),
         pytest.param(_thread, id="thread"),
         pytest.param(lambda: os.kill(os.getppid(), 0), id="signal"),
         pytest.param(lambda: libc.tgkill(os.getppid(), os.getppid(), 0), id="tgkill"),
         pytest.param(lambda: libc.syscall(PTRACE, PTRACE_SEIZE, os.getppid(), 0, 0), id="ptrace"),
+        pytest.param(lambda: signal.pidfd_send_signal(0, 0), id="pidfd"),
+        pytest.param(lambda: libc.syscall(BPF, 0, 0, 0), id="bpf"),
+        pytest.param(lambda: libc.syscall(MOUNT, 0, 0, 0, 0, 0), id="mount"),
         pytest.param(lambda: libc.syscall(IO_URING_SETUP, 1, 0), id="io_uring"),
         pytest.param(lambda: libc.syscall(USERFAULTFD, 1), id="userfaultfd"),
         pytest.param(lambda: Path("/nonexistent").unlink(), id="unlink"),
         pytest.param(lambda: Path("/nonexistent").rename("/other"), id="rename"),
         pytest.param(lambda: Path("/nonexistent").mkdir(), id="mkdir"),
         pytest.param(lambda: Path("/nonexistent").chmod(0o777), id="chmod"),
+        pytest.param(lambda: Path("/nonexistent").symlink_to("/other"), id="symlink"),
+        pytest.param(lambda: os.truncate("/nonexistent", 0), id="truncate"),
+        pytest.param(lambda: os.memfd_create("memfd"), id="memfd"),
         pytest.param(lambda: libc.mmap(0, 4096, EXECUTABLE, ANONYMOUS, -1, 0), id="mmap"),
         pytest.param(lambda: libc.prctl(4, 1, 0, 0, 0), id="prctl"),
         pytest.param(lambda: fcntl.ioctl(0, TIOCSTI, b"x"), id="TIOCSTI"),
@@ -185,12 +203,27 @@ def test_memory_is_not_made_executable(kvm: System) -> None:
 
 
 @needs_seccomp
-def test_memory_of_another_process_is_not_read(kvm: System) -> None:
-    def read() -> None:
+@pytest.mark.parametrize("access", [libc.process_vm_readv, libc.process_vm_writev])
+def test_memory_of_another_process_is_not_accessed(kvm: System, access: Callable[..., int]) -> None:
+    def attack() -> None:
         local = libc.Iovec(ctypes.addressof(ctypes.create_string_buffer(8)), 8)
-        libc.process_vm_readv(os.getppid(), local, 1, local, 1, 0)
+        access(os.getppid(), local, 1, local, 1, 0)
 
-    assert attacked(read) == "EPERM"
+    assert attacked(attack) == "EPERM"
+
+
+@needs_seccomp
+@pytest.mark.needs_arch("x86_64")
+def test_a_system_call_of_i386_kills() -> None:
+    def call() -> str:
+        code = mmap.mmap(-1, PAGE_SIZE, prot=mmap.PROT_WRITE | EXECUTABLE)
+        code.write(bytes.fromhex("53 b814000000 cd80 5b c3"))  # push, getpid by int 0x80, pop, ret
+        function = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+        assert function() == os.getpid()
+        sandbox.enter()
+        return f"it returned {function()}"
+
+    assert in_child(call) == f"wait status {signal.SIGSYS:#x}"
 
 
 def test_privileges() -> None:
