@@ -233,7 +233,11 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     _qemu_option(parser)
     add = parser.add_argument
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
-    add("--cpu", help="CPU model of QEMU, with its options (max); may be repeated", **several)
+    add(
+        "--cpu",
+        help="CPU model of QEMU, with its options (max); max+mte has memory tags; may be repeated",
+        **several,
+    )
     add("--kernel", help=f"{kernel.NAMES}; may be repeated", **several)
     names = ", ".join(lab_devices.NAMES)
     add("--device", help=f"{names}; may be repeated", **several)

@@ -23,6 +23,8 @@ OLDEST = (10, 0)
 # The 64-bit models of `-cpu help`; the others cannot run the kernel.
 _CPUS = re.compile(r"max|a64fx|neoverse-\w+|cortex-(?:a[3-9]\d|a\d{3}|x\d+)")
 
+_WITH_MTE = "+mte"
+
 
 @dataclass(frozen=True)
 class Qemu:
@@ -42,7 +44,8 @@ class EmulatedMachine:
     """The emulated machine.
 
     Attributes:
-        cpu: the CPU model, with QEMU's ``,PROPERTY=VALUE`` options.
+        cpu: the CPU model, with QEMU's ``,PROPERTY=VALUE`` options; ``max+mte`` has memory tags,
+            which QEMU gives to a machine and not to a CPU.
         memory: RAM of the kernel in bytes.
         device_arguments: arguments of additional ``-device`` options.
         append: text to append to the kernel command line.
@@ -59,8 +62,10 @@ class EmulatedMachine:
 
     def arguments(self) -> list[str]:
         """Return QEMU's arguments for the machine and its devices."""
-        argv = ["-machine", "virt,virtualization=on,gic-version=3,iommu=smmuv3"]
-        argv += ["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-smp", str(self.cpus)]
+        cpu = self.cpu.removesuffix(_WITH_MTE)
+        tags = "" if cpu == self.cpu else ",mte=on"
+        argv = ["-machine", f"virt,virtualization=on,gic-version=3,iommu=smmuv3{tags}"]
+        argv += ["-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", str(self.cpus)]
         total = self.memory + sum(device.reserved for device in self.devices)
         argv += ["-m", f"{total >> 20}M", "-nodefaults", "-no-user-config", "-no-reboot"]
         argv += ["-display", "none", "-monitor", "none"]

@@ -9,6 +9,7 @@ The memory map is the same on arm64 and x86::
 """
 
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import cached_property
 from typing import BinaryIO
@@ -46,9 +47,16 @@ class Machine(Closeable):
     """
 
     def __init__(
-        self, system: System, *, ram_size: int = MINIMUM_RAM, console: BinaryIO | None = None
+        self,
+        system: System,
+        *,
+        ram_size: int = MINIMUM_RAM,
+        console: BinaryIO | None = None,
+        enable: Iterable[int] = (),
     ) -> None:
         """Create the VM with `ram_size` bytes of RAM; `console` is stdout by default.
+
+        `enable` lists capabilities to enable before the vCPU exists.
 
         Raises `IoctlError`, or `LackingError` on an architecture that pyvmm does not support.
         """
@@ -58,6 +66,8 @@ class Machine(Closeable):
         with ExitStack() as stack:
             self.vm = stack.enter_context(system.create_vm())
             enable_fault_reporting(self.vm)
+            for capability in enable:
+                self.vm.enable(capability)
             self.ram = stack.enter_context(Mapping.anonymous(ram_size, align=2 << 20))
             self.vm.memslots.add(RAM_BASE, self.ram)
             self.vcpu = self.vm.create_vcpu()

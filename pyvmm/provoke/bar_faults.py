@@ -13,7 +13,7 @@ from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed,
 from pyvmm.vfio.iommu_modes import AUTO, open_device
 from pyvmm.vfio.sysfs import PciFunction, list_functions
 
-_VFIO_PCI, _NVGRACE = "vfio-pci", "nvgrace_gpu_vfio_pci"
+VFIO_PCI, _NVGRACE = "vfio-pci", "nvgrace_gpu_vfio_pci"
 _CACHEABLE = "BAR4"  # nvgrace_gpu_vfio_pci maps this BAR, the GPU's memory, cacheable
 
 _COMMAND = 0x04  # linux/pci_regs.h
@@ -26,7 +26,7 @@ _LDR_X4_X2 = 0xF9400044
 _DC_ZVA_X2 = 0xD50B7422
 
 
-def _map_memslot_bar(testbed: Testbed, device: AssignedDevice) -> PlacedBar:
+def map_memslot_bar(testbed: Testbed, device: AssignedDevice) -> PlacedBar:
     """Map the first BAR with a memslot in the guest. Raises `SkippedError` if there is none."""
     for bar in device.bars:
         if any(slot.slot is not None for slot in bar.slots):
@@ -49,21 +49,21 @@ def _read_cacheable(testbed: Testbed, device: AssignedDevice) -> None:
 
 
 def _disable_memory(testbed: Testbed) -> None:
-    device = testbed.assign(_VFIO_PCI)
-    bar = _map_memslot_bar(testbed, device)
+    device = testbed.assign(VFIO_PCI)
+    bar = map_memslot_bar(testbed, device)
     device.device.config.enable_memory(False)
     testbed.read(bar.gpa)
 
 
 def _call_bar(testbed: Testbed) -> None:
-    bar = _map_memslot_bar(testbed, testbed.assign(_VFIO_PCI))
+    bar = map_memslot_bar(testbed, testbed.assign(VFIO_PCI))
     testbed.execute([_BLR_X2], (0, 0, bar.gpa))
 
 
 def _disable_memory_in_sysfs(testbed: Testbed) -> None:
     """Clear the memory enable bit through sysfs; vfio does not notice and keeps the mmap."""
-    device = testbed.assign(_VFIO_PCI)
-    bar = _map_memslot_bar(testbed, device)
+    device = testbed.assign(VFIO_PCI)
+    bar = map_memslot_bar(testbed, device)
     config = os.open(device.device.function.path / "config", os.O_RDWR | os.O_CLOEXEC)
     testbed.stack.callback(os.close, config)
     command = int.from_bytes(os.pread(config, 2, _COMMAND), "little")
@@ -123,12 +123,12 @@ def _find_prefetchable_bar() -> tuple[PciFunction, Path]:
     `SkippedError` if there is none of `TARGET_SIZE` bytes.
     """
     for function in list_functions():
-        if function.driver == _VFIO_PCI:
+        if function.driver == VFIO_PCI:
             for path in sorted(function.path.glob("resource?_wc")):
                 if path.stat().st_size >= TARGET_SIZE:
                     return function, path.with_name(path.name.removesuffix("_wc"))
     raise SkippedError(
-        f"needs a device bound to {_VFIO_PCI} with a prefetchable BAR: in the lab, --device bochs"
+        f"needs a device bound to {VFIO_PCI} with a prefetchable BAR: in the lab, --device bochs"
     )
 
 

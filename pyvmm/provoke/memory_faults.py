@@ -23,6 +23,7 @@ from pyvmm.provoke.userfaultfd import Userfaultfd
 from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_INIT_SHARED,
     GUEST_MEMFD_FLAG_MMAP,
+    KVM_CAP_ARM_MTE,
     KVM_CAP_GUEST_MEMFD,
 )
 
@@ -172,6 +173,15 @@ def _truncate(testbed: Testbed) -> None:
     testbed.read()
 
 
+def _replace_by_memory_without_tags(testbed: Testbed) -> None:
+    testbed.enable(KVM_CAP_ARM_MTE, "KVM_CAP_ARM_MTE: in the lab, --cpu max+mte")
+    hva = testbed.add_anonymous()
+    program = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+    testbed.stack.callback(os.close, program)
+    fixed_mmap.map_file(hva, TARGET_SIZE, program, private=True)
+    testbed.read()
+
+
 def _poison(testbed: Testbed) -> None:
     hva = testbed.add_anonymous()
     poke(hva, b"lost")
@@ -316,6 +326,12 @@ PROVOCATIONS = (
         _replace_by_secret,
         # copy_from_user reads what get_user_pages rejects.
         resolved_by="KVM on x86 without hardware virtualization, which emulates the access",
+    ),
+    Provocation(
+        "replaced-by-untagged-memory",
+        "mmap(MAP_FIXED) of a program's file over anonymous memory, with KVM_CAP_ARM_MTE",
+        "memory-tagging",
+        _replace_by_memory_without_tags,
     ),
     Provocation("truncated", "ftruncate of the file behind it", "file-truncated", _truncate),
     Provocation(

@@ -105,11 +105,25 @@ class Testbed:
     def __init__(self, system: System, stack: ExitStack) -> None:
         """Create the machine; `stack` closes it."""
         self.stack = stack
-        self.machine = stack.enter_context(Machine(system, console=io.BytesIO()))
-        self.machine.faults.policy = first_remedy
+        self._system = system
+        self.machine = self._create_machine()
         self.guest = "did not run"
         self.rejected: SlotOutcome | None = None
         self.failure: Failure | None = None
+
+    def _create_machine(self, *enable: int) -> Machine:
+        machine = Machine(self._system, console=io.BytesIO(), enable=enable)
+        machine.faults.policy = first_remedy
+        return self.stack.enter_context(machine)
+
+    def enable(self, capability: int, name: str) -> None:
+        """Replace the machine by one with `capability` enabled.
+
+        Call it first. Raises `SkippedError` if the VM does not offer the capability.
+        """
+        if not self.machine.vm.offers(capability):
+            raise SkippedError(f"this kernel or CPU does not offer {name}")
+        self.machine = self._create_machine(capability)
 
     def add_anonymous(self) -> int:
         """Register anonymous memory at `TARGET_GPA`; return its HVA."""

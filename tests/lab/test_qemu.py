@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Select a QEMU by its version."""
+"""Select a QEMU by its version, and its arguments."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import qemu
 from pyvmm.lab.apt import no_progress
-from pyvmm.lab.qemu import parse_size
+from pyvmm.lab.qemu import EmulatedMachine, parse_size
 
 
 def _program(path: Path, output: str) -> str:
@@ -52,3 +52,12 @@ def test_old_version_on_path_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
     _program(tmp_path / qemu.PROGRAM, "QEMU emulator version 7.2.19")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert qemu.find(no_progress).version >= qemu.OLDEST
+
+
+@pytest.mark.parametrize(
+    ("cpu", "model", "machine_option"), [("max", "max", False), ("max+mte", "max", True)]
+)
+def test_memory_tags(cpu: str, model: str, machine_option: bool) -> None:
+    argv = EmulatedMachine(cpu=cpu).arguments()
+    assert argv[argv.index("-cpu") + 1] == model
+    assert argv[argv.index("-machine") + 1].endswith(",mte=on") is machine_option

@@ -31,6 +31,7 @@ FAULTS = {
     "hugetlb-empty": (BARE, "reconstructed", "inject", EXTERNAL_ABORT),
     "cgroup-full-page": (BARE, "reconstructed", "replay", "read 0x0"),
     "replaced-by-secret-memory": (BARE, "reconstructed", "replay", "read 0x0"),
+    "replaced-by-untagged-memory": (BARE, "reconstructed", "replay", "read 0x0"),
     "truncated": (BARE, "reconstructed", "replay", "read 0x0"),
     "poisoned": ("SIGBUS", "kernel", "replay", "read 0x0"),
     "guest-memfd-closed": (FAULT_EXIT, "kernel", "replay", "read 0x0"),
@@ -42,6 +43,8 @@ FAULTS = {
     "pair-outside": ("KVM_EXIT_ARM_NISV", "kernel", "emulate", "went on"),
     "code-unmapped": (BARE, "reconstructed", "replay", "went on"),
     "table-unmapped": (BARE, "reconstructed", "replay", "went on"),
+    "table-accessed": (BARE, "reconstructed", "replay", "went on"),
+    "table-dirtied": (BARE, "reconstructed", "replay", "went on"),
     "cacheable-flipped": (BARE, "reconstructed", "replay", "read 0x0"),
     "memory-off": (BARE, "reconstructed", "emulate", "read 0xffffffff"),
     "private-pfnmap": (BARE, "reconstructed", "replay", "wrote"),
@@ -66,6 +69,7 @@ RESOLVED = {
     "udmabuf-flipped": "wrote",
     "dma-heap-flipped": "wrote",
 }
+ATOMICS_ON_A_BAR = ("bar-atomic", "bar-exclusive", "bar-compare-and-swap")
 BY_NAME = {each.name: each for each in PROVOCATIONS}
 
 on_arm64 = pytest.mark.needs_arch("aarch64")
@@ -159,6 +163,16 @@ def test_device_that_does_not_respond() -> None:
 
 
 @on_arm64
+@pytest.mark.parametrize("name", ATOMICS_ON_A_BAR)
+def test_atomic_on_a_bar(name: str) -> None:
+    result = run_provocation(name)
+    if result.record is None:
+        assert result.guest.startswith(("went on", "took an exception"))
+        pytest.skip("QEMU's CPU supports it on all memory: run it on arm64 hardware")
+    assert result.record.fault.cause == "device-atomic"
+
+
+@on_arm64
 def test_dc_zva_to_a_bar() -> None:
     result = run_provocation("zeroed")
     if result.record is None:
@@ -221,7 +235,7 @@ def test_every_provocation_is_tested() -> None:
     # examples/kernel tests what crashes the host.
     crashing = {each.name for each in PROVOCATIONS if each.crashes}
     others = {"does-not-answer", "zeroed", "cacheable-registered", "cgroup-full"}
-    others |= {*CACHEABLE_RAM, *crashing}
+    others |= {*ATOMICS_ON_A_BAR, *CACHEABLE_RAM, *crashing}
     assert {*FAULTS, *READ_ONLY_PTES, *RESOLVED, *others} == set(BY_NAME)
 
 

@@ -111,3 +111,72 @@ def test_any_guest_state_can_be_rebuilt(
     assert str(rebuilt.instruction)
     for page in rebuilt.pages:
         assert 0 < page.size <= 4096 - page.gpa % 4096
+
+
+TABLES, DATA = 0x4000, 0x2000
+AF, READ_ONLY, DBM = 1 << 10, 1 << 7, 1 << 51
+HA, HD = 1 << 39, 1 << 40
+
+
+def rebuilt_with_tables(word: int, leaf: int, tcr: int) -> list[tuple[int, int, str]]:
+    """Return the accesses of an instruction at `PC` to `DATA`, whose page has these leaf bits.
+
+    4 KiB granule, 39 bits: tables of three levels. The page of the code has AF set.
+    """
+    memory = Memory()
+    memory.write(PC, word.to_bytes(4, "little"))
+    for n, entry in enumerate((TABLES + 0x1000 | 3, TABLES + 0x2000 | 3)):
+        memory.write(TABLES + n * 0x1000, entry.to_bytes(8, "little"))
+    for page, bits in ((PC, AF), (DATA, leaf)):
+        entry = page | bits | 3
+        memory.write(TABLES + 0x2000 + (page >> 12) * 8, entry.to_bytes(8, "little"))
+    registers = {
+        "pc": PC,
+        "pstate": EL1H,
+        "x2": DATA,
+        "SCTLR_EL1": 1,
+        "TCR_EL1": 25 | tcr,
+        "TTBR0_EL1": TABLES,
+        "MAIR_EL1": 0xFF,
+    }
+    rebuilt = rebuild(stopped_vcpu(registers, memory))
+    assert rebuilt.incomplete is None
+    return [(p.gpa, p.size, p.access) for p in rebuilt.pages if not p.already_read]
+
+
+STR_X4_X2 = 0xF9000044
+UPDATE = (TABLES + 0x2000 + (DATA >> 12) * 8, 8, "write")
+
+
+@pytest.mark.parametrize(
+    ("word", "leaf", "tcr", "updates"),
+    [
+        (LDR_X4_X2, AF, HA, []),
+        (LDR_X4_X2, 0, HA, [UPDATE]),
+        (STR_X4_X2, AF, HA, []),
+        (STR_X4_X2, AF | DBM | READ_ONLY, HA | HD, [UPDATE]),
+        (STR_X4_X2, AF | DBM, HA | HD, []),
+        (STR_X4_X2, AF | DBM | READ_ONLY, HA, []),
+        (LDR_X4_X2, AF | DBM | READ_ONLY, HA | HD, []),
+    ],
+)
+def test_the_walk_updates_the_descriptor(
+    word: int, leaf: int, tcr: int, updates: list[tuple[int, int, str]]
+) -> None:
+    access = "write" if word == STR_X4_X2 else "read"
+    assert rebuilt_with_tables(word, leaf, tcr) == [*updates, (DATA, 8, access)]
+
+
+@pytest.mark.parametrize(
+    ("word", "atomic"),
+    [
+        (LDR_X4_X2, False),
+        (LDP_X4_X5_X2, False),
+        (LDADD_W4_W5_X2, True),
+        (0xC85F7C44, True),  # ldxr x4, [x2]
+        (0xC8067C44, True),  # stxr w6, x4, [x2]
+        (0xC8A47C45, True),  # cas x4, x5, [x2]
+    ],
+)
+def test_atomic_accesses(word: int, atomic: bool) -> None:
+    assert {page.atomic for page in rebuilt_at_pc(word, x2=0x2000).pages[1:]} == {atomic}
