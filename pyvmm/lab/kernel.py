@@ -154,7 +154,7 @@ def _matches(release: str, version: str) -> bool:
 
 def _order(release: str) -> list[int]:
     """Return a sort key that compares release numbers as numbers."""
-    return [int(number) for number in re.findall(r"\d+", release)]
+    return [int(number) for number in re.findall(r"\d+", release.removesuffix(_16K))]
 
 
 def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:

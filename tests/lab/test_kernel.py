@@ -38,6 +38,7 @@ def test_release_matches_version(release: str, version: str, matches: bool) -> N
 
 def test_releases_are_ordered_by_number() -> None:
     assert max(("6.12.95+deb12", "6.12.107+deb13"), key=kernel._order) == "6.12.107+deb13"
+    assert max(("7.3-16k", "7.3.4+deb13-16k"), key=kernel._order) == "7.3.4+deb13-16k"
 
 
 @pytest.mark.parametrize("name", ["/none", "lab:", "lab:../up", "lab:a/b", "debain:7.2"])
