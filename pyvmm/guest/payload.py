@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A payload: its name, architecture and code."""
 
+import functools
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -26,6 +27,7 @@ class Payload:
     code: bytes
 
     @classmethod
+    @functools.cache
     def builtin(cls, name: str, arch: str) -> "Payload":
         """Load a payload that pyvmm ships; raise `UsageError` for an unknown name."""
         binary = _folder(arch) / f"{name}.bin"

@@ -79,9 +79,10 @@ def is_intact(path: Path) -> bool:
     try:
         recorded = json.loads(place.read_text())
         current = {name: _describe(path / name, known) for name, known in recorded.items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # also if the record is damaged
-        return False
-    if "" not in current or _without_mtime(current) != _without_mtime(recorded):
+        if "" not in current or _without_mtime(current) != _without_mtime(recorded):
+            return False
+    # The last five if the record is damaged.
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, RecursionError):
         return False
     if current != recorded:
         with contextlib.suppress(OSError):

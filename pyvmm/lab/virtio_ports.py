@@ -130,7 +130,10 @@ class VirtioPorts:
             if word == "kvm":
                 self.started = True
             elif word == "exit":
-                self.status = int(rest)
+                try:
+                    self.status = int(rest)
+                except ValueError:
+                    self.failure = f"the control port says {f'exit {rest}'!r}"
             elif word == "fail":
                 self.failure = rest
 

@@ -65,7 +65,8 @@ def complete(name: str, campaign: Campaign, runs: int, directory: Path) -> list[
 def _work(name: str, campaign: Campaign, first: int, stop: int) -> Iterator[Batch]:
     """Yield the batches of a worker; the last one failed if the worker died or hung."""
     limit = campaign.limit
-    command = ["-m", "tests.campaign.worker", name, str(first), str(stop)]
+    guide = ["tests.campaign.block_coverage"] * campaign.is_guided
+    command = ["-m", *guide, "tests.campaign.worker", name, str(first), str(stop)]
     if campaign.lab and platform.machine() != "aarch64":
         lab = [sys.executable, "-m", "pyvmm", "lab", "shell", *campaign.lab, "--", "python3"]
         command = [*lab, *command]

@@ -18,6 +18,7 @@ class Campaign:
         run: runs the given numbers and yields a text per failure.
         lab: the options of ``lab shell`` for a campaign that needs the emulated host, else empty.
         is_flat: True if the process must not grow between batches.
+        is_guided: True if the worker records which blocks of pyvmm run (`block_coverage`).
     """
 
     runs: int
@@ -27,6 +28,7 @@ class Campaign:
     run: Callable[[range], Iterator[str]]
     lab: tuple[str, ...] = ()
     is_flat: bool = True
+    is_guided: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """All campaigns by name."""
 
-from tests.campaign import faults, guests, inputs, kills, lifecycles
+from tests.campaign import (
+    faults,
+    guests,
+    inputs,
+    job_kills,
+    lab_kills,
+    lifecycles,
+    trace_kills,
+)
 from tests.campaign.campaign import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
@@ -9,7 +17,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "faults": faults.CAMPAIGN,
     "inputs": inputs.CAMPAIGN,
     "lifecycles": lifecycles.CAMPAIGN,
-    "trace-kills": kills.TRACES,
-    "lab-kills": kills.LABS,
-    "job-kills": kills.JOBS,
+    "trace-kills": trace_kills.CAMPAIGN,
+    "lab-kills": lab_kills.CAMPAIGN,
+    "job-kills": job_kills.CAMPAIGN,
 }

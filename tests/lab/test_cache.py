@@ -210,6 +210,13 @@ def test_path_of_an_earlier_version_gets_a_record(tmp_path: Path) -> None:
     assert not cache.is_intact(tmp_path / "thing")
 
 
+@pytest.mark.parametrize("text", ['{"": []}', '{"": [0]}', "[]", "[" * 100_000, '{"\\u0000": ""}'])
+def test_record_that_is_no_record(text: str, tmp_path: Path) -> None:
+    (tmp_path / "thing").touch()
+    (tmp_path / ".record-thing").write_text(text)
+    assert not cache.is_intact(tmp_path / "thing")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_cache_of_another_user_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "private"))

@@ -38,6 +38,7 @@ def _relay(control: str, timeout: float | None = 30) -> tuple[VirtioPorts, bytes
         ("kvm\nexit 1", True, None, ""),
         ("", False, None, ""),
         ("\nwhat\n\nkvm\nexit 3\n", True, 3, ""),
+        ("kvm\nexit now\n", True, None, "the control port says 'exit now'"),
     ],
 )
 def test_control_port(control: str, started: bool, status: int | None, failure: str) -> None:
