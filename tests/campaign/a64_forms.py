@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyvmm.arch.arm64.a64.decode import decode
-from pyvmm.arch.arm64.a64.operation import Undecodable
+from pyvmm.arch.arm64.a64.operation import Operation, Undecodable
 
 _TRIES = 8  # per form: some operands are not allocated
 
@@ -91,10 +91,22 @@ FORMS = tuple(random.Random(0).sample(_IN_ORDER, len(_IN_ORDER)))
 @functools.cache
 def allocated() -> tuple[Form, ...]:
     """Return the forms that the architecture allocates, in the order of `FORMS`."""
-    chance = random.Random(0)
+    return tuple(form for form in FORMS if any(map(_is_allocated, _examples(form))))
+
+
+@functools.cache
+def decodable() -> tuple[Form, ...]:
+    """Return the forms that pyvmm decodes, and can emulate."""
     return tuple(
-        form for form in FORMS if any(_is_allocated(form.word(chance, 1, 2)) for _ in range(_TRIES))
+        form
+        for form in allocated()
+        if any(isinstance(decode(word), Operation) for word in _examples(form))
     )
+
+
+def _examples(form: Form) -> Iterator[int]:
+    chance = random.Random(0)
+    return (form.word(chance, 1, 2) for _ in range(_TRIES))
 
 
 def _is_allocated(word: int) -> bool:
