@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pyvmm import cache_dir
 from pyvmm.arch.arm64 import walk
 from pyvmm.arch.arm64.a64 import decode, disassemble
 from pyvmm.arch.arm64.permissions import Permission
@@ -140,6 +141,7 @@ def _kernel(data: bytes, path: Path) -> None:
 
 
 def _header_set(data: bytes, path: Path) -> None:
+    cache_dir.write(path, data)  # with the right digest
     header_set.read(path, "arm64")
 
 
@@ -363,7 +365,7 @@ PARSERS = {
     "smaps": Parser(_smaps, (_SMAPS,), is_file=True),
     "payload": Parser(_payload, (b"\x7fELF\2\1\1" + bytes(57), bytes(4096)), is_file=True),
     "kernel": Parser(_kernel, (_image(), gzip.compress(_image(), mtime=0)), is_file=True),
-    "header set": Parser(_header_set, (_HEADERS,), is_file=True, is_json=True),
+    "header set": Parser(_header_set, (_HEADERS,), is_json=True),
     "device name": Parser(
         _of_text(lambda text: lab_devices.lookup(text.split(","))), (b"grace,bochs", b"none")
     ),
