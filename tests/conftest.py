@@ -12,8 +12,9 @@ import signal
 from hypothesis import settings
 
 from tests.devices import drm_shmem, find
+from tests.recorder import module_recorder, recorder
 
-__all__ = ["drm_shmem", "find"]
+__all__ = ["drm_shmem", "find", "module_recorder", "recorder"]
 
 # No deadline: the emulated host is thirty times slower.
 EXAMPLES = 25 if platform.machine() == "aarch64" else 100

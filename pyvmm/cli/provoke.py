@@ -3,13 +3,16 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pyvmm.cli import output
+from pyvmm.cli.recording import add_argument, recording
 from pyvmm.errors import Status, UsageError
 from pyvmm.passthrough.document import fault_to_json, slot_to_json
+from pyvmm.provenance import verdict
+from pyvmm.provenance.document import to_json as path_to_json
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 
@@ -19,6 +22,7 @@ HEADINGS = (
     *("provoked by", "the kernel gave", "address from"),
     *("cause", "mark", "fix", "outcome", "the guest"),
 )
+PROVENANCE_HEADINGS = ("the kernel's path", "its verdict")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,34 +39,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all", action="store_true", help="include those that harm the host, but do not crash it"
     )
     parser.add_argument("--list", action="store_true", help="list them and exit")
+    add_argument(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Provoke the causes and print a table; return 1 if an unexpected one is found."""
+    """Provoke the causes and print a table; return 1 if one is unexpected or disagrees."""
     if args.list:
         return _list(args)
     if args.names and args.all:
         raise UsageError("--all has no effect where NAME is given: a named one always runs")
     results = []
-    for provoked in provoke(_select(args.names, args.all)):
-        results.append(provoked)
-        output.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
+    with recording(args.provenance) as recorded:
+        for provoked in provoke(_select(args.names, args.all), recorded.recorder):
+            results.append(provoked)
+            output.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
+    headings = HEADINGS + (PROVENANCE_HEADINGS if recorded.recorder else ())
+    rows = (_row(each, len(headings)) for each in results)
     if args.json:
         document = {
             "schema": SCHEMA,
             "provoked": [_to_json(each) for each in results],
             "verdicts": [_verdict(each) for each in results if not each.skipped],
+            **recorded.to_json(),
         }
         print(json.dumps(document, indent=1))
     elif args.markdown:
-        for line in (HEADINGS, ("---",) * len(HEADINGS), *_rows(results)):
+        for line in (headings, ("---",) * len(headings), *rows):
             print(f"| {' | '.join(line)} |")
     else:
-        output.table("", HEADINGS, _rows(results))
-    return Status.DONE if all(each.as_expected for each in results) else Status.FAILED
+        output.table("", headings, rows)
+    agreed = all(each.as_expected and not each.disagreements for each in results)
+    return Status.DONE if agreed else Status.FAILED
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -100,18 +110,25 @@ def _select(names: Sequence[str], everything: bool) -> list[Provocation]:
     return [each for each in safe if everything or not each.harm]
 
 
-def _rows(results: Sequence[ProvocationResult]) -> Iterator[tuple[str, ...]]:
-    for each in results:
-        how = each.provocation.how
-        if each.skipped:
-            yield (how, f"skipped: {each.skipped}", *[""] * (len(HEADINGS) - 2))
-            continue
-        source = fix = outcome = ""
-        if record := each.record:
-            source, fix, outcome = record.fault.report.source, str(record.fix), record.outcome
-        elif each.rejected:
-            fix = "emulate"
-        yield (how, each.kernel, source, _cause(each), each.mark or "", fix, outcome, each.guest)
+def _row(each: ProvocationResult, columns: int) -> tuple[str, ...]:
+    how = each.provocation.how
+    if each.skipped:
+        return (how, f"skipped: {each.skipped}", *[""] * (columns - 2))
+    source = fix = outcome = ""
+    if record := each.record:
+        source, fix, outcome = record.fault.report.source, str(record.fix), record.outcome
+    elif each.rejected:
+        fix = "emulate"
+    row = (how, each.kernel, source, _cause(each), each.mark or "", fix, outcome, each.guest)
+    path = each.path.short if each.path else ""
+    return (*row, path, _kernel_verdict(each))[:columns]
+
+
+def _kernel_verdict(each: ProvocationResult) -> str:
+    """Return the verdict on the kernel's path, or the points in which it is not the cause's."""
+    if each.disagreements:
+        return f"DISAGREES: {'; '.join(each.disagreements)}"
+    return " or ".join(verdict(each.path)) if each.path else ""
 
 
 def _cause(each: ProvocationResult) -> str:
@@ -141,4 +158,6 @@ def _to_json(each: ProvocationResult) -> dict[str, Any]:
         "as_expected": each.as_expected,
         "guest": each.guest,
         "skipped": each.skipped,
+        "provenance": each.path and path_to_json(each.path),
+        "disagreements": each.disagreements,
     }

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from pyvmm import sandbox
 from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
+from pyvmm.cli.recording import add_argument, recording
 from pyvmm.cli.report_file import ReportFile
 from pyvmm.cli.report_writer import ReportWriter
 from pyvmm.errors import Status, UsageError
@@ -21,6 +22,7 @@ from pyvmm.output_file import OutputFile
 from pyvmm.passthrough import Job, JobResult, run_job
 from pyvmm.passthrough.document import result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe, Write
+from pyvmm.provenance import KernelPath, verdict
 from pyvmm.units import size
 from pyvmm.vfio import rebind
 from pyvmm.vfio.iommu_modes import AUTO, MODES
@@ -104,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not restrict the process that runs the guest (docs/safety.md)",
     )
+    add_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write the JSON to this file as well"
@@ -126,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.no_sandbox:
             for restriction in sandbox.unenforced():
                 output.note(f"the sandbox is incomplete: {restriction}")
+        recorded = stack.enter_context(recording(args.provenance))
         for function in map(PciFunction.find, args.vfio if args.bind else ()):
             if driver := rebind.kept_driver(function):
                 output.note(
@@ -144,9 +148,10 @@ def run(args: argparse.Namespace) -> int:
                 on_fault_in=on_fault_in,
                 flip=frozenset(region.upper() for region in args.flip),
                 sandbox=not args.no_sandbox,
+                recorder=recorded.recorder,
             )
         )
-    document = to_json(result)
+    document = {**to_json(result), **recorded.to_json()}
     if args.json:
         print(json.dumps(document, indent=1))
     else:
@@ -236,11 +241,18 @@ def _print(result: JobResult) -> None:
         )
         for why in dict.fromkeys(f"{r.fault.cause}: {r.fault.why}; {r.how}" for r in result.faults):
             print(why)
+        for path in dict.fromkeys(_kernel_path(r.path) for r in result.faults if r.path):
+            print(path)
     if result.guest:
         print(f"\nthe guest ended with {result.guest.last_exit}")
     exits = ", ".join(f"{count} {kind}" for kind, count in result.exits.items()) or "none"
     print(f"\nexits: {exits}")
     print(f"{result_of(result)}: {_verdict(result)}")
+
+
+def _kernel_path(path: KernelPath) -> str:
+    fits = " or ".join(verdict(path)) or "no condition that pyvmm knows"
+    return f"the kernel's path: {path.short}; it fits {fits}"
 
 
 def _verdict(result: JobResult) -> str:

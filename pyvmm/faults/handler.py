@@ -3,8 +3,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyvmm.errors import PyvmmError
 from pyvmm.faults import poison
@@ -28,6 +28,9 @@ from pyvmm.kvm.exits import (
 from pyvmm.kvm.vm import Vm
 from pyvmm.uapi.kvm import KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SEA_TO_USER
 
+if TYPE_CHECKING:
+    from pyvmm.provenance import KernelPath, Recorder
+
 _REPORTING = (KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SEA_TO_USER)
 
 KEPT = 256  # records; later faults are only counted
@@ -41,6 +44,7 @@ class FaultRecord:
         fix: the last remedy applied.
         how: what it did, or why nothing was done, in a sentence.
         attempts: the number of times it was fixed; more than one if the fault came back.
+        path: the kernel's own path to it, if it was recorded.
     """
 
     fault: Fault
@@ -48,6 +52,7 @@ class FaultRecord:
     how: str
     outcome: Literal["resolved", "stopped"]
     attempts: int = 1
+    path: "KernelPath | None" = None
 
 
 def enable_fault_reporting(vm: Vm) -> None:
@@ -65,11 +70,13 @@ class FaultHandler:
         records: the first `KEPT` faults, in order.
         last: the latest fault.
         counts: the number of faults by cause.
+        recorder: records the kernel's own path to each fault, or None.
     """
 
     def __init__(self, context: VcpuContext, policy: Policy = auto) -> None:
         """Start with no faults recorded."""
         self.policy = policy
+        self.recorder: Recorder | None = None
         self.records: list[FaultRecord] = []
         self.last: FaultRecord | None = None
         self.counts: Counter[str] = Counter()
@@ -86,12 +93,13 @@ class FaultHandler:
 
     def handle(self, exit: Exit | Poisoned) -> bool:
         """Handle a fault; return True if the guest continues."""
+        path = self.recorder.last_run() if self.recorder else None
         fault = examine(exit, self._context)
         self.counts[fault.cause] += 1
         attempt = self._guard.attempt(fault.report.pc, (fault.report.gpa, fault.cause), self._state)
         if attempt > 1 and self.records and self.records[-1] is self.last:
             self.records.pop()
-        self.last = self._resolve(fault, attempt)
+        self.last = replace(self._resolve(fault, attempt), path=path)
         if len(self.records) < KEPT:
             self.records.append(self.last)
         return self.last.outcome == "resolved"

@@ -9,6 +9,7 @@ from pyvmm.kvm.exits import Halt, SystemEvent
 from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.job import DeviceResult, JobResult
 from pyvmm.passthrough.probe_bars import BarProbe
+from pyvmm.provenance.document import to_json as path_to_json
 
 SCHEMA = "pyvmm.run/1"
 
@@ -67,6 +68,7 @@ def fault_to_json(record: FaultRecord) -> dict[str, Any]:
         "memory_type": report.memory_type,
         "table": report.table,
         "untold": report.incomplete,
+        "provenance": record.path and path_to_json(record.path),
     }
 
 

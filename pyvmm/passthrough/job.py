@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pyvmm import sandbox
 from pyvmm.caps import CapsReport, negotiate
@@ -28,6 +28,9 @@ from pyvmm.vfio.iommu_modes import AUTO
 from pyvmm.vfio.rebind import bind_to_vfio
 from pyvmm.vfio.sysfs import PciFunction
 
+if TYPE_CHECKING:
+    from pyvmm.provenance import Recorder
+
 _COUNT = struct.Struct("<Q")
 _BAR = struct.Struct("<QQQQQ")
 
@@ -47,6 +50,7 @@ class Job:
         on_fault_in: the reaction by region (a BAR, or ``RAM``), where it differs.
         flip: names of BARs to register as anonymous memory and to replace afterwards.
         sandbox: restrict this process for good before the guest runs (`pyvmm.sandbox.enter`).
+        recorder: records the kernel's own path to each fault, or None.
     """
 
     devices: Sequence[str]
@@ -59,6 +63,7 @@ class Job:
     on_fault_in: Mapping[str, Policy] = field(default_factory=dict)
     flip: frozenset[str] = frozenset()
     sandbox: bool = False
+    recorder: "Recorder | None" = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ def run_job(job: Job) -> JobResult:
             for address in addresses:
                 stack.enter_context(bind_to_vfio(PciFunction.find(address)))
         machine = stack.enter_context(Machine(system, console=job.console))
+        machine.faults.recorder = job.recorder
         machine.faults.policy = by_region(job.on_fault_in, job.on_fault)
         devices: list[AssignedDevice] = []
         for address in addresses:

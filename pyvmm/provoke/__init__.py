@@ -8,5 +8,6 @@ bar_faults          the BARs of vfio devices
 pfnmap_ram          RAM that is mapped by page frame number: drm-shmem, udmabuf, dma-heaps
 dma_buffers         allocates it
 fixed_mmap          mmap(MAP_FIXED) without a record
+agreement           the cause compared with the kernel's own path
 runner              run the provocations
 """

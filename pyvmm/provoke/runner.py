@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyvmm.errors import SkippedError
 from pyvmm.faults import Fault, FaultRecord
@@ -12,9 +12,11 @@ from pyvmm.kvm.exits import MemoryFault, RunFailure
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.system import System
 from pyvmm.passthrough import SlotOutcome
+from pyvmm.provenance import KernelPath, Recorder
 from pyvmm.provoke import bar_faults, instruction_faults, memory_faults, pfnmap_ram
+from pyvmm.provoke.agreement import disagreements
 from pyvmm.provoke.testbed import Failure, Provocation, Testbed
-from pyvmm.uapi.kvm import KVM_RUN
+from pyvmm.uapi.kvm import KVM_RUN, KVM_SET_USER_MEMORY_REGION
 from pyvmm.uapi.names import names
 from pyvmm.why import Mark
 
@@ -37,6 +39,8 @@ class ProvocationResult:
         failure: another ioctl that KVM failed, or None.
         guest: what the guest noticed.
         skipped: why it cannot run on this machine, or None.
+        path: the kernel's own path to the failure, if it was recorded.
+        disagreements: the points in which that path and the cause disagree.
     """
 
     provocation: Provocation
@@ -45,6 +49,8 @@ class ProvocationResult:
     failure: Failure | None = None
     guest: str = ""
     skipped: str | None = None
+    path: KernelPath | None = None
+    disagreements: tuple[str, ...] = ()
 
     @property
     def as_expected(self) -> bool:
@@ -94,16 +100,25 @@ class ProvocationResult:
                 return names("KVM_EXIT_")[exit.reason]
 
 
-def provoke(provocations: Iterable[Provocation]) -> Iterator[ProvocationResult]:
-    """Run the provocations and yield their results."""
+def provoke(
+    provocations: Iterable[Provocation], recorder: Recorder | None = None
+) -> Iterator[ProvocationResult]:
+    """Run the provocations and yield their results, with the kernel's path if `recorder` has it."""
     with System.open() as system:
         for provocation in provocations:
-            yield _provoke(system, provocation)
+            if recorder is None:
+                yield _provoke(system, provocation, None)
+            else:
+                recorder.clear()
+                yield _judged(_provoke(system, provocation, recorder), recorder)
 
 
-def _provoke(system: System, provocation: Provocation) -> ProvocationResult:
+def _provoke(
+    system: System, provocation: Provocation, recorder: Recorder | None
+) -> ProvocationResult:
     with ExitStack() as stack:
         testbed = Testbed(system, stack)
+        testbed.machine.faults.recorder = recorder
         try:
             provocation.provoke(testbed)
         except SkippedError as error:
@@ -115,3 +130,19 @@ def _provoke(system: System, provocation: Provocation) -> ProvocationResult:
         return ProvocationResult(
             provocation, record, testbed.rejected, testbed.failure, testbed.guest
         )
+
+
+def _judged(result: ProvocationResult, recorder: Recorder) -> ProvocationResult:
+    """Add the kernel's path, and the points in which it disagrees with the cause."""
+    if result.cause is None:
+        return result
+    report = None
+    if result.record:
+        path, report = result.record.path, result.record.fault.report
+    elif result.failure:
+        path = recorder.first(result.failure.ioctl, result.failure.errno)
+    else:
+        assert result.rejected is not None
+        path = recorder.first(KVM_SET_USER_MEMORY_REGION.name, result.rejected.errno or "")
+    found = disagreements(result.cause, path, report, recorder.left_out)
+    return replace(result, path=path, disagreements=tuple(found))
