@@ -158,11 +158,13 @@ def _down(steps: tuple[Step, ...]) -> Iterator[Step]:
     callers = [_caller(steps, at) for at in range(len(steps))]
     at = len(steps) - 1
     while at >= 0:
-        yield steps[at]
+        step = steps[at]
+        yield step
+        called = (n for n in range(at) if callers[n] == at)
         # A read-only PTE is found after the earlier attempts, and not because of them.
-        if steps[at].result == _RO_FAULT:
-            return
-        at = max((n for n in range(at) if callers[n] == at), default=-1)
+        if step.result == _RO_FAULT:
+            called = (n for n in called if steps[n].result == _RO_FAULT)
+        at = max(called, default=-1)
 
 
 def _caller(steps: tuple[Step, ...], at: int) -> int | None:

@@ -42,7 +42,7 @@ def test_a_rejected_memslot(recorder: Recorder, vm: Vm, page: Mapping) -> None:
 
 def test_other_ioctls_have_no_path(recorder: Recorder, vm: Vm, page: Mapping) -> None:
     vm.memslots.add(GPA, page)
-    with pytest.raises(OSError, match="Inappropriate ioctl"):
+    with pytest.raises(OSError, match="Invalid|Inappropriate"):  # noqa: RUF043
         fcntl.ioctl(vm.fileno(), 0xAEFF)
     assert recorder.paths() == ()
 
@@ -56,18 +56,17 @@ def test_a_run_of_a_vcpu_that_was_not_initialised(recorder: Recorder, vcpu: Vcpu
     assert verdict(path) == ("vcpu-not-initialised",)
 
 
-def test_paths_of_threads_are_kept_apart(recorder: Recorder, vm: Vm, page: Mapping) -> None:
+def test_paths_of_threads_are_kept_apart(recorder: Recorder, vm: Vm) -> None:
     barrier = threading.Barrier(2)
     found: list[KernelPath | None] = []
 
-    def run() -> None:
-        vcpu = vm.create_vcpu()
-        barrier.wait()
+    def run(vcpu: Vcpu) -> None:
         vcpu.run()
         barrier.wait()
         found.append(recorder.last_run())
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    vcpus = [vm.create_vcpu() for _ in range(2)]
+    threads = [threading.Thread(target=run, args=(vcpu,)) for vcpu in vcpus]
     for thread in threads:
         thread.start()
     native = {thread.native_id for thread in threads}
