@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli import output
-from pyvmm.cli.option_types import process_id
+from pyvmm.cli import explain_live, output
+from pyvmm.cli.option_types import process_id, seconds
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import Status, UsageError
 from pyvmm.explain import conditions, failure, slots_file
@@ -29,6 +29,10 @@ _COLOURS = {"known": "red", "inferred": "yellow", "impossible": "dim"}
 
 def run(options: argparse.Namespace) -> int:
     """Print the conditions that could be the reason; return the exit status."""
+    if options.live is not None:
+        return _live(options)
+    if options.timeout is not None:
+        raise UsageError("--timeout limits --live PID: add that, or omit --timeout")
     if not options.failure and options.pid is None:
         raise UsageError("give a failed ioctl, or --pid PID of a running VMM: see explain --help")
     failed = failure.parse(options.failure) if options.failure else None
@@ -59,6 +63,13 @@ def run(options: argparse.Namespace) -> int:
     if process:
         _print_process(process)
     return Status.DONE
+
+
+def _live(options: argparse.Namespace) -> int:
+    if options.failure or options.pid is not None or options.all:
+        raise UsageError("--live PID takes no failed ioctl, --pid or --all: it waits for a failure")
+    slots = slots_file.read(options.slots) if options.slots else None
+    return explain_live.run(options, slots, SCHEMA)
 
 
 def _findings(
@@ -167,6 +178,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "struct; for KVM_RUN gpa=, if known",
     )
     parser.add_argument("--pid", type=process_id, metavar="PID", help="a running VMM to inspect")
+    parser.add_argument(
+        "--live",
+        type=process_id,
+        metavar="PID",
+        help="as root: wait until KVM fails an ioctl of this running VMM, and explain that",
+    )
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="wait at most S seconds")
     parser.add_argument("--slots", type=Path, metavar="FILE", help="the VMM's memslots, as JSON")
     parser.add_argument("--all", action="store_true", help="list impossible conditions too")
     parser.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")

@@ -8,4 +8,5 @@ interface shows whether a mapping is cacheable. So each finding says how it is k
     slots_file   memslots read from a JSON file
     conditions   the conditions that could have made the ioctl fail
     process      a running VMM: its descriptors, and the VMAs behind its memslots
+    live         the next ioctl that KVM fails in a running VMM
 """

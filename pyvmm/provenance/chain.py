@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from mmap import PAGESIZE
+from typing import Literal
 
 from pyvmm.provenance.events import Event
 from pyvmm.provenance.functions import RETURNS
@@ -26,7 +27,12 @@ _PASSED = frozenset(
 _MEMSLOT = {
     int(each): each.name for each in (KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2)
 }
+_INSTRUCTION_ABORTS = (0x20, 0x21)  # ESR_ELx_EC_IABT_LOW, _CUR
 _RO_FAULT, _HWPOISON = "KVM_PFN_ERR_RO_FAULT", "KVM_PFN_ERR_HWPOISON"
+_FAULT_EXITS = (
+    *("KVM_EXIT_ARM_NISV", "KVM_EXIT_ARM_LDST64B", "KVM_EXIT_ARM_SEA", "KVM_EXIT_MEMORY_FAULT"),
+    *("KVM_EXIT_INTERNAL_ERROR", "KVM_EXIT_FAIL_ENTRY"),
+)
 _ACCESS_EXITS = ("KVM_EXIT_MMIO", "KVM_EXIT_ARM_NISV", "KVM_EXIT_ARM_LDST64B")
 
 
@@ -46,9 +52,21 @@ class GuestFault:
     pc: int
 
     @property
-    def write(self) -> bool:
-        """Return True for a data abort on a write (ESR_EL2.WnR), but not on a table walk."""
-        return self.esr >> 26 == 0x24 and bool(self.esr & 1 << 6) and not self.table
+    def access(self) -> Literal["read", "write", "exec"]:
+        """Return the kind of access, from ESR_EL2, as kvm_is_write_fault does."""
+        if self.table:  # it writes only to set AF or DBM, in memory that is mapped already
+            return "write" if self.esr & 0x3C == 0xC else "read"
+        if self.esr >> 26 in _INSTRUCTION_ABORTS:
+            return "exec"
+        return "write" if self.esr & 1 << 6 else "read"
+
+    @property
+    def gpa(self) -> int:
+        """Return the address of the access: FAR_EL2 has the bits below 4 KiB.
+
+        Of a table walk, only the page is known.
+        """
+        return self.ipa if self.table else self.ipa | self.far & 0xFFF
 
     @property
     def table(self) -> bool:
@@ -115,8 +133,13 @@ class KernelPath:
 
     @property
     def failed(self) -> bool:
-        """Return True if the ioctl failed; a signal is no failure."""
-        return self.result.startswith("-") and self.result != "-EINTR"
+        """Return True if the ioctl failed, or exited for an access that KVM could not resolve.
+
+        A signal and a request to try again are no failures.
+        """
+        if self.result.startswith("-"):
+            return self.result not in ("-EINTR", "-EAGAIN")
+        return self.result in _FAULT_EXITS
 
     @property
     def causes(self) -> tuple[Step, ...]:
@@ -189,7 +212,8 @@ class Paths:
                 yield path
 
     def _add(self, event: Event) -> KernelPath | None:
-        if event.name in ("vm_ioctl", "vcpu_ioctl"):
+        if event.name in ("vm_ioctl", "vcpu_ioctl", "kvm_guest_fault"):
+            # An earlier fault of the same run was resolved.
             self._pending[event.thread] = [event]
             return None
         pending = self._pending.setdefault(event.thread, [])
@@ -211,43 +235,38 @@ def _exit(event: Event) -> str:
     return names("KVM_EXIT_").get(number, f"KVM_EXIT_{number}")
 
 
-def _ioctl(pending: list[Event]) -> str | None:
+def _ioctl(events: list[Event]) -> str | None:
     """Return the name of the ioctl, or None if it neither runs a vCPU nor sets a memslot."""
-    if pending[-1].name == "kvm_userspace_exit":
-        return KVM_RUN.name
-    entry = pending[0]
-    if entry.name == "vm_ioctl":
-        return _MEMSLOT.get(entry.values.get("cmd", 0))
-    if entry.name == "vcpu_ioctl" and entry.values.get("cmd") == KVM_RUN:
-        return KVM_RUN.name
-    return None
+    first = events[0]
+    if first.name == "vm_ioctl":
+        return _MEMSLOT.get(first.values.get("cmd", 0))
+    if first.name == "vcpu_ioctl" and first.values.get("cmd") != KVM_RUN:
+        return None
+    return KVM_RUN.name
 
 
 def _path(ioctl: str, result: str, events: list[Event]) -> KernelPath:
-    start, fault, hva, request = 0, None, None, None
-    for at, event in enumerate(events):
+    fault, hva, request = None, None, None
+    for event in events:
         values = event.values
-        if event.name == "kvm_guest_fault":  # the run continued after earlier ones
-            start, hva, request = at, None, None
+        if event.name == "kvm_guest_fault":
             fault = GuestFault(values["ipa"], values["hsr"], values["hxfar"], values["pc"])
         elif event.name in ("pinned", "fixed_up"):
             hva = values["hva"]
         elif event.name == "slot":
-            pages = values["pages"]
-            request = Request(
-                values["slot"], values["base"] * PAGESIZE, pages * PAGESIZE, values["hva"]
-            )
+            gpa, size = values["base"] * PAGESIZE, values["pages"] * PAGESIZE
+            request = Request(values["slot"], gpa, size, values["hva"])
         elif event.name == "vm_ioctl":
-            start = at
             members = ("slot", "gpa", "size", "hva", "flags")
             request = Request(*(values.get(each, 0) for each in members))
     steps = tuple(
         Step(event.name, RETURNS[event.name].decode(event.values["ret"]), event.caller, event.text)
-        for event in events[start:]
+        for event in events
         if event.name in RETURNS
     )
-    if result not in _ACCESS_EXITS and all(each.function in _PASSED for each in steps):
-        fault = hva = request = None  # KVM resolved it
+    resolved = result not in _ACCESS_EXITS and all(each.function in _PASSED for each in steps)
+    if fault and resolved:
+        fault = hva = request = None
     return KernelPath(
         thread=events[-1].thread,
         ioctl=ioctl,
@@ -256,6 +275,6 @@ def _path(ioctl: str, result: str, events: list[Event]) -> KernelPath:
         request=request,
         hva=hva,
         steps=steps,
-        start=events[start].time,
+        start=events[0].time,
         end=events[-1].time,
     )

@@ -122,7 +122,7 @@ def _userfault(path: KernelPath) -> Iterator[str]:
 
 def _vma_flags(path: KernelPath) -> Iterator[str]:
     """Yield the reasons for which check_vma_flags rejects a VMA; with BTF, the one that it had."""
-    write = bool(path.fault and path.fault.write)
+    write = bool(path.fault and path.fault.access == "write")
     recorded = next(s.recorded for s in path.causes if s.function == "check_vma_flags")
     flags = re.search(r"vm_flags=(0x[0-9a-f]+)", recorded)
     vm_flags = int(flags[1], 16) if flags else 0

@@ -65,7 +65,7 @@ def test_paths_of_threads_are_kept_apart(recorder: Recorder, vm: Vm) -> None:
         barrier.wait()
         found.append(recorder.last_run())
 
-    vcpus = [vm.create_vcpu() for _ in range(2)]
+    vcpus = [vm.create_vcpu(index) for index in range(2)]
     threads = [threading.Thread(target=run, args=(vcpu,)) for vcpu in vcpus]
     for thread in threads:
         thread.start()
