@@ -6,6 +6,7 @@ import fcntl
 import os
 import warnings
 
+from pyvmm import libc
 from pyvmm.closeable import Closeable
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import PyvmmError, Status
@@ -92,6 +93,8 @@ class Fd(Closeable):
         Raises `IoctlError`.
         """
         try:
+            if isinstance(argument, int) and 1 << 31 <= argument < 1 << 64:
+                return libc.ioctl(self.fileno(), request, argument)  # fcntl.ioctl takes an int
             return fcntl.ioctl(self.fileno(), request, argument)
         except OSError as error:
             raise IoctlError(error.errno or 0, request, self.kind, argument) from None

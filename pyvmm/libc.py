@@ -40,6 +40,8 @@ def _function(name: str, *argtypes: Any, restype: Any = c_int) -> Callable[..., 
 
 fallocate = _function("fallocate", c_int, c_int, c_long, c_long)
 
+ioctl = _function("ioctl", c_int, c_ulong, c_ulong)
+
 mmap = _function("mmap", c_void_p, c_size_t, c_int, c_int, c_int, c_long, restype=c_void_p)
 munmap = _function("munmap", c_void_p, c_size_t)
 mprotect = _function("mprotect", c_void_p, c_size_t, c_int)

@@ -27,6 +27,11 @@ def test_an_ioctl_returns_the_kernels_result(kvm: System) -> None:
     assert kvm.ioctl(KVM_GET_API_VERSION) == 12
 
 
+@pytest.mark.parametrize("argument", [1 << 31, (1 << 32) - 1, (1 << 64) - 1])
+def test_an_integer_argument_is_unsigned(kvm: System, argument: int) -> None:
+    assert kvm.ioctl(KVM_CHECK_EXTENSION, argument) == 0
+
+
 def test_enotty_has_the_status_lacking() -> None:
     with null() as fd, pytest.raises(IoctlError) as failure:
         fd.ioctl(KVM_GET_API_VERSION)
