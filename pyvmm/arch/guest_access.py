@@ -50,13 +50,13 @@ class RebuiltAccess:
     """Every page access of the instruction at a stopped vCPU's PC.
 
     Attributes:
-        pc: GVA of the instruction, which has not completed.
+        pc: GVA of the instruction, which has not completed; None if it cannot be read.
         instruction: an object that prints as assembly, or None if the fetch failed.
         pages: the page accesses in the order in which the CPU makes them.
         incomplete: why `pages` is incomplete, as one sentence, or None if it is complete.
     """
 
-    pc: int
+    pc: int | None
     instruction: object = None
     pages: tuple[PageAccess, ...] = ()
     incomplete: str | None = None

@@ -2,7 +2,7 @@
 """The facts of an access by a guest of this process, collected for `pyvmm.why`."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from pyvmm.errors import PyvmmError
 from pyvmm.faults.context import VcpuContext
@@ -11,6 +11,8 @@ from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import ArmSea, MemoryFault, RunFailure
 from pyvmm.kvm.memslots import Memslot, MemslotError
 from pyvmm.kvm.system import System
+from pyvmm.kvm.vcpu_facts import vcpu_state
+from pyvmm.kvm.vm_facts import vm_state
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.kvm import KVM_MEMORY_EXIT_FLAG_PRIVATE
 from pyvmm.why import AccessFacts
@@ -70,4 +72,6 @@ def facts_of(report: FaultReport, context: VcpuContext) -> GuestAccessFacts:
         known_enabled=context.vm.enabled,
         device_at_gpa=report.gpa is not None and context.mmio.at(report.gpa) is not None,
         pid="self",
+        read_vm_state=partial(vm_state, context.vm),
+        read_vcpu_state=partial(vcpu_state, context.vm, context.vcpu),
     )

@@ -48,6 +48,23 @@ class AttrFd(Fd):
 
 
 class Device(AttrFd):
-    """An in-kernel device, created by `Vm.create_device`."""
+    """An in-kernel device, created by `Vm.create_device`.
+
+    Attributes:
+        type: its ``KVM_DEV_TYPE_*``.
+        attributes: group, number and value of each attribute set to an integer, in order.
+    """
 
     kind = "device"
+
+    def __init__(self, number: int, device_type: int) -> None:
+        """Own fd `number`."""
+        super().__init__(number)
+        self.type = device_type
+        self.attributes: list[tuple[int, int, int]] = []
+
+    def set_attr(self, group: int, attribute: int, value: int | Struct = 0) -> None:
+        """Set an attribute with ``KVM_SET_DEVICE_ATTR``; an int is passed as a u64."""
+        super().set_attr(group, attribute, value)
+        if isinstance(value, int):
+            self.attributes.append((group, attribute, value))

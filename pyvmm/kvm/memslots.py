@@ -8,11 +8,13 @@ goes to the kernel first and is recorded once the kernel accepted it.
 import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pyvmm.errno_names import errno_name
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.slot_index import SlotIndex
+from pyvmm.kvm.vm_facts import file_name, vm_state
 from pyvmm.kvm.vm_fd import VmFd
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import (
@@ -24,6 +26,7 @@ from pyvmm.uapi.kvm import (
     KVM_MEM_READONLY,
     KVM_SET_USER_MEMORY_REGION,
     KVM_SET_USER_MEMORY_REGION2,
+    KVM_VM_TYPE_ARM_PROTECTED,
     kvm_clear_dirty_log,
     kvm_dirty_log,
     kvm_userspace_memory_region,
@@ -83,13 +86,15 @@ class Memslots:
         number: int | None = None,
         readonly: bool = False,
         log_dirty: bool = False,
+        flags: int = 0,
         guest_memfd: GuestMemfd | None = None,
         guest_memfd_offset: int = 0,
     ) -> Memslot:
         """Register `size` bytes of guest memory at `gpa`, backed by `memory` from its byte `at`.
 
         ``KVM_SET_USER_MEMORY_REGION``, or ``KVM_SET_USER_MEMORY_REGION2`` with a guest_memfd.
-        `size` defaults to the rest of the memory, `number` to the first free one. The number of
+        `size` defaults to the rest of the memory, `number` to the first free one. `flags` are
+        further ``KVM_MEM_*``. The number of
         an existing slot changes that slot: KVM allows a new GPA and KVM_MEM_LOG_DIRTY_PAGES.
         The slot keeps `memory` alive. Raises `MemslotError` with the reason, and `ValueError` for
         a GPA that does not fit into 64 bits.
@@ -98,7 +103,7 @@ class Memslots:
         if size is None:
             whole = memory or guest_memfd
             size = whole.size - at if whole else 0
-        flags = KVM_MEM_READONLY if readonly else 0
+        flags |= KVM_MEM_READONLY if readonly else 0
         flags |= KVM_MEM_LOG_DIRTY_PAGES if log_dirty else 0
         flags |= KVM_MEM_GUEST_MEMFD if guest_memfd else 0
         number = self._free_number() if number is None else number
@@ -258,6 +263,9 @@ class Memslots:
             known_slots=tuple(self._slots),
             known_ipa_bits=ipa_bits(self._vm.vm_type),
             known_enabled=self._vm.enabled,
+            known_memfd_file=file_name(slot.guest_memfd.fileno()) if slot.guest_memfd else None,
+            known_protected=bool(self._vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
+            read_vm_state=partial(vm_state, self._vm),
             pid="self",
         )
 

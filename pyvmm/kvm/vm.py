@@ -64,11 +64,21 @@ class Vm(VmFd):
         self._children.append(vcpu)
         return vcpu
 
+    @property
+    def vcpus(self) -> list[Vcpu]:
+        """Return the vCPUs, in the order of their creation."""
+        return [child for child in self._children if isinstance(child, Vcpu)]
+
+    @property
+    def devices(self) -> list[Device]:
+        """Return the in-kernel devices, in the order of their creation."""
+        return [child for child in self._children if isinstance(child, Device)]
+
     def create_device(self, device_type: int) -> Device:
         """Create an in-kernel device (``KVM_CREATE_DEVICE``) of a ``KVM_DEV_TYPE_*``."""
         request = kvm_create_device(type=device_type)
         self.ioctl(KVM_CREATE_DEVICE, request)
-        device = Device(request.fd)
+        device = Device(request.fd, device_type)
         self._children.append(device)
         return device
 

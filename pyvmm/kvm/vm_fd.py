@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The capabilities of a VM fd."""
 
+import os
+
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.device import AttrFd
 from pyvmm.uapi.kvm import KVM_CHECK_EXTENSION, KVM_ENABLE_CAP, kvm_enable_cap
@@ -11,6 +13,7 @@ class VmFd(AttrFd):
 
     Attributes:
         vm_type: the machine type passed to ``KVM_CREATE_VM``.
+        pid: the process that created it; KVM accepts the ioctls of that one alone.
         enabled: the capabilities enabled with `enable`; the kernel has no ioctl to query them.
     """
 
@@ -20,6 +23,7 @@ class VmFd(AttrFd):
         """Own fd `number`."""
         super().__init__(number)
         self.vm_type = vm_type
+        self.pid = os.getpid()
         self.enabled: set[int] = set()
 
     def check(self, capability: int) -> int:

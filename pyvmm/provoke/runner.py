@@ -13,7 +13,14 @@ from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.system import System
 from pyvmm.passthrough import SlotOutcome
 from pyvmm.provenance import KernelPath, Recorder
-from pyvmm.provoke import bar_faults, instruction_faults, memory_faults, pfnmap_ram
+from pyvmm.provoke import (
+    bar_faults,
+    instruction_faults,
+    memory_faults,
+    pfnmap_ram,
+    registrations,
+    vcpu_states,
+)
 from pyvmm.provoke.agreement import disagreements
 from pyvmm.provoke.testbed import Failure, Provocation, Testbed
 from pyvmm.uapi.kvm import KVM_RUN, KVM_SET_USER_MEMORY_REGION
@@ -25,6 +32,8 @@ PROVOCATIONS = (
     *instruction_faults.PROVOCATIONS,
     *bar_faults.PROVOCATIONS,
     *pfnmap_ram.PROVOCATIONS,
+    *registrations.PROVOCATIONS,
+    *vcpu_states.PROVOCATIONS,
 )
 
 

@@ -71,6 +71,15 @@ class Failure:
     why: str
 
     @classmethod
+    def of(cls, function: Callable[[], object]) -> Self | None:
+        """Call `function` and return the failure of the memslot that KVM rejects, or None."""
+        try:
+            function()
+        except MemslotError as error:
+            return cls.of_memslot(error)
+        return None
+
+    @classmethod
     def of_memslot(cls, error: MemslotError) -> Self:
         """Return the failure of a rejected memslot."""
         mark = error.finding.mark if error.finding else None
@@ -95,6 +104,7 @@ class Testbed:
     """A virtual machine for one provocation.
 
     Attributes:
+        system: /dev/kvm.
         stack: closes everything that the provocation opened.
         machine: the machine.
         guest: what the guest noticed, as tables and JSON print it.
@@ -104,6 +114,7 @@ class Testbed:
 
     def __init__(self, system: System, stack: ExitStack) -> None:
         """Create the machine; `stack` closes it."""
+        self.system = system
         self.stack = stack
         self._system = system
         self.machine = self._create_machine()

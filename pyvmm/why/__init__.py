@@ -8,10 +8,12 @@ a condition that needs an absent fact is undecided.
 ::
 
     slot           a memslot, its guest_memfd, and an absent fact
+    vm_state       the state of a VM and of a vCPU
     facts          facts of a rejected memslot, and of an access that KVM did not resolve
     condition      a condition, and the judge
     registration   the conditions of KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2
     kvm_run        the conditions of KVM_RUN
+    vcpu           those on the state of the vCPU and of its descriptor
     pfnmap         those on memory that is mapped by page frame number
     stage2_type    the stage-2 memory type of a VMA
 
@@ -32,6 +34,7 @@ from pyvmm.why.condition import (
 )
 from pyvmm.why.facts import AccessFacts, Host, RegistrationFacts
 from pyvmm.why.slot import Absent, Memfd, Slot
+from pyvmm.why.vm_state import VcpuState, Vgic, VmState
 
 __all__ = [
     "Absent",
@@ -46,6 +49,9 @@ __all__ = [
     "RegistrationFacts",
     "Slot",
     "Unseen",
+    "VcpuState",
+    "Vgic",
+    "VmState",
     "judge",
     "most_likely",
     "surest_first",

@@ -22,6 +22,7 @@ from pyvmm.memory.procmap import MapsEntry, find_vma
 from pyvmm.memory.vma import Vma, vmas
 from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
 from pyvmm.why.slot import Absent, Slot, need
+from pyvmm.why.vm_state import VcpuState, VmState
 
 SMALLEST_IPA_BITS = 32  # the least that KVM_VM_TYPE_ARM_IPA_SIZE accepts
 
@@ -106,10 +107,22 @@ def missing_features(*, fwb: bool, dic: bool) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Facts of every failure: the errno (0: none), and the kernel and CPU."""
+    """Facts of every failure.
+
+    Attributes:
+        errno: the errno, 0 for none.
+        host: the kernel and CPU.
+        read_vm_state: returns the state of the VM; None where it cannot be asked.
+    """
 
     errno: int
     host: Host
+    read_vm_state: Callable[[], VmState] | None = field(default=None, repr=False)
+
+    @cached_property
+    def vm_state(self) -> VmState:
+        """Return the state of the VM. Raises `Absent`."""
+        return need(self.read_vm_state, "the process that created the VM, and whether it is dead")()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +135,9 @@ class RegistrationFacts(Facts):
         known_slots: the VM's memslots before the request.
         known_ipa_bits: width of the VM's IPA space (arm64).
         known_enabled: the capabilities enabled by ``KVM_ENABLE_CAP``.
+        known_memfd_file: the file behind the request's guest_memfd descriptor, as /proc/PID/fd
+            names it; "" if the descriptor is closed.
+        known_protected: the VM is a protected one (``KVM_VM_TYPE_ARM_PROTECTED``).
         pid: the process that made the request, if its mappings are still the same.
     """
 
@@ -130,6 +146,8 @@ class RegistrationFacts(Facts):
     known_slots: Collection[Slot] | None = None
     known_ipa_bits: int | None = None
     known_enabled: Collection[int] | None = None
+    known_memfd_file: str | None = None
+    known_protected: bool | None = None
     pid: int | str | None = None
 
     @property
@@ -151,6 +169,16 @@ class RegistrationFacts(Facts):
     def enabled(self) -> Collection[int]:
         """Return the capabilities enabled for the VM. Raises `Absent`."""
         return need(self.known_enabled, "the capabilities enabled by KVM_ENABLE_CAP")
+
+    @property
+    def memfd_file(self) -> str:
+        """Return the file behind the guest_memfd descriptor, "" if closed. Raises `Absent`."""
+        return need(self.known_memfd_file, "the file behind the guest_memfd descriptor")
+
+    @property
+    def protected(self) -> bool:
+        """Return True if the VM is a protected one. Raises `Absent`."""
+        return need(self.known_protected, "the machine type of KVM_CREATE_VM")
 
     @property
     def in_user_space(self) -> bool:
@@ -186,6 +214,7 @@ class AccessFacts(Facts):
         device_at_gpa: the VMM emulates a device at the GPA.
         known_enabled: the capabilities enabled by ``KVM_ENABLE_CAP``.
         pid: the process whose VM it is.
+        read_vcpu_state: returns the state of the vCPU; None where it cannot be asked.
     """
 
     exit: str | None = None
@@ -205,6 +234,12 @@ class AccessFacts(Facts):
     device_at_gpa: bool | None = None
     known_enabled: Collection[int] | None = None
     pid: int | str | None = None
+    read_vcpu_state: Callable[[], VcpuState] | None = field(default=None, repr=False)
+
+    @cached_property
+    def vcpu(self) -> VcpuState:
+        """Return the state of the vCPU and of its descriptor. Raises `Absent`."""
+        return need(self.read_vcpu_state, "the state of the vCPU and of its descriptor")()
 
     @property
     def gpa(self) -> int:

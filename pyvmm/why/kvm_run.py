@@ -11,7 +11,7 @@ import errno
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
-from pyvmm.why import host_fault, pfnmap
+from pyvmm.why import host_fault, pfnmap, vcpu
 from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
@@ -148,10 +148,6 @@ def _vma_replaced(f: AccessFacts) -> Broken | None:
     )
 
 
-def _vcpu_state(f: AccessFacts) -> Broken | None:
-    raise Absent("the state of the vCPU and of its descriptor")
-
-
 # 0 beside EFAULT: where x86 emulates the instruction, a failed access becomes KVM_EXIT_MMIO
 # (emulator_read_write_onepage in arch/x86/kvm/x86.c).
 _ACCESS = (errno.EFAULT, 0)
@@ -164,56 +160,7 @@ _USERFAULT = "handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c)"
 _REMAPPED = "hva_to_pfn_remapped (virt/kvm/kvm_main.c)"
 
 CONDITIONS: tuple[Condition[AccessFacts], ...] = (
-    Condition(
-        "bad-descriptor",
-        (errno.EBADF,),
-        "ioctl (fs/ioctl.c)",
-        "the file descriptor is closed",
-        _vcpu_state,
-        evidence=Unseen("ioctl(2) fails before it calls KVM"),
-    ),
-    Condition(
-        "not-a-vcpu",
-        (errno.ENOTTY,),
-        "vfs_ioctl (fs/ioctl.c)",
-        "the file descriptor is not a vCPU",
-        _vcpu_state,
-        evidence=Unseen("ioctl(2) calls another file's function, or none"),
-    ),
-    Condition(
-        "another-process",
-        (errno.EIO,),
-        "kvm_vcpu_ioctl (virt/kvm/kvm_main.c)",
-        "the caller's address space is not the one that created the VM, or the VM is dead",
-        _vcpu_state,
-        evidence=("kvm_vcpu_ioctl -EIO",),
-    ),
-    Condition(
-        "vcpu-not-initialised",
-        (errno.ENOEXEC,),
-        "kvm_arch_vcpu_run_pid_change (arch/arm64/kvm/arm.c)",
-        "the vCPU had no KVM_ARM_VCPU_INIT",
-        _vcpu_state,
-        arch="arm64",
-        evidence=("kvm_arch_vcpu_run_pid_change -ENOEXEC",),
-    ),
-    Condition(
-        "vcpu-not-finalised",
-        (errno.EPERM,),
-        "kvm_arch_vcpu_run_pid_change (arch/arm64/kvm/arm.c)",
-        "the vCPU has SVE, and had no KVM_ARM_VCPU_FINALIZE",
-        _vcpu_state,
-        arch="arm64",
-        evidence=("kvm_arch_vcpu_run_pid_change -EPERM",),
-    ),
-    Condition(
-        "signal",
-        (errno.EINTR,),
-        "kvm_arch_vcpu_ioctl_run (arch/arm64/kvm/arm.c, arch/x86/kvm/x86.c)",
-        "a signal is pending, or kvm_run.immediate_exit is set",
-        _vcpu_state,
-        evidence=("KVM_RUN -EINTR",),
-    ),
+    *vcpu.CONDITIONS,
     Condition(
         "external-abort",
         (0,),

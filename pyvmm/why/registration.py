@@ -16,20 +16,25 @@ from pyvmm.uapi.kvm import (
     GUEST_MEMFD_FLAG_MMAP,
     KVM_CAP_ARM_MTE,
     KVM_CAP_ARM_VM_IPA_SIZE,
+    KVM_CAP_GUEST_MEMFD,
     KVM_CAP_MULTI_ADDRESS_SPACE,
     KVM_CAP_NR_MEMSLOTS,
     KVM_CAP_READONLY_MEM,
+    KVM_MEM_GUEST_MEMFD,
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
 )
 from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import SMALLEST_IPA_BITS, RegistrationFacts
 from pyvmm.why.slot import need
+from pyvmm.why.vcpu import ANOTHER_PROCESS, VM_DEAD, another_process, vm_dead
 
 CACHEABLE_PFNMAP = "cacheable-pfnmap-unsupported"
 
+_FLAGS = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD
 _MAX_PAGES = (1 << 31) - 1  # KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h
 
+_VM_IOCTL = "kvm_vm_ioctl (virt/kvm/kvm_main.c)"
 _SET = "kvm_set_memory_region (virt/kvm/kvm_main.c)"
 _BIND = "kvm_gmem_bind, since 7.3 kvm_gmem_prepare_memory_region (virt/kvm/guest_memfd.c)"
 _ARM64 = "kvm_arch_prepare_memory_region (arch/arm64/kvm/mmu.c)"
@@ -46,12 +51,16 @@ def _slot_number(f: RegistrationFacts) -> Broken | None:
 
 
 def _flags(f: RegistrationFacts) -> Broken | None:
+    if f.slot.flags & KVM_MEM_GUEST_MEMFD and not f.host.offers(KVM_CAP_GUEST_MEMFD):
+        return known("this VM has no guest_memfd (KVM_CAP_GUEST_MEMFD is 0)")
     if f.slot.guest_memfd and f.slot.readonly:
         return known("a guest_memfd slot cannot be read-only: KVM_MEM_READONLY is rejected with it")
     if f.slot.guest_memfd and f.slot.flags & KVM_MEM_LOG_DIRTY_PAGES:
         return known("KVM cannot log the dirty pages of a guest_memfd slot")
     if f.slot.readonly and not f.host.offers(KVM_CAP_READONLY_MEM):
         return known("this VM has no read-only slots (KVM_CAP_READONLY_MEM is 0)")
+    if unknown := f.slot.flags & ~_FLAGS:
+        return inferred(f"this kernel probably has no flag {unknown:#x}: pyvmm's headers do not")
     return None
 
 
@@ -125,6 +134,30 @@ def _overlap(f: RegistrationFacts) -> Broken | None:
     return None
 
 
+def _out_of_memory(f: RegistrationFacts) -> Broken | None:
+    if not f.slot.flags & KVM_MEM_LOG_DIRTY_PAGES:
+        return inferred("the kernel has no memory for the slot's metadata")
+    bitmaps = -(-f.slot.size // PAGE_SIZE // 64) * 8 * 2
+    return inferred(
+        f"the kernel has no memory for the slot's dirty bitmaps, {bitmaps:#x} bytes: use smaller "
+        "slots, or KVM_CAP_DIRTY_LOG_RING"
+    )
+
+
+def _guest_memfd_bad_descriptor(f: RegistrationFacts) -> Broken | None:
+    if f.slot.guest_memfd is None or f.memfd_file:
+        return None
+    return known("the guest_memfd's descriptor is closed")
+
+
+def _not_a_guest_memfd(f: RegistrationFacts) -> Broken | None:
+    if f.slot.guest_memfd is None or "kvm-gmem" in f.memfd_file:
+        return None
+    return known(
+        f"the guest_memfd's descriptor refers to {f.memfd_file}: pass one of KVM_CREATE_GUEST_MEMFD"
+    )
+
+
 def _guest_memfd_of_another_vm(f: RegistrationFacts) -> Broken | None:
     if f.slot.guest_memfd is None or f.slot.guest_memfd.owner is f.vm:
         return None
@@ -156,6 +189,14 @@ def _guest_memfd_bound(f: RegistrationFacts) -> Broken | None:
                 return inferred(why)
             return known(why) if answer == f.errno else None
     return None
+
+
+def _protected_vm(f: RegistrationFacts) -> Broken | None:
+    if not f.protected:
+        return None
+    if f.slot.size and f.slot.flags & (KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY):
+        return known("a protected VM has no dirty logging and no read-only slots")
+    return known("the slots of a protected VM do not change once a vCPU has run")
 
 
 def _beyond_ipa_size(f: RegistrationFacts) -> Broken | None:
@@ -241,6 +282,22 @@ _BY_GMEM = ("kvm_gmem_bind -EINVAL or kvm_gmem_prepare_memory_region -EINVAL",)
 _BY_ARCH = ("kvm_arch_prepare_memory_region -EINVAL",)
 
 CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
+    Condition(
+        "another-process",
+        (errno.EIO,),
+        _VM_IOCTL,
+        ANOTHER_PROCESS,
+        another_process,
+        evidence=("kvm_vm_ioctl -EIO",),
+    ),
+    Condition(
+        "vm-dead",
+        (errno.EIO,),
+        _VM_IOCTL,
+        VM_DEAD,
+        vm_dead,
+        evidence=("kvm_vm_ioctl -EIO",),
+    ),
     Condition(
         "slot-number",
         _EINVAL,
@@ -346,10 +403,35 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
         evidence=("kvm_set_memory_region -EEXIST or __kvm_set_memory_region -EEXIST",),
     ),
     Condition(
+        "out-of-memory",
+        (errno.ENOMEM,),
+        "kvm_alloc_dirty_bitmap (virt/kvm/kvm_main.c), kvm_alloc_memslot_metadata "
+        "(arch/x86/kvm/x86.c)",
+        "the kernel has no memory for the slot's dirty bitmaps or metadata",
+        _out_of_memory,
+        evidence=("kvm_vm_ioctl -ENOMEM",),
+    ),
+    Condition(
+        "guest-memfd-bad-descriptor",
+        (errno.EBADF,),
+        _BIND,
+        "the guest_memfd's descriptor is closed",
+        _guest_memfd_bad_descriptor,
+        evidence=("kvm_gmem_bind -EBADF or kvm_gmem_prepare_memory_region -EBADF",),
+    ),
+    Condition(
+        "not-a-guest-memfd",
+        _EINVAL,
+        _BIND,
+        "the descriptor is not a guest_memfd",
+        _not_a_guest_memfd,
+        evidence=_BY_GMEM,
+    ),
+    Condition(
         "guest-memfd-of-another-vm",
         _EINVAL,
         _BIND,
-        "the guest_memfd belongs to another VM, or the fd is not a guest_memfd",
+        "the guest_memfd belongs to another VM",
         _guest_memfd_of_another_vm,
         evidence=_BY_GMEM,
     ),
@@ -371,6 +453,16 @@ CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
             "kvm_gmem_bind -EINVAL or kvm_gmem_bind -EEXIST "
             "or kvm_gmem_commit_memory_region -EEXIST",
         ),
+    ),
+    Condition(
+        "protected-vm",
+        (errno.EPERM,),
+        _ARM64,
+        "the VM is protected: it has no dirty logging and no read-only slots, and its slots do not "
+        "change once it has run",
+        _protected_vm,
+        arch="arm64",
+        evidence=("kvm_arch_prepare_memory_region -EPERM",),
     ),
     Condition(
         "beyond-ipa-size",

@@ -112,3 +112,11 @@ def test_a_healthy_bar_is_not_called_inaccessible(machine: Machine, find: Find) 
         fault = examine(RunFailure(errno.EFAULT), context)
     assert (fault.cause, fault.report.gpa, fault.region) == (UNKNOWN, bar2.gpa, "BAR2")
     assert "device memory (PFNMAP), and no condition" in fault.why
+
+
+def test_a_vcpu_without_init_is_named(machine: Machine) -> None:
+    """``KVM_RUN`` fails with ENOEXEC, and so does reading a register."""
+    machine.run()
+    [record] = machine.faults.records
+    assert (record.fault.report.errno, record.fault.cause) == ("ENOEXEC", "vcpu-not-initialised")
+    assert record.fault.report.incomplete == "pc cannot be read: Exec format error"

@@ -2,6 +2,7 @@
 """Faults of a running guest, from the exit to the outcome, under each policy."""
 
 import io
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -150,3 +151,18 @@ def test_a_fault_that_comes_back_is_stopped(machine: Machine, memory: Mapping) -
     execute(machine, LDR_W4_X2)
     assert (only_record(machine).outcome, only_record(machine).attempts) == ("stopped", ATTEMPTS)
     assert "no progress" in only_record(machine).how
+
+
+def test_a_closed_vcpu_descriptor_is_named(machine: Machine) -> None:
+    """Another part of the VMM closed it: no register can be read, but the cause is known."""
+    number = machine.vcpu.fileno()
+    saved = os.dup(number)
+    os.close(number)
+    try:
+        machine.faults.handle(machine.vcpu.run())
+    finally:
+        os.dup2(saved, number, inheritable=False)
+        os.close(saved)
+    [record] = machine.faults.records
+    assert (record.fault.report.errno, record.fault.cause) == ("EBADF", "bad-descriptor")
+    assert (record.outcome, record.fault.mark, record.fault.report.pc) == ("stopped", "known", None)

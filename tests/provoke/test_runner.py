@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.kvm import System, Vm
+from pyvmm.provoke import registrations, vcpu_states
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 from pyvmm.provoke.testbed import Testbed as Bed
@@ -236,6 +237,7 @@ def test_every_provocation_is_tested() -> None:
     crashing = {each.name for each in PROVOCATIONS if each.crashes}
     others = {"does-not-answer", "zeroed", "cacheable-registered", "cgroup-full"}
     others |= {*ATOMICS_ON_A_BAR, *CACHEABLE_RAM, *crashing}
+    others |= {each.name for each in (*registrations.PROVOCATIONS, *vcpu_states.PROVOCATIONS)}
     assert {*FAULTS, *READ_ONLY_PTES, *RESOLVED, *others} == set(BY_NAME)
 
 

@@ -49,16 +49,18 @@ def rebuild(vcpu: StoppedVcpu) -> RebuiltAccess:
     pages: list[PageAccess] = []
     instruction, incomplete = None, None
     try:
+        pc = vcpu.pc
+    except InstructionError as error:  # the vCPU is not initialized, or its VM is dead
+        return RebuiltAccess(pc=None, incomplete=str(error))
+    try:
         word = _fetch(vcpu, pages)
-        instruction = Instruction(word, vcpu.pc)
+        instruction = Instruction(word, pc)
         for access in operation_of(word).accesses(vcpu.registers):
             for part in access.pages(_PAGE):
                 pages.extend(_path(vcpu, part, access.unaligned_for_device))
     except InstructionError as error:
         incomplete = str(error)
-    return RebuiltAccess(
-        pc=vcpu.pc, instruction=instruction, pages=tuple(pages), incomplete=incomplete
-    )
+    return RebuiltAccess(pc=pc, instruction=instruction, pages=tuple(pages), incomplete=incomplete)
 
 
 def _fetch(vcpu: StoppedVcpu, pages: list[PageAccess]) -> int:

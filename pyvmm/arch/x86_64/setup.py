@@ -8,6 +8,7 @@ from pyvmm.arch.page_tables import MemoryType
 from pyvmm.arch.x86_64.long_mode import enter
 from pyvmm.arch.x86_64.paging import build_page_tables
 from pyvmm.arch.x86_64.registers import get_regs, read, write
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm import Vm
@@ -74,7 +75,11 @@ def features(vcpu: Vcpu) -> None:
 def reconstruct(vcpu: Vcpu, peek: Peek) -> RebuiltAccess:
     """Return the PC only. KVM reports x86 faults itself, and x86 code is not decoded."""
     incomplete = "x86 instructions are not decoded, so only KVM can report the address"
-    return RebuiltAccess(pc=read(vcpu, "rip"), incomplete=incomplete)
+    try:
+        pc = read(vcpu, "rip")
+    except IoctlError as error:  # the VM is dead, or the descriptor is not a vCPU's
+        return RebuiltAccess(pc=None, incomplete=f"rip cannot be read: {error.strerror}")
+    return RebuiltAccess(pc=pc, incomplete=incomplete)
 
 
 def emulate(vcpu: Vcpu, memory: PhysicalMemory) -> str | None:
