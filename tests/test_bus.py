@@ -52,6 +52,14 @@ def test_attach_rejects_overlap(start: int, size: int) -> None:
         bus.attach(start, size, Echo())
 
 
+def test_detach_removes_what_lies_within() -> None:
+    bus = Bus()
+    for start in (0x1000, 0x2000, 0x3000):
+        bus.attach(start, 0x1000, Echo())
+    bus.detach(0x1800, 0x1800)
+    assert [bool(bus.at(start)) for start in (0x1000, 0x2000, 0x3000)] == [True, False, True]
+
+
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 20))), st.integers(0, 220))
 def test_lookup_equals_linear_search(ranges: list[tuple[int, int]], address: int) -> None:
     bus = Bus()

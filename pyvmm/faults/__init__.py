@@ -14,7 +14,7 @@ A fault goes one way::
 
 from pyvmm.faults.context import VcpuContext
 from pyvmm.faults.fault import Fault, Fix, Remedy
-from pyvmm.faults.handler import FaultHandler, FaultRecord, enable_fault_reporting
+from pyvmm.faults.handler import FaultHandler, FaultRecord, Faults, enable_fault_reporting
 from pyvmm.faults.policy import Policy, auto
 from pyvmm.faults.report import FaultReport
 
@@ -23,6 +23,7 @@ __all__ = [
     "FaultHandler",
     "FaultRecord",
     "FaultReport",
+    "Faults",
     "Fix",
     "Policy",
     "Remedy",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fault handler of one machine: examine each fault, decide, apply the remedy, record it."""
+"""The fault handler of one vCPU: examine each fault, decide, apply the remedy, record it."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyvmm.errors import PyvmmError
 from pyvmm.faults import poison
 from pyvmm.faults.context import VcpuContext
-from pyvmm.faults.examine import examine
+from pyvmm.faults.examine import UNKNOWN, examine
 from pyvmm.faults.fault import Fault, Fix
 from pyvmm.faults.guard import ATTEMPTS, Guard
 from pyvmm.faults.guest_memory import GuestMemory
@@ -26,6 +26,7 @@ from pyvmm.kvm.exits import (
     RunFailure,
 )
 from pyvmm.kvm.vm import Vm
+from pyvmm.memory.peek import peek
 from pyvmm.uapi.kvm import KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SEA_TO_USER
 
 if TYPE_CHECKING:
@@ -62,26 +63,41 @@ def enable_fault_reporting(vm: Vm) -> None:
             vm.enable(capability)
 
 
-class FaultHandler:
-    """Handles the exits of one vCPU that are faults.
+class Faults:
+    """The faults of a machine's vCPUs.
 
     Attributes:
         policy: the function that chooses a remedy.
         records: the first `KEPT` faults, in order.
-        last: the latest fault.
         counts: the number of faults by cause.
         recorder: records the kernel's own path to each fault, or None.
+        repeated: the accesses that failed and were repeated, because the memory was changed
+            meanwhile: another vCPU had the same fault, for example.
     """
 
-    def __init__(self, context: VcpuContext, policy: Policy = auto) -> None:
+    def __init__(self, policy: Policy = auto) -> None:
         """Start with no faults recorded."""
         self.policy = policy
         self.recorder: Recorder | None = None
         self.records: list[FaultRecord] = []
-        self.last: FaultRecord | None = None
         self.counts: Counter[str] = Counter()
+        self.repeated = 0
+
+
+class FaultHandler:
+    """Handles the exits of one vCPU that are faults, one vCPU at a time.
+
+    Attributes:
+        last: the latest fault, or None.
+    """
+
+    def __init__(self, context: VcpuContext, faults: Faults) -> None:
+        """Handle the faults of `context`; `faults` is shared by the machine's vCPUs."""
         self._context = context
+        self._faults = faults
         self._guard = Guard()
+        self.last: FaultRecord | None = None
+        self._changes = 0  # `Vm.changes` when this vCPU last handled a fault
 
     def handlers(self) -> Mapping[type[Exit], Callable[[Any], bool]]:
         """Return the handlers of fault exits for `pyvmm.machine.run_loop.run`.
@@ -93,16 +109,30 @@ class FaultHandler:
 
     def handle(self, exit: Exit | Poisoned) -> bool:
         """Handle a fault; return True if the guest continues."""
-        path = self.recorder.last_run() if self.recorder else None
+        with self._context.vm.lock:
+            record = self._handle(exit)
+        return record is None or record.outcome == "resolved"
+
+    def _handle(self, exit: Exit | Poisoned) -> FaultRecord | None:
+        """Handle a fault; return its record, or None if another vCPU has fixed it already."""
+        faults, vm = self._faults, self._context.vm
+        path = faults.recorder.last_run() if faults.recorder else None
         fault = examine(exit, self._context)
-        self.counts[fault.cause] += 1
+        before, self._changes = self._changes, vm.changes
+        if vm.changes != before and (fault.cause == UNKNOWN or _replaced_since(exit)):
+            faults.repeated += 1
+            return None
+        faults.counts[fault.cause] += 1
         attempt = self._guard.attempt(fault.report.pc, (fault.report.gpa, fault.cause), self._state)
-        if attempt > 1 and self.records and self.records[-1] is self.last:
-            self.records.pop()
+        if attempt > 1 and faults.records and faults.records[-1] is self.last:
+            faults.records.pop()
         self.last = replace(self._resolve(fault, attempt), path=path)
-        if len(self.records) < KEPT:
-            self.records.append(self.last)
-        return self.last.outcome == "resolved"
+        if len(faults.records) < KEPT:
+            faults.records.append(self.last)
+        if self.last.fix in (Fix.REPLAY, Fix.CONVERT):
+            vm.changes += 1
+        self._changes = vm.changes
+        return self.last
 
     def unless(self, answer: Callable[[Mmio], bool]) -> Callable[[Mmio], bool]:
         """Return a handler of MMIO exits that handles as a fault what `answer` does not handle."""
@@ -110,11 +140,15 @@ class FaultHandler:
         def handle(exit: Mmio) -> bool:
             if answer(exit):
                 return True
-            if not self.handle(exit) or self.last is None:
-                return False
-            # An injected abort cancels the MMIO exit. Otherwise KVM still waits for the data, even
-            # if the memory is accessible now: it has already started to emulate the instruction.
-            return self.last.fix is Fix.INJECT or answer(exit) or self._answer_from_memory(exit)
+            with self._context.vm.lock:
+                record = self._handle(exit)
+                if record and record.outcome != "resolved":
+                    return False
+                # An injected abort cancels the MMIO exit. Otherwise KVM still waits for the data,
+                # even if the memory is accessible now: it has already started to emulate the
+                # instruction.
+                injected = record is not None and record.fix is Fix.INJECT
+                return injected or answer(exit) or self._answer_from_memory(exit)
 
         return handle
 
@@ -134,7 +168,7 @@ class FaultHandler:
         return not self._context.vcpu.stopping
 
     def _resolve(self, fault: Fault, attempt: int) -> FaultRecord:
-        wanted = self.policy(fault)
+        wanted = self._faults.policy(fault)
         remedy = fault.remedy(wanted)
         if attempt > ATTEMPTS:
             how = f"the same access failed again after {ATTEMPTS} fixes, with no progress between"
@@ -154,6 +188,11 @@ class FaultHandler:
 
     def _state(self) -> Hashable:
         return self._context.arch.fingerprint(self._context.vcpu)
+
+
+def _replaced_since(exit: Exit | Poisoned) -> bool:
+    """Return True if the guest accessed poisoned memory and the page is accessible now."""
+    return isinstance(exit, Poisoned) and exit.consumed and peek(exit.hva, 1) is not None
 
 
 def _refusal(fault: Fault, wanted: Fix) -> str:

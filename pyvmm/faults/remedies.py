@@ -106,22 +106,25 @@ def _emulate(case: _Case) -> Remedy | None:
     repair, memory = case.repaired[0], repairs.MappedMemory(facts.mapping)
 
     def apply() -> None:
-        repair.apply()
-        repairs.emulate(facts, context, memory)
+        with context.vm.paused():
+            repair.apply()
+            repairs.emulate(facts, context, memory)
 
     how = f"{repair.how}, dropped the memslot, and emulate accesses to that memory"
     return Remedy(Fix.EMULATE, how, faithful=repair.faithful, apply=apply)
 
 
 def _copy(case: _Case) -> Remedy | None:
-    facts = case.facts
+    facts, context = case.facts, case.context
     if facts.mapping is None or (backing := facts.mapping.backing) is None:
         return None
     how = (
         f"mapped a private copy of {PAGE_SIZE:#x} bytes of {backing.name}: guest and device no "
         "longer see each other's writes"
     )
-    return Remedy(Fix.REPLAY, how, faithful=False, apply=lambda: repairs.copy(facts, backing))
+    return Remedy(
+        Fix.REPLAY, how, faithful=False, apply=lambda: repairs.copy(facts, context, backing)
+    )
 
 
 def _emulate_aligned(case: _Case) -> Remedy | None:
@@ -139,13 +142,13 @@ def _emulate_aligned(case: _Case) -> Remedy | None:
 
 
 def _prefault(case: _Case) -> Remedy | None:
-    facts = case.facts
+    facts, context = case.facts, case.context
     return Remedy(
         Fix.REPLAY,
         "wrote the word back to itself, which makes its host PTE writable",
         # A device behind a shared mapping sees that write; a private mapping's does not.
         faithful=facts.private_mapping,
-        apply=lambda: repairs.prefault(facts),
+        apply=lambda: repairs.prefault(facts, context),
     )
 
 

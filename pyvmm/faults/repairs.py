@@ -77,15 +77,16 @@ def protect(facts: GuestAccessFacts) -> None:
         mapping.protect(placement.prot, at=placement.start, size=placement.size)
 
 
-def copy(facts: GuestAccessFacts, backing: Backing) -> None:
+def copy(facts: GuestAccessFacts, context: VcpuContext, backing: Backing) -> None:
     """Map anonymous memory with the region's contents over one page."""
-    data = backing.read(facts.at, PAGE_SIZE)
     mapping = _mapping(facts)
-    mapping.place_anonymous(at=facts.at, size=PAGE_SIZE)
-    mapping.write(facts.at, data)
+    with context.vm.paused():
+        data = backing.read(facts.at, PAGE_SIZE)
+        mapping.place_anonymous(at=facts.at, size=PAGE_SIZE)
+        mapping.write(facts.at, data)
 
 
-def prefault(facts: GuestAccessFacts) -> None:
+def prefault(facts: GuestAccessFacts, context: VcpuContext) -> None:
     """Make the page's host PTE writable by writing a word back to itself.
 
     The kernel copies the word through a pipe: where the memory raises SIGBUS, that gives EFAULT
@@ -94,8 +95,9 @@ def prefault(facts: GuestAccessFacts) -> None:
     word = _mapping(facts).view(at=facts.at + (facts.gpa % PAGE_SIZE & -_WORD), size=_WORD)
     reader, writer = os.pipe()
     try:
-        os.write(writer, word)
-        os.readv(reader, [word])
+        with context.vm.paused():  # a guest's write between the two would be lost
+            os.write(writer, word)
+            os.readv(reader, [word])
     finally:
         os.close(reader)
         os.close(writer)
@@ -112,13 +114,15 @@ def emulate(facts: GuestAccessFacts, context: VcpuContext, backing: Backing) -> 
     """Cut the VMA's part out of its memslot and attach `backing` to the bus there."""
     start, end = _gpa_range(facts)
     offset, _ = _extent(facts)
-    _cut(context, _memslot(facts), start, end)
-    context.mmio.attach(start, end - start, BackedDevice(backing, offset))
+    with context.vm.paused():
+        context.vm.memslots.cut(_memslot(facts), start, end)
+        context.mmio.attach(start, end - start, BackedDevice(backing, offset))
 
 
 def attach_empty_bus(gpa: int, context: VcpuContext) -> None:
     """Let the page around `gpa` read as all ones."""
-    context.mmio.attach(page_of(gpa), PAGE_SIZE, EmptyBus())
+    with context.vm.paused():
+        context.mmio.attach(page_of(gpa), PAGE_SIZE, EmptyBus())
 
 
 def renew_guest_memfd(facts: GuestAccessFacts, context: VcpuContext) -> None:
@@ -132,16 +136,17 @@ def renew_guest_memfd(facts: GuestAccessFacts, context: VcpuContext) -> None:
         prot = facts.placement.prot if facts.placement else 0
         offset = slot.guest_memfd_offset
         slot.memory.place(new.fileno(), offset, at=at, size=slot.size, prot=prot)
-    context.vm.memslots.remove(slot)
-    context.vm.memslots.add(
-        slot.gpa,
-        slot.memory,
-        at=at,
-        size=slot.size,
-        number=slot.number,
-        guest_memfd=new,
-        guest_memfd_offset=slot.guest_memfd_offset,
-    )
+    with context.vm.paused():
+        context.vm.memslots.remove(slot)
+        context.vm.memslots.add(
+            slot.gpa,
+            slot.memory,
+            at=at,
+            size=slot.size,
+            number=slot.number,
+            guest_memfd=new,
+            guest_memfd_offset=slot.guest_memfd_offset,
+        )
 
 
 def convert(exit: Exit | Poisoned, context: VcpuContext) -> None:
@@ -190,19 +195,3 @@ def _extent(facts: GuestAccessFacts) -> tuple[int, int]:
     """Return the same range as an offset in the mapping and a size, in bytes."""
     start, end = _gpa_range(facts)
     return _memslot(facts).hva_of(start) - _mapping(facts).hva, end - start
-
-
-def _cut(context: VcpuContext, slot: Memslot, start: int, end: int) -> None:
-    """Unregister a memslot's GPAs from `start` to `end`; register the rest again."""
-    memslots = context.vm.memslots
-    memslots.remove(slot)
-    for first, last in ((slot.gpa, start), (end, slot.end)):
-        if first < last:
-            assert slot.memory is not None
-            memslots.add(
-                first,
-                slot.memory,
-                at=slot.hva_of(first) - slot.memory.hva,
-                size=last - first,
-                readonly=slot.readonly,
-            )

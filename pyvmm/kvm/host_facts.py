@@ -9,7 +9,6 @@ from pyvmm.errors import PyvmmError
 from pyvmm.ioctl import Fd, IoctlError
 from pyvmm.kvm.gpa_width import gpa_bits
 from pyvmm.kvm.system_fd import SystemFd
-from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm_fd import VmFd
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.uapi.kvm import (
@@ -17,7 +16,6 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
     KVM_CAP_GUEST_MEMFD_FLAGS,
     KVM_CREATE_GUEST_MEMFD,
-    KVM_CREATE_VCPU,
     KVM_CREATE_VM,
     KVM_GET_VCPU_MMAP_SIZE,
     KVM_MEM_GUEST_MEMFD,
@@ -75,9 +73,10 @@ def _fwb_and_dic() -> tuple[bool | None, bool | None]:
     try:
         with ExitStack() as stack:
             system = stack.enter_context(SystemFd.open())
-            vm = stack.enter_context(VmFd(system.ioctl(KVM_CREATE_VM, SMALLEST_IPA_BITS)))
             run_size = system.ioctl(KVM_GET_VCPU_MMAP_SIZE)
-            vcpu = stack.enter_context(Vcpu(vm.ioctl(KVM_CREATE_VCPU, 0), run_size))
+            number = system.ioctl(KVM_CREATE_VM, SMALLEST_IPA_BITS)
+            vm = stack.enter_context(VmFd(number, run_size))
+            vcpu = vm.create_vcpu()
             init = kvm_vcpu_init()
             vm.ioctl(KVM_ARM_PREFERRED_TARGET, init)
             vcpu.ioctl(KVM_ARM_VCPU_INIT, init)
@@ -97,7 +96,7 @@ def _bound_errno() -> int | None:
     try:
         with ExitStack() as stack:
             system = stack.enter_context(SystemFd.open())
-            vm = stack.enter_context(VmFd(system.ioctl(KVM_CREATE_VM, 0)))
+            vm = stack.enter_context(VmFd(system.ioctl(KVM_CREATE_VM, 0), run_size=0))
             flags = GUEST_MEMFD_FLAG_MMAP & vm.offers(KVM_CAP_GUEST_MEMFD_FLAGS)
             request = kvm_create_guest_memfd(size=PAGE_SIZE, flags=flags)
             memfd = stack.enter_context(Fd(vm.ioctl(KVM_CREATE_GUEST_MEMFD, request)))

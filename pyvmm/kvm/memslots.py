@@ -125,7 +125,8 @@ class Memslots:
 
     def move(self, slot: Memslot, gpa: int) -> Memslot:
         """Move a memslot to another GPA. Raises `MemslotError`."""
-        return self._change(slot, replace(slot, gpa=gpa))
+        with self._vm.paused():  # KVM has neither slot while it moves one (kvm_invalidate_memslot)
+            return self._change(slot, replace(slot, gpa=gpa))
 
     def log_dirty(self, slot: Memslot, on: bool) -> Memslot:
         """Set or clear ``KVM_MEM_LOG_DIRTY_PAGES``. Raises `MemslotError`."""
@@ -137,9 +138,9 @@ class Memslots:
     def replace(self, slot: Memslot, memory: Mapping, *, at: int = 0) -> Memslot:
         """Back the same GPAs with `memory`, from its byte `at`.
 
-        KVM cannot change the HVA of a slot: this deletes it and registers another, and a vCPU
-        that touches the GPAs in between takes an MMIO exit. If KVM rejects the new memory, the
-        old slot is registered again and `MemslotError` is raised.
+        KVM cannot change the HVA of a slot: this deletes it and registers another, while the VM's
+        vCPUs are paused. If KVM rejects the new memory, the old slot is registered again and
+        `MemslotError` is raised.
         """
         new = replace(
             slot,
@@ -148,15 +149,34 @@ class Memslots:
             flags=slot.flags & ~KVM_MEM_GUEST_MEMFD,
             guest_memfd=None,
         )
-        self.remove(slot)
-        try:
-            self._set(new)
-        except MemslotError:
-            self._set(slot)
-            self._slots.add(slot)
-            raise
-        self._slots.add(new)
+        with self._vm.paused():
+            self.remove(slot)
+            try:
+                self._set(new)
+            except MemslotError:
+                self._set(slot)
+                self._slots.add(slot)
+                raise
+            self._slots.add(new)
         return new
+
+    def cut(self, slot: Memslot, start: int, end: int) -> None:
+        """Unregister a memslot's GPAs from `start` to `end` (exclusive); keep the rest.
+
+        The rest becomes new slots; the VM's vCPUs are paused meanwhile.
+        """
+        with self._vm.paused():
+            self.remove(slot)
+            for first, last in ((slot.gpa, start), (end, slot.end)):
+                if first < last:
+                    assert slot.memory is not None
+                    self.add(
+                        first,
+                        slot.memory,
+                        at=slot.hva_of(first) - slot.memory.hva,
+                        size=last - first,
+                        readonly=slot.readonly,
+                    )
 
     def numbered(self, number: int) -> Memslot | None:
         """Return slot `number`, or None."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import stop_signal
 from pyvmm.kvm.device import AttrFd
+from pyvmm.kvm.run_gate import RunGate
 from pyvmm.memory import Mapping
 from pyvmm.uapi.kvm import (
     KVM_EXIT_IO,
@@ -41,8 +42,11 @@ class Vcpu(AttrFd):
 
     kind = "vcpu"
 
-    def __init__(self, number: int, run_size: int) -> None:
-        """Own fd `number`; map `run_size` bytes of it. Raises `OSError`."""
+    def __init__(self, number: int, run_size: int, gate: RunGate) -> None:
+        """Own fd `number`; map `run_size` bytes of it; pass `gate` before each ``KVM_RUN``.
+
+        Raises `OSError`.
+        """
         super().__init__(number)
         try:
             self.mapping = Mapping.of_file(number, run_size)
@@ -53,6 +57,8 @@ class Vcpu(AttrFd):
         self.kvm_run = kvm_run.from_address(self.mapping.hva)
         self._runner = 0  # id of the thread that calls KVM_RUN, or 0
         self._stopping = False
+        self._completing = False
+        self._gate = gate
         stop_signal.install()
 
     def run(self) -> "Exit":
@@ -71,16 +77,24 @@ class Vcpu(AttrFd):
         from pyvmm.kvm.exits import decode, decode_failure
 
         self.fileno()  # raises if the vCPU is closed
-        view, ioctl = self._view, fcntl.ioctl
-        self._runner = threading.get_native_id()
+        view, ioctl, gate = self._view, fcntl.ioctl, self._gate
+        thread = threading.get_native_id()
         try:
             while True:
+                # `VmFd.paused` closes the gate, then reads `_runner`: one sees the other.
+                self._runner = thread
+                if gate.closed:
+                    self._runner = 0
+                    gate.wait()
+                    continue
                 try:
                     # No third argument: fcntl.ioctl needs 2 µs to convert one.
                     ioctl(self._number, KVM_RUN)
                 except OSError as error:
+                    self._runner = 0
                     yield decode_failure(view, error.errno or 0)
                 else:
+                    self._runner = 0
                     yield decode(view)
         finally:
             self._runner = 0
@@ -107,11 +121,11 @@ class Vcpu(AttrFd):
         (Documentation/virt/kvm/api.rst, KVM_EXIT_MMIO), which would overwrite registers set
         before. Call this first, then set registers.
         """
+        self._completing = True
         self.kvm_run.immediate_exit = 1
         self.run()
-        self.kvm_run.immediate_exit = 0
-        if self._stopping:  # another thread may have called `stop` meanwhile
-            self.kvm_run.immediate_exit = 1
+        self._completing = False
+        self.unkick()
 
     def stop(self) -> None:
         """Make the current or next `run`, in any thread, return `Interrupted` immediately.
@@ -120,9 +134,7 @@ class Vcpu(AttrFd):
         ``KVM_RUN``, when the signal would be lost.
         """
         self._stopping = True
-        self.kvm_run.immediate_exit = 1
-        if runner := self._runner:
-            stop_signal.send(runner)
+        self.kick()
 
     @property
     def stopping(self) -> bool:
@@ -132,7 +144,24 @@ class Vcpu(AttrFd):
     def resume(self) -> None:
         """Cancel a `stop`: let `run` enter the guest again."""
         self._stopping = False
+        self.unkick()
+
+    def kick(self) -> None:
+        """Make the current or next `run` return `Interrupted`, until `unkick`."""
+        self.kvm_run.immediate_exit = 1
+        if runner := self._runner:
+            stop_signal.send(runner)
+
+    def unkick(self) -> None:
+        """Cancel a `kick`, but neither a `stop` nor a `complete_exit`."""
         self.kvm_run.immediate_exit = 0
+        if self._stopping or self._completing:  # also if another thread called `stop` meanwhile
+            self.kvm_run.immediate_exit = 1
+
+    @property
+    def in_kvm_run(self) -> bool:
+        """Return True while a thread may be in ``KVM_RUN``."""
+        return self._runner != 0
 
     def get_one_reg(self, register: int) -> int:
         """Read a register with ``KVM_GET_ONE_REG``, as an unsigned integer."""

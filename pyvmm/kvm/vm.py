@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The VM fd: memslots, vCPUs, in-kernel devices, capabilities."""
+"""A virtual machine: memslots, in-kernel devices, guest_memfds."""
 
 import errno
 from functools import cached_property
@@ -10,13 +10,11 @@ from pyvmm.kvm.guest_memfd import GuestMemfd
 from pyvmm.kvm.host_facts import host_facts
 from pyvmm.kvm.memslots import Memslots
 from pyvmm.kvm.private_ranges import PrivateRanges
-from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm_fd import VmFd
 from pyvmm.uapi.kvm import (
     KVM_CREATE_DEVICE,
     KVM_CREATE_DEVICE_TEST,
     KVM_CREATE_GUEST_MEMFD,
-    KVM_CREATE_VCPU,
     KVM_SET_MEMORY_ATTRIBUTES,
     kvm_create_device,
     kvm_create_guest_memfd,
@@ -38,8 +36,7 @@ class Vm(VmFd):
 
     def __init__(self, number: int, run_size: int, vm_type: int = 0) -> None:
         """Own fd `number`; `run_size` is ``KVM_GET_VCPU_MMAP_SIZE``, in bytes."""
-        super().__init__(number, vm_type)
-        self._run_size = run_size
+        super().__init__(number, run_size, vm_type)
         self.memslots = Memslots(self, lambda: self.host)
         self.private = PrivateRanges()
         self._children: list[Fd] = []
@@ -57,17 +54,6 @@ class Vm(VmFd):
         request = kvm_memory_attributes(address=gpa, size=size, attributes=attributes)
         self.ioctl(KVM_SET_MEMORY_ATTRIBUTES, request)
         self.private.set(gpa, size, attributes)
-
-    def create_vcpu(self, index: int = 0) -> Vcpu:
-        """Create a vCPU with ``KVM_CREATE_VCPU``; on arm64 `arch.arm64.setup` initializes it."""
-        vcpu = Vcpu(self.ioctl(KVM_CREATE_VCPU, index), self._run_size)
-        self._children.append(vcpu)
-        return vcpu
-
-    @property
-    def vcpus(self) -> list[Vcpu]:
-        """Return the vCPUs, in the order of their creation."""
-        return [child for child in self._children if isinstance(child, Vcpu)]
 
     @property
     def devices(self) -> list[Device]:

@@ -1,30 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The capabilities of a VM fd."""
+"""The capabilities and the vCPUs of a VM fd."""
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.device import AttrFd
-from pyvmm.uapi.kvm import KVM_CHECK_EXTENSION, KVM_ENABLE_CAP, kvm_enable_cap
+from pyvmm.kvm.run_gate import RunGate
+from pyvmm.kvm.vcpu import Vcpu
+from pyvmm.uapi.kvm import KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP, kvm_enable_cap
+
+_POLL = 50e-6  # seconds; a signal ends KVM_RUN within some ten microseconds
 
 
 class VmFd(AttrFd):
-    """The fd that ``KVM_CREATE_VM`` returns, and its capabilities.
+    """The fd that ``KVM_CREATE_VM`` returns, with its capabilities and vCPUs.
 
     Attributes:
         vm_type: the machine type passed to ``KVM_CREATE_VM``.
         pid: the process that created it; KVM accepts the ioctls of that one alone.
         enabled: the capabilities enabled with `enable`; the kernel has no ioctl to query them.
+        vcpus: the vCPUs, in the order of their creation.
+        lock: held to change memory in several steps, and to handle a fault. Reentrant.
+        changes: the number of times the guest's memory was changed under `paused`, or to fix a
+            fault. If it differs from before, an access that failed may succeed now.
     """
 
     kind = "vm"
 
-    def __init__(self, number: int, vm_type: int = 0) -> None:
-        """Own fd `number`."""
+    def __init__(self, number: int, run_size: int, vm_type: int = 0) -> None:
+        """Own fd `number`; `run_size` is ``KVM_GET_VCPU_MMAP_SIZE``, in bytes."""
         super().__init__(number)
+        self._run_size = run_size
         self.vm_type = vm_type
         self.pid = os.getpid()
         self.enabled: set[int] = set()
+        self._gate = RunGate()
+        self.lock = self._gate.lock
+        self.changes = 0
+        self.vcpus: list[Vcpu] = []
 
     def check(self, capability: int) -> int:
         """Call ``KVM_CHECK_EXTENSION`` on the VM: 0 if absent, else a positive value.
@@ -47,3 +63,43 @@ class VmFd(AttrFd):
             request.args[index] = arg
         self.ioctl(KVM_ENABLE_CAP, request)
         self.enabled.add(capability)
+
+    def create_vcpu(self, index: int = 0) -> Vcpu:
+        """Create a vCPU with ``KVM_CREATE_VCPU``; on arm64 `arch.arm64.setup` initializes it."""
+        vcpu = Vcpu(self.ioctl(KVM_CREATE_VCPU, index), self._run_size, self._gate)
+        self.vcpus.append(vcpu)
+        return vcpu
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep all vCPUs out of the guest during the block. Reentrant.
+
+        The guest then sees several changes as one. To change the HVA or size of a memslot, for
+        example, the VMM deletes it and adds another: an access in between exits as MMIO, and a
+        fetch takes an abort (kvm_handle_guest_abort in arch/arm64/kvm/mmu.c). A vCPU's own thread
+        may call this while it handles an exit.
+        """
+        gate = self._gate
+        with self.lock:
+            if gate.closed:
+                yield
+                return
+            gate.closed = True
+            try:
+                for vcpu in self.vcpus:
+                    vcpu.kick()
+                while any(vcpu.in_kvm_run for vcpu in self.vcpus):
+                    time.sleep(_POLL)
+                yield
+            finally:
+                self.changes += 1
+                gate.closed = False
+                for vcpu in self.vcpus:
+                    vcpu.unkick()
+
+    def close(self) -> None:
+        """Close the vCPUs and the VM fd."""
+        for vcpu in reversed(self.vcpus):
+            vcpu.close()
+        self.vcpus.clear()
+        super().close()

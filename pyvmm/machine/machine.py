@@ -19,7 +19,7 @@ from pyvmm.arch.page_tables import MemoryType, PageTables, Window, identity
 from pyvmm.bus import Bus
 from pyvmm.closeable import Closeable
 from pyvmm.errors import UsageError
-from pyvmm.faults import FaultHandler, VcpuContext, enable_fault_reporting, poison
+from pyvmm.faults import FaultHandler, Faults, VcpuContext, enable_fault_reporting, poison
 from pyvmm.guest.payload import Payload
 from pyvmm.kvm.exits import Io, Mmio
 from pyvmm.kvm.system import System
@@ -42,7 +42,7 @@ class Machine(Closeable):
         ram: the mapping of the RAM.
         windows: the GVA ranges that the guest's page tables map; append before `load`.
         mmio, ports: the buses of the emulated devices.
-        faults: the handler of accesses that KVM fails to resolve, according to its `policy`.
+        faults: the accesses that KVM failed to resolve, and the `policy` that handles them.
         handlers: the handler of each exit type; change before `run`.
     """
 
@@ -74,10 +74,12 @@ class Machine(Closeable):
             self._owned = stack.pop_all()
         self.mmio, self.ports = Bus(), Bus()
         self.windows: list[Window] = [identity(RAM_BASE, ram_size, executable=True)]
-        self.faults = FaultHandler(VcpuContext(self.vm, self.vcpu, self.arch, self.mmio))
+        self.faults = Faults()
+        context = VcpuContext(self.vm, self.vcpu, self.arch, self.mmio)
+        handler = FaultHandler(context, self.faults)
         self.handlers: Handlers = {
-            **self.faults.handlers(),
-            Mmio: self.faults.unless(mmio_handler(self.vcpu, self.mmio)),
+            **handler.handlers(),
+            Mmio: handler.unless(mmio_handler(self.vcpu, self.mmio)),
             Io: port_handler(self.vcpu, self.ports),
         }
         self._attach(Console(console or sys.stdout.buffer))

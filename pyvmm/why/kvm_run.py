@@ -83,6 +83,8 @@ def _memory_attributes(f: AccessFacts) -> Broken | None:
 
 def _outside_memslots(f: AccessFacts) -> Broken | None:
     if f.slot is None:
+        if f.device_at_gpa:
+            return None
         return known(f"no memslot backs GPA {f.gpa:#x}, and the VMM emulates no device there")
     if f.slot.readonly and f.writes:
         return known(

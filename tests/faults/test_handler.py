@@ -3,7 +3,11 @@
 
 import io
 import os
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import repeat
+from random import Random
 
 import pytest
 
@@ -17,8 +21,9 @@ from pyvmm.guest import snippet
 from pyvmm.kvm import System
 from pyvmm.kvm.exits import RunFailure
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
-from pyvmm.memory import PAGE_SIZE, PROT_NONE, Mapping
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
 from pyvmm.provoke import fixed_mmap
+from tests.faults import vcpus
 
 GPA = 1 << 32
 SIZE = 4 * PAGE_SIZE
@@ -141,9 +146,11 @@ def test_a_policy_gets_the_fault(machine: Machine, memory: Mapping) -> None:
 
 
 def test_a_fault_that_comes_back_is_stopped(machine: Machine, memory: Mapping) -> None:
+    handle = machine.handlers[RunFailure]
+
     def handle_and_break(exit: RunFailure) -> bool:
         """Handle the fault, and make the page inaccessible again before the guest runs."""
-        resolved = machine.faults.handle(exit)
+        resolved = handle(exit)
         libc.mprotect(memory.hva, PAGE_SIZE, PROT_NONE)
         return resolved
 
@@ -159,10 +166,60 @@ def test_a_closed_vcpu_descriptor_is_named(machine: Machine) -> None:
     saved = os.dup(number)
     os.close(number)
     try:
-        machine.faults.handle(machine.vcpu.run())
+        machine.handlers[RunFailure](machine.vcpu.run())
     finally:
         os.dup2(saved, number, inheritable=False)
         os.close(saved)
     [record] = machine.faults.records
     assert (record.fault.report.errno, record.fault.cause) == ("EBADF", "bad-descriptor")
     assert (record.outcome, record.fault.mark, record.fault.report.pc) == ("stopped", "known", None)
+
+
+class Breaker:
+    """Breaks the memory behind `GPA` of a counting guest in a way chosen at random."""
+
+    def __init__(self, machine: Machine, memory: Mapping) -> None:
+        self.memory = memory
+        self._machine, self._chance = machine, Random(1)
+        self._spare = Mapping.anonymous(memory.size)
+
+    def __call__(self) -> None:
+        self._chance.choice([self._protect, self._protect, self._protect, self._change_slots])()
+        time.sleep(0.01)  # an access that fails again and again without progress is stopped
+
+    def _protect(self) -> None:
+        at = self._chance.randrange(0, self.memory.size, PAGE_SIZE)
+        libc.mprotect(self.memory.hva + at, PAGE_SIZE, PROT_NONE)
+
+    def _change_slots(self) -> None:
+        """Move the contents to other memory; or, if pages are emulated, register them again."""
+        vm, mmio = self._machine.vm, self._machine.mmio
+        with vm.paused():
+            self.memory.protect(PROT_READ | PROT_WRITE)
+            slots = [slot for slot in vm.memslots if slot.memory is self.memory]
+            if sum(slot.size for slot in slots) < self.memory.size:
+                for slot in slots:
+                    vm.memslots.remove(slot)
+                mmio.detach(GPA, self.memory.size)
+                vm.memslots.add(GPA, self.memory)
+            else:
+                self._spare.write(0, self.memory.read(0, self.memory.size))
+                vm.memslots.replace(slots[0], self._spare)
+                self.memory, self._spare = self._spare, self.memory
+
+    def close(self) -> None:
+        self._spare.close()
+
+
+@pytest.mark.parametrize("fix", [Fix.REPLAY, Fix.EMULATE])
+def test_no_write_of_several_vcpus_is_lost(kvm: System, machine: Machine, fix: Fix) -> None:
+    machine.faults.policy = always(fix)
+    with Mapping.anonymous(vcpus.PAGES << 12) as memory:
+        machine.vm.memslots.add(GPA, memory)
+        guest = vcpus.CountingGuest(kvm, machine, vcpus=4)
+        with closing(Breaker(machine, memory)) as breaker:
+            guest.run(repeat(breaker, 100))
+            breaker.memory.protect(PROT_READ | PROT_WRITE)
+            guest.check(breaker.memory.read)
+    assert machine.faults.counts
+    assert {record.fix for record in machine.faults.records} == {fix}

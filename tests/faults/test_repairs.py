@@ -127,7 +127,7 @@ def test_protect_restores_the_placed_permissions(context: VcpuContext, memory: M
 
 
 def test_copy_keeps_the_contents_and_not_the_file(context: VcpuContext, file: Mapping) -> None:
-    repairs.copy(facts(context), repairs.MappedMemory(file))
+    repairs.copy(facts(context), context, repairs.MappedMemory(file))
     assert first_bytes(file) == [b"0", b"1", b"2", b"3"]
     file.write(OFFSET, b"x")
     assert os.pread(fd_of(file), 1, OFFSET) == b"1"
@@ -135,14 +135,14 @@ def test_copy_keeps_the_contents_and_not_the_file(context: VcpuContext, file: Ma
 
 @pytest.mark.parametrize("offset", [0, 2, PAGE_SIZE - 1])
 def test_prefault_keeps_the_contents(context: VcpuContext, memory: Mapping, offset: int) -> None:
-    repairs.prefault(facts(context, SECOND + offset))
+    repairs.prefault(facts(context, SECOND + offset), context)
     assert first_bytes(memory) == [b"0", b"1", b"2", b"3"]
 
 
 def test_prefault_of_truncated_memory_raises_no_signal(context: VcpuContext, file: Mapping) -> None:
     os.ftruncate(fd_of(file), 0)
     with pytest.raises(OSError, match="Bad address"):
-        repairs.prefault(facts(context))
+        repairs.prefault(facts(context), context)
 
 
 def test_extend_file_ends_after_the_page(context: VcpuContext, file: Mapping) -> None:

@@ -321,6 +321,12 @@ ROWS: tuple[Row, ...] = (
     ("outside-memslots", "no slot", lambda m: run(known_gpa=GPA, slot_known=True), "known"),
     (
         "outside-memslots",
+        "a device of the VMM's",
+        lambda m: run(known_gpa=GPA, slot_known=True, device_at_gpa=True),
+        "impossible",
+    ),
+    (
+        "outside-memslots",
         "write to a read-only slot",
         lambda m: mapped(m, known_slot=read_only_slot(m), known_access="write"),
         "known",
