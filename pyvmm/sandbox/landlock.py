@@ -18,8 +18,6 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 _WRITE_FILE, _READ_FILE, _READ_DIR, _IOCTL_DEV = 1 << 1, 1 << 2, 1 << 3, 1 << 15
-_NET_TCP = 3  # LANDLOCK_ACCESS_NET_BIND_TCP, _CONNECT_TCP
-_SCOPE = 3  # LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, _SIGNAL
 
 READ = _READ_FILE | _READ_DIR
 WRITE = _WRITE_FILE
@@ -27,8 +25,10 @@ DEVICE = _READ_FILE | _WRITE_FILE | _IOCTL_DEV
 
 _ONLY_DIRECTORIES = _READ_DIR
 
-_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # their number, by ABI version
-_FILE_RIGHTS_FROM_ABI_5 = 16
+# The number of rights, which are the lowest bits, from each version of the ABI on.
+_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16, 9: 17}  # LANDLOCK_ACCESS_FS_*
+_NETWORK_RIGHTS = {4: 2, 10: 4}  # LANDLOCK_ACCESS_NET_*: TCP, UDP
+_SCOPES = {6: 2}  # LANDLOCK_SCOPE_*: abstract Unix sockets, signals
 
 
 class _Ruleset(ctypes.Structure):
@@ -56,13 +56,14 @@ def abi() -> int:
 def restrict(rights: Mapping[Path, int]) -> None:
     """Deny all files but those in or below the paths of `rights`, which has rights by path.
 
-    TCP, abstract Unix sockets and signals to processes outside are denied too, from ABI 4 and 6
-    on. Paths that do not exist are ignored. Needs ``no_new_privs``; cannot be undone; applies to
-    this thread and the ones it starts. Raises `OSError`.
+    TCP, abstract Unix sockets and signals to processes outside, Unix sockets by path, and UDP are
+    denied too, from ABI 4, 6, 9 and 10 on. Paths that do not exist are ignored. Needs
+    ``no_new_privs``; cannot be undone; applies to this thread and the ones it starts. Raises
+    `OSError`.
     """
     version = abi()
-    files = (1 << _FILE_RIGHTS.get(version, _FILE_RIGHTS_FROM_ABI_5)) - 1
-    attributes = _Ruleset(files, _NET_TCP, _SCOPE)
+    files = _all(_FILE_RIGHTS, version)
+    attributes = _Ruleset(files, _all(_NETWORK_RIGHTS, version), _all(_SCOPES, version))
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = libc.syscall(_CREATE_RULESET, ctypes.addressof(attributes), size, 0)
     try:
@@ -71,6 +72,11 @@ def restrict(rights: Mapping[Path, int]) -> None:
         libc.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
+
+
+def _all(numbers: Mapping[int, int], version: int) -> int:
+    """Return the mask of all rights that a version of the ABI has."""
+    return (1 << max((n for since, n in numbers.items() if since <= version), default=0)) - 1
 
 
 def _allow(ruleset: int, path: Path, access: int) -> None:

@@ -89,10 +89,10 @@ def test_open_descriptors_keep_their_rights(file: Path) -> None:
 
 @needs_abi(4)
 def test_no_tcp() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
-        assert restricted(lambda: socket.create_connection(address)) == "EACCES"
-    assert restricted(lambda: socket.create_server(("127.0.0.1", 0))) == "EACCES"
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        assert restricted(lambda: socket.create_connection(("127.0.0.1", port))) == "EACCES"
+    assert restricted(lambda: socket.create_server(("", 0))) == "EACCES"
 
 
 @needs_abi(5)
@@ -112,3 +112,19 @@ def test_no_abstract_unix_socket_and_no_signal_outside() -> None:
         server.listen()
         assert restricted(lambda: client.connect(ABSTRACT)) == "EPERM"
     assert restricted(lambda: os.kill(os.getppid(), 0)) == "EPERM"
+
+
+@needs_abi(9)
+def test_no_unix_socket_by_path(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(path)
+        server.listen()
+        assert restricted(lambda: client.connect(path)) == "EACCES"
+
+
+@needs_abi(10)
+def test_no_udp() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        assert restricted(lambda: client.sendto(b"data", ("127.0.0.1", 9))) == "EACCES"
+        assert restricted(lambda: client.bind(("", 0))) == "EACCES"
