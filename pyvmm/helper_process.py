@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NoReturn
 
+from pyvmm.errors import LackingError
+
 _DONE = b"done"
 _STANDARD_STREAMS = (0, 1, 2)
 
@@ -21,7 +23,10 @@ class HelperProcess:
     """
 
     def __init__(self, work: Callable[[bytes], None], descriptors: Collection[int] = ()) -> None:
-        """Fork the process. Its `work` receives the data of `finish`, cut off if this one ended."""
+        """Fork the process. Its `work` receives the data of `finish`, cut off if this one ended.
+
+        Raises `LackingError` or `OSError` if there may be no more processes.
+        """
         data_read, self._data = os.pipe()
         self._reply, reply_write = os.pipe()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -29,11 +34,13 @@ class HelperProcess:
             child = os.fork()
             if not child:
                 _run(work, data_read, reply_write, descriptors)
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(data_read)
             os.close(reply_write)
+        if status:
+            raise LackingError("cannot fork a helper process: end other processes")
 
     def finish(self, data: bytes = b"") -> str | None:
         """Send `data`, and wait until `work` has returned. Return its error, or None."""
@@ -51,19 +58,20 @@ def _run(
     """Be the helper process, as a child of init: a sandboxed process cannot wait for a child."""
     try:
         os.setsid()
-        if not os.fork():
-            gc.disable()  # a collected object would close a descriptor that has its former number
-            _close_all_but({data, reply, *descriptors})
-            with os.fdopen(data, "rb") as pipe:
-                received = pipe.read()
-            try:
-                work(received)
-            except Exception as error:
-                os.write(reply, str(error).encode())
-            else:
-                os.write(reply, _DONE)
+        if os.fork():
+            os._exit(0)
+        gc.disable()  # a collected object would close a descriptor that has its former number
+        _close_all_but({data, reply, *descriptors})
+        with os.fdopen(data, "rb") as pipe:
+            received = pipe.read()
+        try:
+            work(received)
+        except Exception as error:
+            os.write(reply, str(error).encode())
+        else:
+            os.write(reply, _DONE)
     finally:
-        os._exit(0)
+        os._exit(1)
 
 
 def _close_all_but(kept: set[int]) -> None:

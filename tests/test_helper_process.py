@@ -4,6 +4,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from pyvmm.errors import LackingError
 from pyvmm.helper_process import HelperProcess
 from tests.process import adopted_orphans, children
 
@@ -80,3 +83,10 @@ def test_its_creator_has_no_more_children() -> None:
     process = HelperProcess(lambda _: None)
     assert children() == before
     process.finish()
+
+
+def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = iter((os.fork,))
+    monkeypatch.setattr(os, "fork", lambda: next(forks)())  # the second call raises StopIteration
+    with pytest.raises(LackingError, match="cannot fork a helper process"):
+        HelperProcess(lambda _: None)
