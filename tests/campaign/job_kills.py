@@ -68,9 +68,13 @@ class HostState:
         )
 
     def changes(self, after: "HostState") -> list[str]:
-        """Return a text for each difference."""
+        """Return a text for each difference. Fewer pages are none: an earlier run's went late."""
         was, now = asdict(self), asdict(after)
-        return [f"{name} was {was[name]}, is {now[name]}" for name in was if was[name] != now[name]]
+        return [
+            f"{name} was {value}, is {now[name]}"
+            for name, value in was.items()
+            if (now[name] > value if isinstance(value, int) else now[name] != value)
+        ]
 
 
 def _vmstat() -> dict[str, int]:

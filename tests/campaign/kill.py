@@ -65,10 +65,22 @@ def start_and_kill(
 
 
 def _wait_for_child(process: "subprocess.Popen[str]", longest: float) -> None:
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     end = time.monotonic() + longest
-    while process.poll() is None and time.monotonic() < end and not children.read_text():
-        time.sleep(0.001)
+    while process.poll() is None and time.monotonic() < end and not _children(process.pid):
+        time.sleep(0.005)
+
+
+def _children(parent: int) -> list[Path]:
+    """Return the directories in /proc of a process's children, without CONFIG_PROC_CHILDREN."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            after_name = (process / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(after_name[1]) == parent:
+            found.append(process)
+    return found
 
 
 def wait_for_orphans() -> Iterator[str]:
@@ -80,10 +92,9 @@ def wait_for_orphans() -> Iterator[str]:
         except ChildProcessError:
             return
         if not pid and time.monotonic() > end:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-            for child in children:
-                yield f"left {Path(f'/proc/{child}/cmdline').read_text()!r}"
-                os.kill(int(child), signal.SIGKILL)
+            for child in _children(os.getpid()):
+                yield f"left {(child / 'cmdline').read_bytes()!r}"
+                os.kill(int(child.name), signal.SIGKILL)
         elif not pid:
             time.sleep(0.02)
 
