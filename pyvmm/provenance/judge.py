@@ -30,7 +30,19 @@ _BY_ARCH = (
     *("guest-memfd-not-mappable", "memory-tagging", "dirty-log-of-pfnmap"),
     "cacheable-pfnmap-unsupported",
 )
-_BY_GMEM = ("guest-memfd-of-another-vm", "guest-memfd-too-short", "guest-memfd-bound")
+_BY_GMEM = (
+    *("not-a-guest-memfd", "guest-memfd-of-another-vm", "guest-memfd-too-short"),
+    "guest-memfd-bound",
+)
+# By the result of KVM_SET_USER_MEMORY_REGION, whatever returned it first.
+_BY_ERRNO = {
+    "-EIO": ("another-process", "vm-dead"),
+    "-ENOMEM": ("out-of-memory",),
+    "-EPERM": ("protected-vm",),
+    "-EBADF": ("guest-memfd-bad-descriptor",),
+}
+# kvm_vgic_map_resources, called by kvm_arch_vcpu_run_pid_change.
+_BY_VGIC = {"-ENXIO": ("vgic-not-placed",), "-EBUSY": ("vgic-not-initialised",)}
 
 
 def verdict(path: KernelPath) -> tuple[str, ...]:
@@ -61,15 +73,23 @@ def _poison(path: KernelPath) -> Iterator[str]:
 
 
 def _before_the_guest(path: KernelPath) -> Iterator[str]:
-    run = _results(path).get("kvm_arch_vcpu_run_pid_change")
+    results = _results(path)
+    run = results.get("kvm_arch_vcpu_run_pid_change")
     if run == "-ENOEXEC":
         yield "vcpu-not-initialised"
     elif run == "-EPERM":
         yield "vcpu-not-finalised"
+    elif run == "-EINVAL":
+        if "kvm_arm_pmu_v3_enable" not in results:
+            yield "vgic-overlap"
+        if "vgic_v3_map_resources" not in results:
+            yield "pmu-not-initialised"
+    elif run in _BY_VGIC:
+        yield from _BY_VGIC[run]
     elif path.result == "-EINTR":
         yield "signal"
     elif path.result == "-EIO" and len(path.causes) == 1:
-        yield "another-process"
+        yield from ("another-process", "vm-dead")
 
 
 def _guest_memfd(path: KernelPath) -> Iterator[str]:
@@ -150,6 +170,8 @@ def _registration(path: KernelPath) -> Iterator[str]:
     function = decided.function if decided else ""
     if path.result == "-EEXIST":
         yield "guest-memfd-bound" if "gmem" in function else "overlap"
+    elif path.result in _BY_ERRNO:
+        yield from _BY_ERRNO[path.result]
     elif function == "kvm_arch_prepare_memory_region":
         yield from ("beyond-ipa-size",) if path.result == "-EFAULT" else _BY_ARCH
     elif "gmem" in function:

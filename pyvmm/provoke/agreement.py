@@ -16,12 +16,14 @@ def disagreements(
 ) -> Iterator[str]:
     """Yield each point in which kernel and condition disagree, as a clause.
 
-    `report` is the fault, if it was one; `left_out` are the functions without a probe.
+    Without a path, they disagree unless the condition says that none can be seen. `report` is the
+    fault, if it was one; `left_out` are the functions without a probe.
     """
     if path is None:
-        yield "the kernel's path was not recorded"
+        if not isinstance(_evidence(cause, KVM_RUN.name), Unseen):
+            yield "the kernel's path was not recorded"
         return
-    evidence = _evidence(cause, path)
+    evidence = _evidence(cause, path.ioctl)
     if evidence is None:
         yield f"{path.ioctl} has no condition {cause}"
     if not isinstance(evidence, Unseen):
@@ -36,9 +38,8 @@ def disagreements(
         yield from _addresses(report, path)
 
 
-def _evidence(cause: str, path: KernelPath) -> Evidence | Unseen | None:
-    run = path.ioctl == KVM_RUN.name
-    conditions = kvm_run.CONDITIONS if run else registration.CONDITIONS
+def _evidence(cause: str, ioctl: str) -> Evidence | Unseen | None:
+    conditions = kvm_run.CONDITIONS if ioctl == KVM_RUN.name else registration.CONDITIONS
     return next((each.evidence for each in conditions if each.name == cause), None)
 
 

@@ -11,6 +11,8 @@ from pyvmm.provoke.agreement import disagreements
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.why import Unseen, kvm_run
 
+# KVM does not see KVM_RUN on another file's descriptor.
+WITHOUT_PATH = ("vcpu-closed", "vcpu-is-vm")
 BY_NAME = {each.name: each for each in PROVOCATIONS}
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -27,7 +29,7 @@ def run_provocation(name: str, recorder: Recorder) -> ProvocationResult:
 def test_kernel_and_condition_agree(name: str, recorder: Recorder) -> None:
     result = run_provocation(name, recorder)
     assert result.disagreements == ()
-    assert (result.path is None) == (result.cause is None)
+    assert (result.path is None) == (result.cause is None or name in WITHOUT_PATH)
 
 
 @pytest.mark.parametrize("name", ["anonymous-unmapped", "truncated", "no-access"])
