@@ -116,7 +116,9 @@ def _row(each: ProvocationResult, columns: int) -> tuple[str, ...]:
         return (how, f"skipped: {each.skipped}", *[""] * (columns - 2))
     source = fix = outcome = ""
     if record := each.record:
-        source, fix, outcome = record.fault.report.source, str(record.fix), record.outcome
+        report = record.fault.report
+        source = report.source if report.gpa is not None else ""
+        fix, outcome = str(record.fix), record.outcome
     elif each.rejected:
         fix = "emulate"
     row = (how, each.kernel, source, _cause(each), each.mark or "", fix, outcome, each.guest)

@@ -71,6 +71,7 @@ def facts_of(report: FaultReport, context: VcpuContext) -> GuestAccessFacts:
         mapping=slot.memory if slot else None,
         known_enabled=context.vm.enabled,
         device_at_gpa=report.gpa is not None and context.mmio.at(report.gpa) is not None,
+        protected=context.vm.protected,
         pid="self",
         read_vm_state=partial(vm_state, context.vm),
         read_vcpu_state=partial(vcpu_state, context.vm, context.vcpu),

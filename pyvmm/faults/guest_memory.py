@@ -37,10 +37,11 @@ class GuestMemory:
     def __init__(self, context: VcpuContext) -> None:
         """Use the memslots and the bus of `context`."""
         self._memslots, self._mmio = context.vm.memslots, context.mmio
+        self._protected = context.vm.protected
 
     def peek(self, gpa: int, size: int) -> bytes | None:
         """Return `size` bytes at `gpa` without touching a device, or None."""
-        return peek_guest(self._memslots, gpa, size)
+        return None if self._protected else peek_guest(self._memslots, gpa, size)
 
     def read(self, gpa: int, size: int) -> bytes | None:
         """Read `size` bytes at `gpa`; return None if neither memory nor a device responds."""
@@ -59,6 +60,8 @@ class GuestMemory:
         slot = self._memslots.at(gpa)
         if slot is None or slot.readonly:
             return self._mmio.write(gpa, len(data), int.from_bytes(data, "little"))
+        if self._protected:
+            return False
         if poke(slot.hva_of(gpa), data):
             return True
         if slot.memory and (backing := slot.memory.backing):

@@ -26,7 +26,7 @@ def locate(exit: Exit | Poisoned, context: VcpuContext) -> Sequence[FaultReport]
     There is exactly one if the kernel reported the address, or if no candidate could be rebuilt
     (its `gpa` is None then). Raises `TypeError` for an exit that is not a fault.
     """
-    rebuilt = context.arch.reconstruct(context.vcpu, GuestMemory(context).peek)
+    rebuilt = _rebuild(context)
     match exit:
         case MemoryFault(gpa=gpa, size=size):
             return [_reported(exit, rebuilt, gpa, size)]
@@ -43,6 +43,14 @@ def locate(exit: Exit | Poisoned, context: VcpuContext) -> Sequence[FaultReport]
         case RunFailure() | ArmSea():
             return _candidates(exit, rebuilt)
     raise TypeError(f"{exit} is not a fault")
+
+
+def _rebuild(context: VcpuContext) -> RebuiltAccess:
+    arch, vcpu = context.arch, context.vcpu
+    if context.vm.protected:
+        why = "the guest is protected, so its instruction and its page tables cannot be read"
+        return RebuiltAccess(pc=arch.read(vcpu, arch.PC), incomplete=why)
+    return arch.reconstruct(vcpu, GuestMemory(context).peek)
 
 
 def _reported(

@@ -10,7 +10,13 @@ from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.device import AttrFd
 from pyvmm.kvm.run_gate import RunGate
 from pyvmm.kvm.vcpu import Vcpu
-from pyvmm.uapi.kvm import KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP, kvm_enable_cap
+from pyvmm.uapi.kvm import (
+    KVM_CHECK_EXTENSION,
+    KVM_CREATE_VCPU,
+    KVM_ENABLE_CAP,
+    KVM_VM_TYPE_ARM_PROTECTED,
+    kvm_enable_cap,
+)
 
 _POLL = 50e-6  # seconds; a signal ends KVM_RUN within some ten microseconds
 
@@ -41,6 +47,15 @@ class VmFd(AttrFd):
         self.lock = self._gate.lock
         self.changes = 0
         self.vcpus: list[Vcpu] = []
+
+    @property
+    def protected(self) -> bool:
+        """Return True for a protected guest (pKVM), whose memory must not be touched.
+
+        In the VMM, a load or store is a SIGSEGV. In the kernel, as for process_vm_readv(2), it
+        takes the page from the guest and zeroes it (Documentation/virt/kvm/arm/pkvm.rst).
+        """
+        return bool(self.vm_type & KVM_VM_TYPE_ARM_PROTECTED)
 
     def check(self, capability: int) -> int:
         """Call ``KVM_CHECK_EXTENSION`` on the VM: 0 if absent, else a positive value.

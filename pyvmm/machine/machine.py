@@ -53,10 +53,12 @@ class Machine(Closeable):
         ram_size: int = MINIMUM_RAM,
         console: BinaryIO | None = None,
         enable: Iterable[int] = (),
+        vm_type: int | None = None,
     ) -> None:
         """Create the VM with `ram_size` bytes of RAM; `console` is stdout by default.
 
-        `enable` lists capabilities to enable before the vCPU exists.
+        `enable` lists capabilities to enable before the vCPU exists. `vm_type` is that of
+        `System.create_vm`.
 
         Raises `IoctlError`, or `LackingError` on an architecture that pyvmm does not support.
         """
@@ -64,7 +66,7 @@ class Machine(Closeable):
         self._system = system
         self._translation: PageTables | None = None
         with ExitStack() as stack:
-            self.vm = stack.enter_context(system.create_vm())
+            self.vm = stack.enter_context(system.create_vm(vm_type))
             enable_fault_reporting(self.vm)
             for capability in enable:
                 self.vm.enable(capability)

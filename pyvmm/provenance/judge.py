@@ -92,6 +92,16 @@ def _before_the_guest(path: KernelPath) -> Iterator[str]:
         yield from ("another-process", "vm-dead")
 
 
+def _protected_guest(path: KernelPath) -> Iterator[str]:
+    results = _results(path)
+    if results.get("account_locked_vm") == "-ENOMEM":
+        yield "protected-memory-locked"
+    elif "-EIO" in (results.get("pkvm_mem_abort"), results.get("kvm_handle_guest_abort")):
+        yield "protected-not-swap-backed"
+    elif results.get("pkvm_pgtable_stage2_map") == "-EFAULT":
+        yield "protected-reclaimed"
+
+
 def _guest_memfd(path: KernelPath) -> Iterator[str]:
     if _results(path).get("kvm_gmem_get_pfn") == "-EFAULT":
         yield "guest-memfd-closed"
@@ -187,6 +197,7 @@ _RUN: tuple[Rule, ...] = (
     _exits,
     _poison,
     _before_the_guest,
+    _protected_guest,
     _guest_memfd,
     _unsupported,
     _no_vma,

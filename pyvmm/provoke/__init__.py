@@ -7,6 +7,7 @@ instruction_faults  fetches, page tables, accesses without a valid syndrome (arm
 bar_faults          the BARs of vfio devices
 pfnmap_ram          RAM that is mapped by page frame number: drm-shmem, udmabuf, dma-heaps
 dma_buffers         allocates it
+protected_guest     the memory of a protected guest (pKVM)
 registrations       memslots that KVM rejects
 vcpu_states         KVM_RUN on a vCPU, VM or descriptor that is not ready for it
 unprovoked          the conditions without a provocation, and why

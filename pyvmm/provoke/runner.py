@@ -18,6 +18,7 @@ from pyvmm.provoke import (
     instruction_faults,
     memory_faults,
     pfnmap_ram,
+    protected_guest,
     registrations,
     vcpu_states,
 )
@@ -32,6 +33,7 @@ PROVOCATIONS = (
     *instruction_faults.PROVOCATIONS,
     *bar_faults.PROVOCATIONS,
     *pfnmap_ram.PROVOCATIONS,
+    *protected_guest.PROVOCATIONS,
     *registrations.PROVOCATIONS,
     *vcpu_states.PROVOCATIONS,
 )
@@ -126,8 +128,7 @@ def _provoke(
     system: System, provocation: Provocation, recorder: Recorder | None
 ) -> ProvocationResult:
     with ExitStack() as stack:
-        testbed = Testbed(system, stack)
-        testbed.machine.faults.recorder = recorder
+        testbed = Testbed(system, stack, recorder)
         try:
             provocation.provoke(testbed)
         except SkippedError as error:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The virtual machine of one provocation: target memory or a BAR, and a guest that accesses it."""
 
+import errno
 import io
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +15,7 @@ from pyvmm.errors import SkippedError
 from pyvmm.faults import Fault, Fix
 from pyvmm.guest import probe, snippet
 from pyvmm.guest.payload import Payload
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.exits import Halt, SystemEvent
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.system import System
@@ -21,10 +23,13 @@ from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, Mapping, round_up
 from pyvmm.passthrough import AssignedDevice, SlotOutcome
 from pyvmm.passthrough.assigned import PlacedBar
+from pyvmm.provenance import Recorder
+from pyvmm.uapi.kvm import KVM_VM_TYPE_ARM_PROTECTED
 from pyvmm.vfio.sysfs import PciFunction, list_functions
 from pyvmm.why import Mark
 
 TARGET_GPA = 1 << 32
+_PROTECTED_BITS = 33  # of IPA space, which TARGET_GPA needs
 TARGET_SIZE = 4 * PAGE_SIZE
 FILE_CONTENT = b"content!"
 
@@ -112,19 +117,20 @@ class Testbed:
         failure: another ioctl that KVM failed, or None.
     """
 
-    def __init__(self, system: System, stack: ExitStack) -> None:
-        """Create the machine; `stack` closes it."""
+    def __init__(self, system: System, stack: ExitStack, recorder: Recorder | None = None) -> None:
+        """Create the machine; `stack` closes it. `recorder` records the kernel's path to faults."""
+        self._recorder = recorder
         self.system = system
         self.stack = stack
-        self._system = system
         self.machine = self._create_machine()
         self.guest = "did not run"
         self.rejected: SlotOutcome | None = None
         self.failure: Failure | None = None
 
-    def _create_machine(self, *enable: int) -> Machine:
-        machine = Machine(self._system, console=io.BytesIO(), enable=enable)
+    def _create_machine(self, *enable: int, vm_type: int | None = None) -> Machine:
+        machine = Machine(self.system, console=io.BytesIO(), enable=enable, vm_type=vm_type)
         machine.faults.policy = first_remedy
+        machine.faults.recorder = self._recorder
         return self.stack.enter_context(machine)
 
     def enable(self, capability: int, name: str) -> None:
@@ -135,6 +141,18 @@ class Testbed:
         if not self.machine.vm.offers(capability):
             raise SkippedError(f"this kernel or CPU does not offer {name}")
         self.machine = self._create_machine(capability)
+
+    def protect_guest(self) -> None:
+        """Replace the machine by one with a protected guest. Raises `SkippedError` without pKVM."""
+        try:
+            self.machine = self._create_machine(vm_type=KVM_VM_TYPE_ARM_PROTECTED | _PROTECTED_BITS)
+        except IoctlError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise SkippedError(
+                "needs protected guests: arm64 with Linux 7.3, and KVM in protected mode: "
+                "python -m pyvmm lab run --mode protected -- provoke"
+            ) from None
 
     def add_anonymous(self) -> int:
         """Register anonymous memory at `TARGET_GPA`; return its HVA."""
@@ -227,6 +245,9 @@ class Testbed:
         machine.enter(block)
         before_run()
         ended = isinstance(machine.run().last_exit, SystemEvent)
+        if machine.vm.protected:  # the VMM cannot read the guest's answer
+            self.guest = "went on" if ended else "was stopped"
+            return
         answer = snippet.unpack(machine.read(ARGUMENT_BLOCK, len(block)))
         if not ended:
             self.guest = "was stopped"

@@ -9,7 +9,7 @@ from pyvmm.bus import Bus
 from pyvmm.errors import PyvmmError
 from pyvmm.faults import VcpuContext
 from pyvmm.faults.examine import examine
-from pyvmm.faults.guest_memory import peek_guest
+from pyvmm.faults.guest_memory import GuestMemory
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm import Vcpu, Vm
 from pyvmm.kvm.exits import Exit, Mmio
@@ -78,7 +78,7 @@ def _code(context: VcpuContext) -> Iterator[str]:
     for start in (pc - _BEFORE, pc):
         if context.arch.NAME == "arm64" or start == pc:  # x86 code cannot be decoded backwards
             end = pc if start < pc else pc + _AFTER
-            code = peek_guest(context.vm.memslots, start, end - start)
+            code = GuestMemory(context).peek(start, end - start)
             if code is None:
                 if start == pc:
                     yield f"> {pc:#x}: unreadable memory"

@@ -20,7 +20,7 @@ from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
 from pyvmm.memory.vma import vmas
 from pyvmm.trace.values import Values, int_member
-from pyvmm.uapi.kvm import KVM_MEMORY_EXIT_FLAG_PRIVATE
+from pyvmm.uapi.kvm import KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_VM_TYPE_ARM_PROTECTED
 from pyvmm.why import (
     Absent,
     AccessFacts,
@@ -167,6 +167,7 @@ class Explainer:
             known_gpa=gpa,
             slot_known=True,
             known_slot=vm.memslots.at(gpa),
+            protected=bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
             pid=vm.pid,
         )
         return most_likely(kvm_run.CONDITIONS, facts)

@@ -20,7 +20,11 @@ from pyvmm.memory.peek import peek
 from pyvmm.memory.placements import Placement
 from pyvmm.memory.procmap import MapsEntry, find_vma
 from pyvmm.memory.vma import Vma, vmas
-from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
+from pyvmm.uapi.kvm import (
+    KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
+    KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES,
+    KVM_CAP_ARM_WRITABLE_IMP_ID_REGS,
+)
 from pyvmm.why.slot import Absent, Slot, need
 from pyvmm.why.vm_state import VcpuState, VmState
 
@@ -83,6 +87,18 @@ class Host:
         if not need(self.cacheable_pfnmap_rule, "a VM to ask for its capabilities (/dev/kvm)"):
             return False
         return not self.offers(KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)
+
+    @property
+    def may_protect_guests(self) -> bool:
+        """Return True if KVM may run protected guests: it is in protected mode (pKVM).
+
+        That mode alone hides a capability that each kernel with the other one has
+        (kvm_pkvm_ext_allowed in arch/arm64/include/asm/kvm_pkvm.h).
+        """
+        if self.arch != "arm64" or self.check is None:
+            return False
+        newer, hidden = KVM_CAP_ARM_WRITABLE_IMP_ID_REGS, KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES
+        return bool(self.check(newer)) and not self.check(hidden)
 
     @property
     def missing_for_cacheable_pfnmap(self) -> str:
@@ -213,6 +229,7 @@ class AccessFacts(Facts):
         mapping: the VMM's record of the memslot's mapping.
         device_at_gpa: the VMM emulates a device at the GPA.
         known_enabled: the capabilities enabled by ``KVM_ENABLE_CAP``.
+        protected: the guest is protected from its host (pKVM); None if not known.
         pid: the process whose VM it is.
         read_vcpu_state: returns the state of the vCPU; None where it cannot be asked.
     """
@@ -233,6 +250,7 @@ class AccessFacts(Facts):
     mapping: Mapping | None = field(default=None, repr=False)
     device_at_gpa: bool | None = None
     known_enabled: Collection[int] | None = None
+    protected: bool | None = None
     pid: int | str | None = None
     read_vcpu_state: Callable[[], VcpuState] | None = field(default=None, repr=False)
 
@@ -323,6 +341,8 @@ class AccessFacts(Facts):
         """Return True if get_user_pages can read the page; never for PFNMAP memory."""
         if self.pid is None:
             raise Absent(_MAPPINGS)
+        if self.protected or (self.protected is None and self.host.may_protect_guests):
+            raise Absent("the memory of a protected guest, which a read would zero")
         with suppress(Absent):
             if self.waits_for_userfaultfd:  # the read would wait, and only SIGKILL would end it
                 return False

@@ -11,7 +11,7 @@ import errno
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
-from pyvmm.why import host_fault, pfnmap, vcpu
+from pyvmm.why import host_fault, pfnmap, protected, vcpu
 from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
@@ -159,6 +159,7 @@ _ABORT = "kvm_handle_guest_abort (arch/arm64/kvm/mmu.c)"
 _USER_MEM = "user_mem_abort (arch/arm64/kvm/mmu.c), kvm_handle_error_pfn (arch/x86/kvm/mmu/mmu.c)"
 _GUP = "check_vma_flags (mm/gup.c) through hva_to_pfn (virt/kvm/kvm_main.c)"
 _USERFAULT = "handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c)"
+_PKVM = "pkvm_mem_abort (arch/arm64/kvm/mmu.c)"
 _REMAPPED = "hva_to_pfn_remapped (virt/kvm/kvm_main.c)"
 
 CONDITIONS: tuple[Condition[AccessFacts], ...] = (
@@ -236,6 +237,24 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         _guest_memfd_missing,
         arch="x86_64",
         evidence=Unseen("only x86 fails this way, and it is not probed"),
+    ),
+    Condition(
+        "protected-not-swap-backed",
+        (errno.EIO,),
+        _PKVM,
+        "the memory of a protected guest is a file's page cache or hugetlb",
+        protected.not_swap_backed,
+        arch="arm64",
+        evidence=("pkvm_mem_abort -EIO or kvm_handle_guest_abort -EIO",),
+    ),
+    Condition(
+        "protected-memory-locked",
+        (errno.ENOMEM,),
+        "account_locked_vm (mm/util.c) through pkvm_mem_abort (arch/arm64/kvm/mmu.c)",
+        "the memory of a protected guest exceeds RLIMIT_MEMLOCK",
+        protected.memory_locked,
+        arch="arm64",
+        evidence=("account_locked_vm -ENOMEM",),
     ),
     Condition(
         "hva-unmapped",
@@ -392,6 +411,15 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         host_fault.memory_cgroup_limit,
         remedies=("retry",),
         evidence=("handle_mm_fault VM_FAULT_OOM or user_mem_abort -ENOMEM",),
+    ),
+    Condition(
+        "protected-reclaimed",
+        _EFAULT,
+        _PKVM,
+        "a page of a protected guest cannot be pinned, or was taken from it",
+        protected.reclaimed,
+        arch="arm64",
+        evidence=("pkvm_pgtable_stage2_map -EFAULT",),
     ),
     Condition(
         REPLACED,

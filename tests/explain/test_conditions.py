@@ -153,7 +153,7 @@ def test_without_memslots_every_condition_is_undecided_or_impossible(host: Host)
     [
         (EHWPOISON, ["poison-marker", "hardware-poison"]),
         (errno.EINTR, ["signal"]),
-        (errno.EIO, ["another-process", "vm-dead"]),
+        (errno.EIO, ["another-process", "vm-dead", "protected-not-swap-backed"]),
     ],
 )
 def test_an_errno_with_few_conditions(host: Host, number: int, names: list[str]) -> None:

@@ -18,6 +18,7 @@ from pyvmm.kvm import System, Vm
 from pyvmm.machine import ARGUMENT_BLOCK, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, Mapping
 from pyvmm.passthrough import AssignedDevice
+from pyvmm.uapi.kvm import KVM_VM_TYPE_ARM_PROTECTED
 from tests.devices import Find
 
 GPA = 0x1000_0000
@@ -90,6 +91,16 @@ def test_peek_needs_every_byte(context: VcpuContext, memory: Mapping) -> None:
     assert peek_guest(context.vm.memslots, GPA + SIZE - 2, 4) is None
     memory.protect(PROT_NONE, at=0, size=PAGE_SIZE)
     assert peek_guest(context.vm.memslots, GPA + SIZE // 2 - 2, 4) is None
+
+
+def test_memory_of_a_protected_guest_is_not_touched(context: VcpuContext, memory: Mapping) -> None:
+    memory.write(SIZE // 2, b"kept")
+    context.vm.vm_type |= KVM_VM_TYPE_ARM_PROTECTED
+    guest = GuestMemory(context)
+    assert guest.peek(GPA, 4) is None
+    assert guest.read(GPA, 4) is None
+    assert not guest.write(GPA, b"lost")
+    assert memory.read(SIZE // 2, 4) == b"kept"
 
 
 def test_memory_is_read_and_written(context: VcpuContext, memory: Mapping) -> None:

@@ -60,6 +60,12 @@ READ_ONLY_PTES = {
 }
 # Memslots that KVM rejects on a CPU without FWB and DIC.
 CACHEABLE_RAM = ("udmabuf", "dma-heap")
+# The errno for a protected guest; no address, no fix.
+PROTECTED = {
+    "protected-hugetlb": "bare EIO",
+    "protected-memlock": "bare ENOMEM",
+    "protected-peeked": BARE,
+}
 # Provocations without a fault, because the kernel resolves the access: what the guest noticed.
 RESOLVED = {
     "replaced-by-memory": "read 0x0",
@@ -69,6 +75,7 @@ RESOLVED = {
     "drm-shmem-huge": "wrote",
     "udmabuf-flipped": "wrote",
     "dma-heap-flipped": "wrote",
+    "protected": "went on",
 }
 ATOMICS_ON_A_BAR = ("bar-atomic", "bar-exclusive", "bar-compare-and-swap")
 BY_NAME = {each.name: each for each in PROVOCATIONS}
@@ -136,6 +143,16 @@ def test_kvm_has_no_memory_for_its_own_tables() -> None:
         "was stopped",
     )
     assert result.record.fault.cause == "memory-cgroup-limit"
+
+
+@on_arm64
+@pytest.mark.parametrize("name", PROTECTED)
+def test_protected_guest(name: str) -> None:
+    result = run_provocation(name)
+    assert result.record is not None
+    found = (result.kernel, result.cause, result.record.fix, result.guest)
+    assert found == (PROTECTED[name], BY_NAME[name].cause, "stop", "was stopped")
+    assert result.record.fault.report.gpa is None
 
 
 @on_arm64
@@ -238,7 +255,7 @@ def test_every_provocation_is_tested() -> None:
     others = {"does-not-answer", "zeroed", "cacheable-registered", "cgroup-full"}
     others |= {*ATOMICS_ON_A_BAR, *CACHEABLE_RAM, *crashing}
     others |= {each.name for each in (*registrations.PROVOCATIONS, *vcpu_states.PROVOCATIONS)}
-    assert {*FAULTS, *READ_ONLY_PTES, *RESOLVED, *others} == set(BY_NAME)
+    assert {*FAULTS, *READ_ONLY_PTES, *PROTECTED, *RESOLVED, *others} == set(BY_NAME)
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="for hosts that are not arm64")

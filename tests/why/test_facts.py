@@ -14,12 +14,16 @@ from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
 from pyvmm.memory.backing_file import BackingFile
 from pyvmm.provoke import fixed_mmap, userfaultfd
 from pyvmm.provoke.userfaultfd import Userfaultfd
-from pyvmm.uapi.kvm import KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
+from pyvmm.uapi.kvm import (
+    KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
+    KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES,
+    KVM_CAP_ARM_WRITABLE_IMP_ID_REGS,
+)
 from pyvmm.why import Absent, AccessFacts, Host, RegistrationFacts, Slot
 from pyvmm.why.facts import missing_features
 from pyvmm.why.slot import UndescribedMemfd
 from tests.why.areas import GPA, PresetFacts, area
-from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86
+from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86, offering
 
 SIZE = 4 * PAGE_SIZE
 NO_PROCESS = 4194305  # beyond PID_MAX_LIMIT
@@ -43,7 +47,8 @@ def file() -> Iterator[int]:
 
 def access(memory: Mapping, gpa: int = GPA, **changed: Any) -> AccessFacts:
     """Return the facts of an access through a memslot over `memory`."""
-    known = {
+    known: dict[str, Any] = {
+        "host": X86,
         "known_gpa": gpa,
         "slot_known": True,
         "known_slot": Slot(0, GPA, memory.size, memory.hva),
@@ -51,7 +56,7 @@ def access(memory: Mapping, gpa: int = GPA, **changed: Any) -> AccessFacts:
         "pid": "self",
         **changed,
     }
-    return AccessFacts(errno=errno.EFAULT, host=X86, **known)
+    return AccessFacts(errno=errno.EFAULT, **known)
 
 
 def request(memory: Mapping, **known: Any) -> RegistrationFacts:
@@ -116,6 +121,43 @@ def test_the_mappings_of_no_process_are_absent(memory: Mapping) -> None:
 )
 def test_hosts_that_reject_cacheable_pfnmap(host: Host, rejects: bool) -> None:
     assert host.rejects_cacheable_pfnmap is rejects
+
+
+PROTECTED_MODE = offering(KVM_CAP_ARM_WRITABLE_IMP_ID_REGS)
+OTHER_MODE = offering(KVM_CAP_ARM_WRITABLE_IMP_ID_REGS, KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES)
+
+
+@pytest.mark.parametrize(
+    ("host", "protected", "reads"),
+    [
+        (PROTECTED_MODE, None, False),
+        (PROTECTED_MODE, False, True),
+        (OTHER_MODE, None, True),
+        (OTHER_MODE, True, False),
+        (offering(), None, True),
+        (Host("arm64"), None, True),
+        (X86, None, True),
+    ],
+    ids=[
+        "perhaps protected",
+        "not protected",
+        "other mode",
+        "protected",
+        "old kernel",
+        "no VM",
+        "x86",
+    ],
+)
+def test_a_protected_guests_memory_is_not_read(
+    memory: Mapping, host: Host, protected: bool | None, reads: bool
+) -> None:
+    memory.write(0, b"anything")
+    facts = access(memory, host=host, protected=protected)
+    if reads:
+        assert facts.readable
+    else:
+        with pytest.raises(Absent, match="the memory of a protected guest"):
+            _ = facts.readable
 
 
 @pytest.mark.parametrize(

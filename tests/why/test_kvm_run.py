@@ -48,6 +48,7 @@ CONTROL_GROUP = "the process's control group"
 A_VM = "a VM to ask for its capabilities (/dev/kvm)"
 MAPPINGS = "the mappings of the process"
 MEMSLOTS = "the VM's memslots and the GPA accessed"
+PROTECTED = "whether the guest is protected (KVM_VM_TYPE_ARM_PROTECTED)"
 RECORD = "the VMM's record of the mapping"
 WRITE = "whether the access was a write"
 
@@ -666,6 +667,36 @@ ROWS: tuple[Row, ...] = (
     ("memory-cgroup-limit", "room", lambda m: limited(limit=None), "impossible"),
     ("memory-cgroup-limit", "unknown process", lambda m: run(errno.ENOMEM), CONTROL_GROUP),
     ("file-truncated", "MMIO exit of x86", lambda m: truncated(m, errno=0, host=X86), "known"),
+    (
+        "protected-not-swap-backed",
+        "protected",
+        lambda m: run(errno.EIO, protected=True),
+        "inferred",
+    ),
+    (
+        "protected-not-swap-backed",
+        "not protected",
+        lambda m: run(errno.EIO, protected=False),
+        "impossible",
+    ),
+    ("protected-not-swap-backed", "unknown", lambda m: run(errno.EIO), PROTECTED),
+    (
+        "protected-memory-locked",
+        "protected",
+        lambda m: run(errno.ENOMEM, protected=True),
+        "inferred",
+    ),
+    (
+        "protected-memory-locked",
+        "not protected",
+        lambda m: run(errno.ENOMEM, protected=False),
+        "impossible",
+    ),
+    ("protected-memory-locked", "unknown", lambda m: run(errno.ENOMEM), PROTECTED),
+    ("protected-reclaimed", "protected", lambda m: run(protected=True), "inferred"),
+    ("protected-reclaimed", "not protected", lambda m: run(protected=False), "impossible"),
+    ("protected-reclaimed", "unknown", lambda m: run(), PROTECTED),
+    ("protected-reclaimed", "x86", lambda m: run(host=X86, protected=True), "impossible"),
     ("vma-replaced", "by anonymous memory", replaced, "inferred"),
     ("vma-replaced", "by a file", anonymous_replaced_by_file, "inferred"),
     ("vma-replaced", "as mapped", mapped, "impossible"),
@@ -730,6 +761,7 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         ),
         (lambda m: attributes(m, True, True), "guest-memfd-missing"),
         (lambda m: attributes(m, True, True, known_slot=None), "outside-memslots"),
+        (lambda m: run(protected=True), "protected-reclaimed"),
         (lambda m: run(errno.ENOSYS), "mmio-no-syndrome"),
         (lambda m: run(errno.ENOSYS, X86), None),
         (lambda m: run(errno.EINTR), None),
@@ -750,6 +782,7 @@ def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
         "private page, closed guest_memfd",
         "private page, no guest_memfd",
         "private page, no slot",
+        "protected",
         "ENOSYS",
         "ENOSYS on x86",
         "EINTR",
