@@ -135,13 +135,12 @@ class _Subcommands(argparse._SubParsersAction):  # type: ignore[type-arg]
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
+        subcommand = values[0] if values else ""
         for name, value in vars(namespace).items():
-            if value != parser.get_default(name):
-                subcommand = values[0] if values else ""
-                raise UsageError(
-                    f"--{name} has no effect before {subcommand}: leave it out, or give it after "
-                    f"{subcommand} if {subcommand} --help has it"
-                )
+            if subcommand in self.choices and value != parser.get_default(name):
+                own = {action.dest for action in self.choices[subcommand]._actions}
+                advice = f"give it after {subcommand}" if name in own else "leave it out"
+                raise UsageError(f"--{name} has no effect before {subcommand}: {advice}")
         super().__call__(parser, namespace, values, option_string)
 
 
