@@ -111,5 +111,14 @@ def adopted_orphans() -> Iterator[None]:
 
 
 def children() -> list[int]:
-    """Return the process IDs of this process's children."""
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    """Return the process IDs of this process's children.
+
+    Not from /proc/PID/task/TID/children, which needs CONFIG_PROC_CHILDREN.
+    """
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parent = path.read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid():
+                found.append(int(path.parent.name))
+    return found
