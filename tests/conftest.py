@@ -12,9 +12,10 @@ import signal
 from hypothesis import settings
 
 from tests.devices import drm_shmem, find
+from tests.other_vmm import other_vmm
 from tests.recorder import module_recorder, recorder
 
-__all__ = ["drm_shmem", "find", "module_recorder", "recorder"]
+__all__ = ["drm_shmem", "find", "module_recorder", "other_vmm", "recorder"]
 
 # No deadline: the emulated host is thirty times slower.
 EXAMPLES = 25 if platform.machine() == "aarch64" else 100

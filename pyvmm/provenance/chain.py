@@ -6,6 +6,7 @@ cause of its caller's error only if the caller failed as well: KVM tries ``get_u
 it follows the page tables of PFNMAP memory, and the first attempt's error says nothing.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -29,6 +30,7 @@ _MEMSLOT = {
 }
 _INSTRUCTION_ABORTS = (0x20, 0x21)  # ESR_ELx_EC_IABT_LOW, _CUR
 _RO_FAULT, _HWPOISON = "KVM_PFN_ERR_RO_FAULT", "KVM_PFN_ERR_HWPOISON"
+_ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
 _FAULT_EXITS = (
     *("KVM_EXIT_ARM_NISV", "KVM_EXIT_ARM_LDST64B", "KVM_EXIT_ARM_SEA", "KVM_EXIT_MEMORY_FAULT"),
     *("KVM_EXIT_INTERNAL_ERROR", "KVM_EXIT_FAIL_ENTRY"),
@@ -162,12 +164,12 @@ class KernelPath:
     def short(self) -> str:
         """Return the chain on one line, from the ioctl down, with the kernel's log lines.
 
-        Of functions that returned the same, it has the innermost.
+        Of functions that returned the same, it has the innermost. Addresses are left out.
         """
         steps = self.causes
         turns = [a for a, b in zip_longest(steps, steps[1:]) if not b or a.result != b.result]
         text = " ← ".join(map(str, turns)) or self.result
-        return "; ".join((text, *(f"log: {line}" for line in self.log)))
+        return "; ".join((text, *(f"log: {_ADDRESS.sub('0x…', line)}" for line in self.log)))
 
     def shows(self, step: str) -> bool:
         """Return True if the path has a step, an exit or a log line (see `short`)."""

@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Failures of another process's VM, from its ioctl to the explanation."""
 
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO
+from collections.abc import Callable
 
 import pytest
 
@@ -16,102 +11,35 @@ from pyvmm.explain.live import LiveFailure
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.provenance import Recorder
 from pyvmm.why import Host
+from tests.other_vmm import (
+    READS_UNMAPPED_MEMORY,
+    REGISTERS_UNALIGNED_MEMORY,
+    WAITS,
+    OtherVmm,
+)
 
-ROOT = Path(__file__).parents[2]
 GPA = 1 << 32
-PRELUDE = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from contextlib import ExitStack, suppress
-from pyvmm import libc
-from pyvmm.faults import Fix
-from pyvmm.kvm.memslots import MemslotError
-from pyvmm.kvm.system import System
-from pyvmm.memory import PAGE_SIZE
-from pyvmm.provoke.testbed import Testbed
 
-def pause(*values):
-    print(*values, flush=True)
-    sys.stdin.readline()
-
-stack = ExitStack()
-testbed = Testbed(stack.enter_context(System.open()), stack)
-testbed.machine.faults.policy = lambda fault: Fix.STOP
-"""
-UNMAPS = """
-hva = testbed.add_anonymous()
-
-def unmap():
-    pause(hva)
-    libc.munmap(hva, PAGE_SIZE)
-
-testbed.read(before_run=unmap)
-pause("failed")
-"""
-REJECTED = """
-pause()
-with suppress(MemslotError):
-    testbed.machine.vm.memslots.add(1 << 32 | 1, testbed.machine.ram)
-pause()
-"""
+Start = Callable[[str], OtherVmm]
 
 
-class Vmm:
-    """A VMM in another process, which waits for `go` at each of its pauses."""
-
-    def __init__(self, program: str) -> None:
-        argv = [sys.executable, "-c", PRELUDE + textwrap.dedent(program)]
-        self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._input: IO[str] = self.process.stdin
-        self._output: IO[str] = self.process.stdout
-        self.values = [int(word) for word in self._output.readline().split()]
-
-    def go(self) -> None:
-        self._input.write("\n")
-        self._input.flush()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._input.close()
-        self._output.close()
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[[str], Vmm]]:
-    """Return a function that starts a VMM and waits for its first pause."""
-    vmms: list[Vmm] = []
-
-    def start(program: str) -> Vmm:
-        vmms.append(Vmm(program))
-        return vmms[-1]
-
-    yield start
-    for vmm in vmms:
-        vmm.close()
-
-
-def record(vmm: Vmm) -> Recorder:
+def record(vmm: OtherVmm) -> Recorder:
     try:
-        return live.record(vmm.process.pid)
+        return live.record(vmm.pid)
     except (LackingError, SkippedError) as error:
         pytest.skip(f"{error}; the emulated host has it: pytest --lab")
 
 
-def failure_of(vmm: Vmm, host: Host) -> LiveFailure:
+def failure_of(vmm: OtherVmm, host: Host) -> LiveFailure:
     with record(vmm) as recorder:
         vmm.go()
-        path = live.wait(vmm.process.pid, recorder, 60, lambda: None)
-    return live.explain(vmm.process.pid, path, host, None)
+        path = live.wait(vmm.pid, recorder, 60, lambda: None)
+    return live.explain(vmm.pid, path, host, None)
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_an_access_to_unmapped_memory(start: Callable[[str], Vmm], host: Host) -> None:
-    vmm = start(UNMAPS)
+def test_an_access_to_unmapped_memory(other_vmm: Start, host: Host) -> None:
+    vmm = other_vmm(READS_UNMAPPED_MEMORY)
     [hva] = vmm.values
     failure = failure_of(vmm, host)
     assert (failure.path.ioctl, failure.path.result) == ("KVM_RUN", "-EFAULT")
@@ -127,8 +55,8 @@ def test_an_access_to_unmapped_memory(start: Callable[[str], Vmm], host: Host) -
     assert f"{hva:#x}" in why
 
 
-def test_a_rejected_memslot(start: Callable[[str], Vmm], host: Host) -> None:
-    failure = failure_of(start(REJECTED), host)
+def test_a_rejected_memslot(other_vmm: Start, host: Host) -> None:
+    failure = failure_of(other_vmm(REGISTERS_UNALIGNED_MEMORY), host)
     assert failure.path.ioctl == "KVM_SET_USER_MEMORY_REGION"
     assert failure.path.result == "-EINVAL"
     assert failure.slot is not None
@@ -138,18 +66,18 @@ def test_a_rejected_memslot(start: Callable[[str], Vmm], host: Host) -> None:
     assert failure.slot.size % PAGE_SIZE == 0
 
 
-def test_no_failure_in_time(start: Callable[[str], Vmm]) -> None:
-    vmm = start("pause(1)")
+def test_no_failure_in_time(other_vmm: Start) -> None:
+    vmm = other_vmm(WAITS)
     with record(vmm) as recorder, pytest.raises(PyvmmError, match=r"no ioctl .* in 0\.2 s"):
-        live.wait(vmm.process.pid, recorder, 0.2, lambda: None)
+        live.wait(vmm.pid, recorder, 0.2, lambda: None)
 
 
-def test_a_process_that_ends(start: Callable[[str], Vmm]) -> None:
-    vmm = start("pause(1)")
+def test_a_process_that_ends(other_vmm: Start) -> None:
+    vmm = other_vmm(WAITS)
     with record(vmm) as recorder:
         vmm.close()
         with pytest.raises(PyvmmError, match="ended"):
-            live.wait(vmm.process.pid, recorder, None, lambda: None)
+            live.wait(vmm.pid, recorder, None, lambda: None)
 
 
 def test_no_such_process() -> None:
