@@ -220,9 +220,8 @@ class Paths:
             return None
         pending = self._pending.setdefault(event.thread, [])
         pending.append(event)
-        if event.name == "kvm_userspace_exit" and "error" not in event.text:
-            # "restart" (a signal) is the only other error.
-            result = "-EINTR" if "restart" in event.text else _exit(event)
+        if event.name == "kvm_userspace_exit" and (exit := _exit(event)):
+            result = exit
         elif event.name in ("kvm_vcpu_ioctl", "kvm_vm_ioctl"):
             result = RETURNS[event.name].decode(event.values["ret"])
         else:
@@ -233,8 +232,11 @@ class Paths:
 
 
 def _exit(event: Event) -> str:
-    number = int(event.text.rpartition("(")[2].rstrip(")"))  # "reason KVM_EXIT_MMIO (6)"
-    return names("KVM_EXIT_").get(number, f"KVM_EXIT_{number}")
+    """Return the exit in "reason KVM_EXIT_MMIO (6)", or "" for "restart" and "error": no exit."""
+    _, reason, number = event.text.split()
+    if reason in ("restart", "error"):
+        return ""
+    return names("KVM_EXIT_").get(int(number.strip("()")), f"KVM_EXIT_{number}")
 
 
 def _ioctl(events: list[Event]) -> str | None:
