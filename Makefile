@@ -77,8 +77,11 @@ causes: lab-setup
 	mv $(CAUSES)/CAUSES.md CAUSES.md
 
 # $(call provoke_all,KERNELS,DEVICES). Its status is not 0 if a cause is not the expected one.
+# memfd_secret(2) is off by default before Linux 6.5. Debian's kernels, since 7.2, map the BARs of a
+# bound device through sysfs only with iomem=relaxed.
 provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$(CAUSES_CPUS)) \
-	$(addprefix --kernel ,$1) $(addprefix --device ,$2) --timeout 7200 -- provoke --all --json
+	$(addprefix --kernel ,$1) $(addprefix --device ,$2) --timeout 7200 \
+	--append 'secretmem.enable=1 iomem=relaxed' -- provoke --all --provenance --json
 
 bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench

@@ -40,6 +40,7 @@ What ftrace shows of the kernel's functions at each failure, the innermost last,
 it logged. Rules on this evidence alone name the causes a second time, and each row above is
 compared with them: the cause, and the guest's address and PC.
 """
+_LOG_LINES = 2
 
 Result: TypeAlias = Mapping[str, Any]  # an element of "provoked"
 
@@ -172,7 +173,14 @@ def _columns(result: Result) -> tuple[str, ...]:
 
 def _path(result: Result) -> tuple[str, ...]:
     """Return the kernel's path to the failure, or nothing if it was not recorded."""
-    return (result["provenance"]["short"],) if result.get("provenance") else ()
+    if not result.get("provenance"):
+        return ()
+    chain, *log = result["provenance"]["short"].split("; log: ")
+    if len(log) > _LOG_LINES:  # a report of many lines ends with its conclusion
+        log = ["…", log[-1]]
+    # Addresses and process IDs differ from run to run.
+    lines = [re.sub(r"0x[0-9a-f]{5,}|\b\d{3,}\b", "…", line) for line in log]
+    return ("; log: ".join((chain, *lines)),)
 
 
 def where(hosts: Collection[HostName], of: Collection[HostName]) -> str:

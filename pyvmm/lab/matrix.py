@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pyvmm.errors import LackingError, PyvmmError
+from pyvmm.errors import LackingError, PyvmmError, Status
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import Host
 
@@ -55,7 +55,8 @@ def run(
     """Run a command on each host and return a cell for each.
 
     `timeout` is in seconds from power-on. With `resume`, save each cell in that directory, and do
-    not run the command again on hosts with a saved cell. A host that fails has no saved cell.
+    not run the command again on hosts with a saved cell. A host that failed, or lacked something,
+    has no saved cell.
     """
 
     def run_on(host: Host) -> Cell:
@@ -63,7 +64,7 @@ def run(
         if saved and saved.exists():
             return _load(saved)
         cell = boot(host)
-        if saved and not cell.error:
+        if saved and cell.status in (Status.DONE, Status.FAILED):
             saved.parent.mkdir(parents=True, exist_ok=True)
             partial = saved.with_suffix(".partial")
             partial.write_text(json.dumps(asdict(cell)))

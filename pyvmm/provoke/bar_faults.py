@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Faults at the BARs of vfio devices. Each needs a device bound to a vfio driver."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -112,7 +113,17 @@ def _map_through_sysfs(testbed: Testbed, *, private: bool = False) -> None:
     device.config.enable_memory()
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     testbed.stack.callback(os.close, fd)
-    fixed_mmap.map_file(testbed.add_anonymous(), TARGET_SIZE, fd, private=private)
+    hva = testbed.add_anonymous()
+    try:
+        fixed_mmap.map_file(hva, TARGET_SIZE, fd, private=private)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # pci_mmap_resource in drivers/pci/pci-sysfs.c
+        raise SkippedError(
+            "this kernel maps no BAR of a bound device through sysfs (CONFIG_IO_STRICT_DEVMEM): "
+            "boot it with iomem=relaxed"
+        ) from None
 
 
 def _find_prefetchable_bar() -> tuple[PciFunction, Path]:

@@ -49,7 +49,7 @@ def document(emulated: host.Host) -> str:
         )
         for cpu in CPUS
     ]
-    command = ["provoke", *NAMES, "--json"]
+    command = ["provoke", *NAMES, "--provenance", "--json"]
     cells = matrix.run(hosts, ["python3", "-m", "pyvmm", *command], 300, no_progress)
     assert [cell.status for cell in cells] == [Status.DONE, Status.DONE]
     return json.dumps(matrix.document(cells, command))
@@ -88,10 +88,18 @@ def test_different_results_have_rows_of_their_own(document: str, emulated: host.
     assert found[1][2] == "cacheable-pfnmap-unsupported, inferred"
 
 
+def test_path_of_the_kernel(document: str) -> None:
+    [unmapped, outside, *_] = rows(causes.page([json.loads(document)]), "The kernel's own path")
+    assert unmapped[0] == "`anonymous-unmapped`"
+    assert unmapped[1].endswith("-EFAULT; log: Failed to find VMA for hva …")
+    assert (outside[0], unmapped[-1], outside[-1]) == ("`outside`", "all", "all")
+
+
 def test_runs_and_totals(document: str, emulated: host.Host) -> None:
     page = causes.page([json.loads(document)])
     assert "None: each cause is the expected one" in page
     *runs, total = rows(page, "Runs")
+    assert total[6] == total[7] != "0"  # recorded, and agrees
     assert [run[2] for run in runs] == list(CPUS)
     provoked = 2 * len(NAMES) if emulated.kernel.name == "lab" else 2 * (len(NAMES) - 1)
     assert total[4:6] == [str(provoked), str(provoked)]
