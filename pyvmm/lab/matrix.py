@@ -41,8 +41,16 @@ class Cell:
         """Return stdout, parsed if it is JSON."""
         try:
             return json.loads(self.stdout)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self.stdout
+
+    @property
+    def has_valid_types(self) -> bool:
+        """Return False if a field of a saved cell has a wrong type."""
+        texts = (self.cpu, self.kernel, self.stdout, self.stderr, self.error, self.mode or "")
+        return isinstance(self.status, int) and all(
+            isinstance(text, str) for text in (*texts, *self.devices)
+        )
 
 
 def run(
@@ -107,9 +115,12 @@ def _load(saved: Path) -> Cell:
     """Return a saved cell. Raises `LackingError` if the file is damaged."""
     try:
         fields = json.loads(saved.read_text())
-        return Cell(**fields | {"devices": tuple(fields["devices"])})
-    except (ValueError, TypeError, KeyError):
-        raise LackingError(f"{saved} has no result of lab matrix: remove it") from None
+        cell = Cell(**fields | {"devices": tuple(fields["devices"])})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        cell = None
+    if cell is None or not cell.has_valid_types:
+        raise LackingError(f"{saved} has no result of lab matrix: remove it")
+    return cell
 
 
 def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
@@ -147,7 +158,8 @@ def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for cell, each in zip(cells, verdicts, strict=True):
         if each and not cell.error:
-            columns = [each[name][0] for name in shown] + [each[shown[0]][1]]
+            answered = [each.get(name, ("", "")) for name in shown]
+            columns = [answer for answer, _ in answered] + [answered[0][1]]
         else:
             lines = (cell.error or cell.stdout.strip() or cell.stderr.strip()).splitlines()
             columns = [""] * len(shown) + [lines[-1] if lines else ""]
@@ -166,11 +178,14 @@ def markdown(cells: Sequence[Cell]) -> str:
 
 
 def _verdicts(cell: Cell) -> dict[str, tuple[str, str]]:
-    """Return the verdicts of a caps report by name: "yes" or "no", and the reason."""
-    output = cell.output
-    if not isinstance(output, dict):
+    """Return the verdicts of a caps report by name: "yes" or "no", and the reason.
+
+    The output of another command has none.
+    """
+    try:
+        return {
+            str(verdict["name"]): ("yes" if verdict["supported"] else "no", str(verdict["why"]))
+            for verdict in cell.output["verdicts"]
+        }
+    except (TypeError, KeyError):
         return {}
-    return {
-        verdict["name"]: ("yes" if verdict["supported"] else "no", verdict["why"])
-        for verdict in output.get("verdicts", [])
-    }

@@ -41,7 +41,10 @@ def parse(line: str) -> Event | None:
     if probe := _PROBE.fullmatch(text):
         text = probe["values"]
         caller = re.split(r"[+.]", probe["caller"])[0] if probe["function"] else None
-    values = {name: int(value, 0) for name, value in _VALUE.findall(text)}
+    values = {
+        name: int(value, 16 if value.startswith("0x") else 10)
+        for name, value in _VALUE.findall(text)
+    }
     return Event(
         int(match["thread"]), float(match["time"]), match["name"], caller, values, text.strip()
     )

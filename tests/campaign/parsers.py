@@ -30,10 +30,11 @@ from pyvmm.guest import probe, snippet
 from pyvmm.guest.payload import Payload
 from pyvmm.ioctl import Fd
 from pyvmm.kvm import exits
-from pyvmm.lab import cache, kernel_image, lab_devices, pycache, qemu, stage2
+from pyvmm.lab import cache, kernel_image, lab_devices, matrix, pycache, qemu, stage2
 from pyvmm.lab.virtio_ports import VirtioPorts
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.memory.vma import vmas
+from pyvmm.provenance import events
 from pyvmm.trace import inject, trace_diff
 from pyvmm.trace.events import EventWriter, Recording
 from pyvmm.trace.ioctl_decode import IOCTLS, IoctlArgument, find_ioctl
@@ -223,6 +224,17 @@ def _stage2(data: bytes, path: Path) -> None:
     str(stage2.walk(stage2.Stage2Registers(vttbr, vtcr, hcr), ipa, read))
 
 
+def _matrix_result(data: bytes, path: Path) -> None:
+    cells = [matrix._load(path)] * 2
+    json.dumps(matrix.document(cells, ["caps"]))
+    matrix.markdown(cells)
+
+
+def _kernel_events(data: bytes, path: Path) -> None:
+    for line in data.decode(errors="replace").splitlines():
+        events.parse(line)
+
+
 def _control_port(data: bytes, path: Path) -> None:
     VirtioPorts()._parse_control(data)
 
@@ -323,6 +335,21 @@ _CAPS_REPORT = {
     "features": {"fwb": True},
     "verdicts": [{"name": "cacheable PFNMAP", "supported": False, "why": "no DIC"}],
 }
+_MATRIX_RESULT = {
+    "cpu": "max",
+    "kernel": "lab",
+    "status": 0,
+    "stdout": '{"host": 1}',
+    "stderr": "",
+    "error": "",
+    "mode": None,
+    "devices": ["grace"],
+}
+_TRACE_PIPE = b"""\
+   python3-71      [001] ...1.    12.345678: kvm_guest_fault: ipa 0x100000000, hsr 0x93810047\
+, hxfar 0x000001f8, pc 0x0000000040200100
+ python3-71 [000] d.... 12.345679: p1: (user_mem_abort+0x10/0x20 <- gfn_to_pfn) ret=-14 xret=0x7ff2
+"""
 _CACHE_RECORD = {
     "": [0, 1, "e3b0c442"],
     "kernel/Image": [4096, 1, "00"],
@@ -348,6 +375,7 @@ PARSERS = {
     "recording": Parser(_show_trace, (_recording(),), is_file=True, is_json=True),
     "trace diff": Parser(_diff_traces, (_recording(),), is_file=True, is_json=True),
     "caps report": Parser(_caps_report, (_lines(_CAPS_REPORT),), is_file=True, is_json=True),
+    "matrix result": Parser(_matrix_result, (_lines(_MATRIX_RESULT),), is_file=True, is_json=True),
     "cache record": Parser(_cache_record, (_lines(_CACHE_RECORD),), is_json=True),
     "rule": Parser(_of_text(_rule), _RULES),
     "scenario": Parser(
@@ -382,5 +410,6 @@ PARSERS = {
     "compiled files": Parser(
         _compiled, (_tar("checkout/a.pyc", "usr/b/c.pyc"), _tar("a.bin") + _tar("b.pyc"))
     ),
+    "kernel events": Parser(_kernel_events, (_TRACE_PIPE,)),
     "control port": Parser(_control_port, (b"kvm\nexit 0\n", b"fail no KVM\n")),
 }

@@ -3,6 +3,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,43 @@ def test_table_has_the_verdicts_that_differ() -> None:
 def test_table_of_other_output_has_the_last_line() -> None:
     cells = [matrix.Cell("max", "lab", 0, "one\ntwo | three\n", "")]
     assert matrix.markdown(cells).splitlines()[-1] == r"| max | lab | 0 | two \| three |"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"verdicts": 1}',
+        '{"verdicts": [1]}',
+        '{"verdicts": [{"name": "a"}]}',
+        "[" * 100_000,
+    ],
+    ids=["number", "list of numbers", "no reason", "deep"],
+)
+def test_output_that_is_no_caps_report_is_text(output: str) -> None:
+    cells = [matrix.Cell("max", "lab", 0, output, "")]
+    assert matrix.table(cells)[1] == [["max", "lab", "0", output]]
+
+
+def test_verdict_that_one_host_lacks() -> None:
+    report = json.dumps({"verdicts": [{"name": "same", "supported": True, "why": "everywhere"}]})
+    cells = [
+        matrix.Cell("max", "lab", 0, _caps(True, "both"), ""),
+        matrix.Cell("neoverse-n1", "lab", 0, _caps(False, "no FWB"), ""),
+        matrix.Cell("max", "old", 0, report, ""),
+    ]
+    assert [row[3:] for row in matrix.table(cells)[1]] == [
+        ["yes", "both"],
+        ["no", "no FWB"],
+        ["", ""],
+    ]
+
+
+@pytest.mark.parametrize("change", [{"stdout": 1}, {"devices": [None]}, {"mode": 2}, {"cpu": None}])
+def test_saved_cell_with_a_wrong_type_is_damaged(change: dict[str, object], tmp_path: Path) -> None:
+    saved = tmp_path / "cell.json"
+    saved.write_text(json.dumps(asdict(matrix.Cell("max", "lab", 0, "", "")) | change))
+    with pytest.raises(LackingError, match="has no result of lab matrix"):
+        matrix._load(saved)
 
 
 def test_document_has_the_output_of_each_run() -> None:
