@@ -65,10 +65,13 @@ class Io(Exit):
         direction, size, port, count, offset = _read_io(shared)
         if direction != _OUT:
             return cls(port, size, count, False, b"")
-        if count > 1:
-            return cls(port, size, count, True, bytes(shared[offset : offset + size * count]))
-        [data] = _READ_ITEM[size](shared, offset)
-        return cls(port, size, count, True, data)
+        if count == 1:
+            try:
+                [data] = _READ_ITEM[size](shared, offset)
+                return cls(port, size, count, True, data)
+            except (KeyError, struct.error):  # a traced VMM changed the page
+                pass
+        return cls(port, size, count, True, bytes(shared[offset : offset + size * count]))
 
 
 @dataclass(frozen=True)
