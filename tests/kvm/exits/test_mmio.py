@@ -79,3 +79,13 @@ def test_io_payload(size: int, count: int) -> None:
     assert decode(out) == Io(0x3F8, size, count, True, data)
     into = run_page(uapi.KVM_EXIT_IO, "io", data, direction=uapi.KVM_EXIT_IO_IN, **port)
     assert decode(into) == Io(0x3F8, size, count, False, b"")
+
+
+@pytest.mark.parametrize(
+    ("size", "offset", "data"),
+    [(0, PAGE_SIZE, b""), (3, PAGE_SIZE, b"abc"), (4, PAGE_SIZE + 2, b"cd"), (4, 1 << 40, b"")],
+)
+def test_io_payload_that_the_kernel_did_not_write(size: int, offset: int, data: bytes) -> None:
+    port = {"size": size, "port": 0x3F8, "count": 1, "data_offset": offset}
+    out = run_page(uapi.KVM_EXIT_IO, "io", b"abcd", direction=uapi.KVM_EXIT_IO_OUT, **port)
+    assert decode(out) == Io(0x3F8, size, 1, True, data)
