@@ -6,6 +6,7 @@ import errno
 import fcntl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyvmm.ioctl import IoctlError
@@ -131,10 +132,26 @@ class Vcpu(AttrFd):
         """Make the current or next `run`, in any thread, return `Interrupted` immediately.
 
         The signal ends a ``KVM_RUN`` in progress. ``immediate_exit`` covers the time before
-        ``KVM_RUN``, when the signal would be lost.
+        ``KVM_RUN``, when the signal would be lost. A ``KVM_RUN`` that is `blocked_in` the kernel
+        returns only when the kernel has what it waits for.
         """
         self._stopping = True
         self.kick()
+
+    @property
+    def blocked_in(self) -> str | None:
+        """Return the kernel function in which ``KVM_RUN`` sleeps and only SIGKILL ends it, or None.
+
+        On arm64, a missing page that a userfaultfd watches is "handle_userfault": KVM faults it in
+        without FOLL_INTERRUPTIBLE (__kvm_faultin_pfn in virt/kvm/kvm_main.c), which x86 passes. To
+        end the wait, resolve or poison the page, unregister the range, or close the userfaultfd.
+        """
+        task = Path(f"/proc/self/task/{self._runner}")
+        try:
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            return (task / "wchan").read_text() if state == "D" else None
+        except OSError:  # no thread is in `run`
+            return None
 
     @property
     def stopping(self) -> bool:

@@ -40,7 +40,9 @@ class Userfaultfd(Closeable):
     def __init__(self, features: int = 0, flags: int = 0) -> None:
         """Create one with `features`. Raises `SkippedError` if this kernel does not have them."""
         try:
-            self._fd = libc.syscall(_NUMBERS[os.uname().machine], os.O_CLOEXEC | flags)
+            self._fd = libc.syscall(
+                _NUMBERS[os.uname().machine], os.O_CLOEXEC | os.O_NONBLOCK | flags
+            )
         except OSError as error:
             raise SkippedError(
                 f"userfaultfd: {os.strerror(error.errno or 0)}: it needs CONFIG_USERFAULTFD, and "

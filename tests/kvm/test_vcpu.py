@@ -3,25 +3,31 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
-from pyvmm.guest import repeat
+from pyvmm.errors import SkippedError
+from pyvmm.guest import probe, repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
 from pyvmm.ioctl import IoctlError
 from pyvmm.kvm import System, Vcpu, Vm
 from pyvmm.kvm.exits import Interrupted, Mmio, RunFailure
+from pyvmm.kvm.stop_signal import STOP_SIGNAL
 from pyvmm.kvm.vcpu import register_size
 from pyvmm.machine import Machine
 from pyvmm.machine.run_loop import RunOutcome
+from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.provoke.userfaultfd import MISSING, Userfaultfd
 from pyvmm.uapi.kvm import KVM_CAP_ONE_REG, KVM_REG_SIZE_U64, KVM_REG_X86
 from pyvmm.uapi.kvm_x86_64 import KVM_X86_REG_TYPE_MSR
 from tests.kvm.conftest import Touch
-from tests.kvm.gpas import DEVICE_GPA
+from tests.kvm.gpas import DEVICE_GPA, MEMORY_GPA
 from tests.process import open_fds
 
 FOREVER = 1 << 60
@@ -74,6 +80,45 @@ def test_stop_a_spinning_guest(machine: Machine, thread: ThreadPoolExecutor) -> 
         running.result(timeout=0.1)
     machine.vcpu.stop()
     assert is_interrupted(running)
+
+
+@pytest.mark.needs_arch("aarch64")
+def test_stop_waits_for_a_userfaultfd(machine: Machine, thread: ThreadPoolExecutor) -> None:
+    """The signal is pending, and the vCPU's thread sleeps until the page is there."""
+    with Mapping.anonymous(PAGE_SIZE) as memory, watched(memory) as uffd:
+        machine.vm.memslots.add(MEMORY_GPA, memory)
+        machine.load(Payload.builtin("probe", machine.arch.NAME))
+        machine.enter(probe.pack([Probe(MEMORY_GPA)]))
+        assert machine.vcpu.blocked_in is None
+        running = thread.submit(machine.run)
+        wait_until(lambda: machine.vcpu.blocked_in == "handle_userfault")
+        machine.vcpu.stop()
+        wait_until(lambda: stop_signal_is_pending(machine.vcpu))
+        assert machine.vcpu.blocked_in == "handle_userfault"
+        uffd.zero(memory.hva)
+        assert is_interrupted(running)
+
+
+def watched(memory: Mapping) -> Userfaultfd:
+    """Return a userfaultfd that watches `memory` for missing pages."""
+    try:
+        return Userfaultfd().register(memory.hva, memory.size, MISSING)
+    except SkippedError as error:
+        pytest.skip(str(error))
+
+
+def stop_signal_is_pending(vcpu: Vcpu) -> bool:
+    status = Path(f"/proc/self/task/{vcpu._runner}/status").read_text()
+    pending = int(status.partition("SigPnd:")[2].split()[0], 16)
+    return bool(pending >> STOP_SIGNAL - 1 & 1)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
 
 
 def test_stop_a_guest_that_exits(machine: Machine, thread: ThreadPoolExecutor) -> None:
