@@ -5,7 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from pyvmm.memory import PAGE_SIZE
 from pyvmm.memory.procmap import MapsEntry
+from pyvmm.memory.suspect_pages import suspect_pages
 from pyvmm.memory.vma import Vma
 from pyvmm.why import (
     AccessFacts,
@@ -38,6 +40,11 @@ class SlotPart:
         """Return the GPA of the first byte, or None without a memslot."""
         return None if self.slot is None else self.slot.gpa + self.hva - self.slot.hva
 
+    def at(self, gpa: int) -> "SlotPart":
+        """Return the page at `gpa`, which is in this part."""
+        assert self.slot
+        return replace(self, hva=self.slot.hva_of(gpa) & -PAGE_SIZE, size=PAGE_SIZE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartFacts(AccessFacts):
@@ -56,6 +63,15 @@ class PartFacts(AccessFacts):
         if (vma := self.known_vma) is None:
             return None
         return MapsEntry(vma.start, vma.end, vma.perms, vma.offset, vma.path)
+
+
+def suspect_parts(part: SlotPart, pid: int) -> Iterator[SlotPart]:
+    """Yield the pages of a part that a guest may be unable to access."""
+    if part.vma is None:
+        return
+    for hva in suspect_pages(part.vma, pid):
+        if part.hva < hva < part.hva + part.size:
+            yield replace(part, hva=hva, size=PAGE_SIZE)
 
 
 def part_facts(part: SlotPart, host: Host, pid: int, errno: int) -> PartFacts:
@@ -100,8 +116,10 @@ def of_run(
     if parts is None or pid is None:
         facts = AccessFacts(errno=errno, host=host, exit="run_failure", known_gpa=gpa)
         return surest_first(judge(kvm_run.CONDITIONS, facts))
-    if gpa is not None:
-        parts = [p for p in parts if p.gpa is not None and p.gpa <= gpa < p.gpa + p.size]
+    if gpa is None:
+        parts = [place for part in parts for place in (part, *suspect_parts(part, pid))]
+    else:
+        parts = [p.at(gpa) for p in parts if p.gpa is not None and p.gpa <= gpa < p.gpa + p.size]
         if not parts:
             facts = AccessFacts(errno=errno, host=host, known_gpa=gpa, slot_known=True)
             return surest_first(judge(kvm_run.CONDITIONS, facts))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.explain.conditions import SlotPart, part_facts
+from pyvmm.explain.conditions import SlotPart, part_facts, suspect_parts
 from pyvmm.memory.vma import Vma, vmas
 from pyvmm.why import Finding, Host, Slot, judge, kvm_run
 from pyvmm.why.facts import AccessKind
@@ -102,10 +102,13 @@ def slot_parts(slot: Slot, pid: int) -> Iterator[SlotPart]:
 def part_findings(part: SlotPart, host: Host, pid: int) -> Iterator[Finding]:
     """Yield the conditions that fail a guest access to a part, and its stage-2 memory type."""
     access: AccessKind = "read" if part.slot and part.slot.readonly else "write"
-    facts = replace(part_facts(part, host, pid, errno.EFAULT), known_access=access)
-    for finding in judge(kvm_run.CONDITIONS, facts):
-        if finding.mark != "impossible" and finding.needs is None:
-            yield finding
+    found: set[str] = set()
+    for place in (part, *suspect_parts(part, pid)):
+        facts = replace(part_facts(place, host, pid, errno.EFAULT), known_access=access)
+        for finding in judge(kvm_run.CONDITIONS, facts):
+            if finding.mark != "impossible" and finding.needs is None and finding.name not in found:
+                found.add(finding.name)
+                yield finding
     if part.vma and "r" in part.vma.perms:
         yield stage2_type(part.vma, host)
 

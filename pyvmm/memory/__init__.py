@@ -9,6 +9,8 @@ procmap      the VMA at or above one address (PROCMAP_QUERY)
 pagemap      the state of one page, from /proc/PID/pagemap
 backing_file, hugetlb_pool, memory_cgroup
              where a page comes from, and the limits of that
+suspect_pages
+             pages of a VMA that a guest may be unable to access
 """
 
 from pyvmm.memory.mapping import (

@@ -2,7 +2,7 @@
 """The regular file behind a VMA: its size, its holes, the free space of its file system."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyvmm.memory.procmap import MapsEntry
@@ -16,11 +16,13 @@ class BackingFile:
         size: bytes in the file.
         hole: the file has no data at the page's offset.
         full: its file system has a size, and no free block.
+        next_hole: the offset of the first hole at or after the page's offset, or None.
     """
 
     size: int
     hole: bool
     full: bool
+    next_hole: int | None = field(default=None, compare=False)
 
 
 def of_mapping(area: MapsEntry, hva: int, pid: int | str = "self") -> BackingFile | None:
@@ -51,15 +53,7 @@ def _inspect(link: str, offset: int) -> BackingFile | None:
     try:
         size, space = os.fstat(fd).st_size, os.fstatvfs(fd)
         full = space.f_blocks > 0 and space.f_bavail == 0
-        return BackingFile(size, _is_hole(fd, offset, size), full)
+        hole = os.lseek(fd, offset, os.SEEK_HOLE) if offset < size else size
+        return BackingFile(size, hole == offset < size, full, hole if hole < size else None)
     finally:
         os.close(fd)
-
-
-def _is_hole(fd: int, offset: int, size: int) -> bool:
-    if offset >= size:
-        return False
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA) > offset
-    except OSError:  # ENXIO: a hole up to the end
-        return True

@@ -5,11 +5,14 @@ fs/proc/task_mmu.c, pte_to_pagemap_entry: a VM_PFNMAP page reads as 0, as does o
 """
 
 import os
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyvmm.memory.mapping import PAGE_SIZE
 
 _ENTRY = 8  # bytes
+_CHUNK = 1 << 14  # entries
 _SWAP_TYPE = (1 << 5) - 1
 _SWAP_OFFSET = (1 << 50) - 1  # bits 54:5
 # The largest swap type is SWP_PTE_MARKER (include/linux/swap.h), and its offset is a set of
@@ -63,6 +66,23 @@ class PageState:
     def _marker(self, flag: int) -> bool:
         offset = self.entry >> 5 & _SWAP_OFFSET
         return self.swapped and self.entry & _SWAP_TYPE == _PTE_MARKER and bool(offset & flag)
+
+
+def first_page(
+    hva: int, size: int, test: Callable[[PageState], bool], pid: int | str = "self"
+) -> Iterator[int]:
+    """Yield the HVA of the first page in a range that fulfils `test`, if any. Raises `OSError`."""
+    pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for start in range(hva, hva + size, _CHUNK * PAGE_SIZE):
+            count = min(_CHUNK, (hva + size - start) // PAGE_SIZE)
+            entries = os.pread(pagemap, count * _ENTRY, start // PAGE_SIZE * _ENTRY)
+            for n, (entry,) in enumerate(struct.iter_unpack("<Q", entries)):
+                if test(PageState(entry)):
+                    yield start + n * PAGE_SIZE
+                    return
+    finally:
+        os.close(pagemap)
 
 
 def page_state(hva: int, pid: int | str = "self") -> PageState:

@@ -160,6 +160,8 @@ class RunEvents:
                 return self._state.explainer.fault(vm, vcpu_exit)
             case RunFailure(errno=errnos.EFAULT):
                 return self._state.explainer.bare_fault(vm)
+            case RunFailure(errno=errnos.ENOMEM):
+                return self._state.explainer.no_memory(vm)
         return "", ""
 
 

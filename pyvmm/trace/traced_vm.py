@@ -18,6 +18,7 @@ from pyvmm.kvm.private_ranges import PrivateRanges
 from pyvmm.kvm.slot_index import SlotIndex
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
+from pyvmm.memory.suspect_pages import suspect_pages
 from pyvmm.memory.vma import vmas
 from pyvmm.trace.values import Values, int_member
 from pyvmm.uapi.kvm import KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_VM_TYPE_ARM_PROTECTED
@@ -150,6 +151,13 @@ class Explainer:
             return likely
         return UNKNOWN, "the kernel gave no address, and all memory behind memslots is accessible"
 
+    def no_memory(self, vm: TracedVm) -> tuple[str, str]:
+        """Return the likely cause of a ``KVM_RUN`` that failed with ENOMEM, and a sentence."""
+        facts = AccessFacts(errno=errnos.ENOMEM, host=self._host, exit="run_failure", pid=vm.pid)
+        if finding := most_likely(kvm_run.CONDITIONS, facts):
+            return finding.name, finding.why
+        return UNKNOWN, "KVM got no memory for its own tables"
+
     def close(self) -> None:
         """Close the VM, if there is one."""
         if own := self.__dict__.pop("_vm", None):
@@ -168,13 +176,14 @@ class Explainer:
             slot_known=True,
             known_slot=vm.memslots.at(gpa),
             protected=bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
+            known_enabled=vm.enabled,
             pid=vm.pid,
         )
         return most_likely(kvm_run.CONDITIONS, facts)
 
 
 def _suspects(vm: TracedVm) -> Iterator[int]:
-    """Yield the GPAs of holes, PFNMAP memory and missing permissions behind memslots."""
+    """Yield the GPAs of holes, PFNMAP memory, missing permissions and suspect pages of memslots."""
     for slot in vm.memslots:
         if slot.guest_memfd:
             continue
@@ -189,6 +198,9 @@ def _suspects(vm: TracedVm) -> Iterator[int]:
                 yield slot.gpa + at - slot.hva
             if vma.pfnmap or not all(letter in vma.perms for letter in needed):
                 yield slot.gpa + max(vma.start, slot.hva) - slot.hva
+            for hva in suspect_pages(vma, vm.pid):
+                if slot.hva <= hva < slot.hva + slot.size:
+                    yield slot.gpa + hva - slot.hva
             at = vma.end
         if at < slot.hva + slot.size:
             yield slot.gpa + at - slot.hva

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import errno
 import os
 
 import pytest
 
 from pyvmm.errors import UsageError
+from pyvmm.explain.conditions import of_run
 from pyvmm.explain.process import inspect, part_findings, slot_parts
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, RAM_BASE, Machine
@@ -99,6 +101,24 @@ def test_a_slot_is_split_at_vma_boundaries(host: Host) -> None:
         (GPA + 3 * PAGE_SIZE, PAGE_SIZE, ["stage-2"]),
         (GPA + 4 * PAGE_SIZE, PAGE_SIZE, ["hva-no-access"]),
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for /proc/PID/map_files")
+def test_a_page_within_a_part(host: Host) -> None:
+    fd = os.memfd_create("guest")
+    os.ftruncate(fd, 2 * PAGE_SIZE)
+    with Mapping.of_file(fd, 4 * PAGE_SIZE) as memory:
+        slot = Slot(0, GPA, memory.size, memory.hva)
+        [(_, _, names)] = named(host, slot)
+        parts = list(slot_parts(slot, PID))
+        found = {
+            gpa: {f.name: f.mark for f in of_run(host, errno.EFAULT, parts, gpa, PID)}
+            for gpa in (None, GPA, GPA + 3 * PAGE_SIZE)
+        }
+    os.close(fd)
+    assert names == ["file-truncated", "stage-2"]
+    marks = [each["file-truncated"] for each in found.values()]
+    assert marks == ["inferred", "impossible", "known"]
 
 
 def test_a_slot_within_one_vma(host: Host) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from pyvmm import libc
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.memory.pagemap import PageState, page_state
+from pyvmm.memory.pagemap import PageState, first_page, page_state
 
 MADV_GUARD_INSTALL = 102
 
@@ -29,6 +29,14 @@ def test_a_guard_region() -> None:
         if os.geteuid() and not state.guard:
             pytest.skip("Linux before 6.15 shows guard regions to root only")
         assert (state.guard, state.poison_marker) == (True, False)
+
+
+def test_the_first_page() -> None:
+    with Mapping.anonymous(4 * PAGE_SIZE) as memory:
+        memory.write(2 * PAGE_SIZE, bytes(2 * PAGE_SIZE))
+        found = first_page(memory.hva, memory.size, lambda state: state.present)
+        assert list(found) == [memory.hva + 2 * PAGE_SIZE]
+        assert not list(first_page(memory.hva, memory.size, lambda state: state.guard))
 
 
 @pytest.mark.parametrize(

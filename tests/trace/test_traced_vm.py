@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
+from pyvmm.memory.memory_cgroup import memory_limits
+from pyvmm.provoke import userfaultfd
+from pyvmm.provoke.userfaultfd import Userfaultfd
 from pyvmm.trace.events import Ioctl, Run
 from pyvmm.trace.traced_vm import UNKNOWN, Explainer, TracedVm
 from pyvmm.uapi.kvm import KVM_MEM_READONLY
 from pyvmm.why import Slot
 from tests.trace.conftest import Traces
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 REJECTED = """
     with System.open() as system, system.create_vm() as vm, Mapping.anonymous(1 << 20) as ram:
@@ -97,6 +103,37 @@ def test_pfnmap_ram_is_blamed_if_nothing_else_is(
     assert "GPA 0x100000 may fail: if the access was a write" in why
     memory.unmap(at=PAGE_SIZE)
     assert explainer.bare_fault(traced_vm(memory))[0] == "hva-unmapped"
+
+
+@needs_root
+def test_truncated_file_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
+    fd = os.memfd_create("guest")
+    os.ftruncate(fd, 2 * PAGE_SIZE)
+    memory.place(fd, 0)
+    cause, why = explainer.bare_fault(traced_vm(memory))
+    os.close(fd)
+    assert cause == "file-truncated"
+    assert f"GPA {0x10_0000 + 2 * PAGE_SIZE:#x}" in why
+
+
+@needs_root
+def test_userfaultfd_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
+    """Nobody answers: a read of the page would wait for ever."""
+    memory.write(0, b"there")
+    try:
+        uffd = Userfaultfd()
+    except SkippedError as error:
+        pytest.skip(str(error))
+    with uffd.register(memory.hva, memory.size, userfaultfd.MISSING):
+        cause, why = explainer.bare_fault(traced_vm(memory))
+    assert cause == "userfaultfd-missing"
+    assert f"GPA {0x10_0000 + PAGE_SIZE:#x}" in why
+
+
+def test_no_memory_for_kvm(explainer: Explainer, memory: Mapping) -> None:
+    reached = any(limit.reached for limit in memory_limits())
+    cause = "memory-cgroup-limit" if reached else UNKNOWN
+    assert explainer.no_memory(traced_vm(memory))[0] == cause
 
 
 def test_fault_outside_memslots(explainer: Explainer, memory: Mapping) -> None:
