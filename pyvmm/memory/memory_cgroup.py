@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The memory limit of a process's control group (cgroup v2)."""
+"""The memory limits of a process's control groups (cgroup v2)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-_CLOSE = 1 << 20  # bytes
-
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """The ``memory.max`` of the control group `path`, and its ``memory.current``; both in bytes."""
+    """The ``memory.max`` of the control group `path`, in bytes.
+
+    Attributes:
+        failures: ``oom`` of ``memory.events``: the allocations that failed at the limit, or for
+            which the kernel killed a process, since the group was made.
+    """
 
     path: str
     maximum: int
-    current: int
-
-    @property
-    def reached(self) -> bool:
-        """Return True if less than 1 MiB is left: a failed charge leaves some of it."""
-        return self.maximum - self.current < _CLOSE
+    failures: int
 
 
 def memory_limits(pid: int | str = "self") -> list[MemoryLimit]:
@@ -32,11 +30,11 @@ def memory_limits(pid: int | str = "self") -> list[MemoryLimit]:
         group = mount / path.lstrip("/")
         try:
             maximum = (group / "memory.max").read_text().strip()
-            current = int((group / "memory.current").read_text())
+            events = dict(line.split() for line in (group / "memory.events").open())
         except FileNotFoundError:  # no memory controller, or outside of the cgroup namespace
             break
         if maximum != "max":
-            limits.append(MemoryLimit(path, int(maximum), current))
+            limits.append(MemoryLimit(path, int(maximum), int(events["oom"])))
         path = str(Path(path).parent)
     return limits
 

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,11 @@ _ROOM = 4 << 20  # bytes for the filler
 _RELIEF = 512 << 10  # bytes that a report of the fault may use
 _OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
 _NEVER_KILL = "-1000"  # OOM_SCORE_ADJ_MIN: the kernel finds no victim, and the charge fails
-_TIMEOUT = 20  # seconds until the limit is lifted if this process hangs at it
+_MOST = 4 * _ROOM  # bytes in the filler: without a limit, it would use up the host's memory
+# A failed charge drains what other CPUs keep in stock, after a while (drain_all_stock), and reclaim
+# makes room too.
+_ROUNDS, _DRAINED = 4, 0.05  # seconds
+_TIMEOUT = 60  # seconds until the limit is lifted if this process hangs at it
 
 
 class FullCgroup(Closeable):
@@ -53,19 +58,30 @@ class FullCgroup(Closeable):
             self._filler = os.memfd_create("pyvmm-filler", os.MFD_CLOEXEC)
             stack.callback(os.close, self._filler)
             _enter(self._group)
+            used = int((self._group / "memory.current").read_text())
+            (self._group / "memory.max").write_text(str(used + _ROOM))
+            stack.callback(os.ftruncate, self._filler, 0)
             self._owned = stack.pop_all()
 
     def fill(self) -> None:
-        """Limit the group and use up its memory."""
-        page = bytes(PAGE_SIZE)
-        used = int((self._group / "memory.current").read_text())
-        (self._group / "memory.max").write_text(str(used + _ROOM))
-        self._owned.callback(os.ftruncate, self._filler, 0)
-        try:
-            while True:
+        """Use up the group's memory. Raises `SkippedError` if the limit is not in effect."""
+        for _ in range(_ROUNDS):
+            if not self._write_pages():
+                return
+            time.sleep(_DRAINED)
+
+    def _write_pages(self) -> int:
+        """Write pages until the kernel cannot charge another one; return their number."""
+        page, count = bytes(PAGE_SIZE), 0
+        while os.fstat(self._filler).st_size < _MOST:
+            try:
                 os.write(self._filler, page)
-        except OSError:  # ENOMEM: the kernel cannot charge another page
-            pass
+            except OSError:  # ENOMEM
+                return count
+            count += 1
+        raise SkippedError(
+            f"the control group takes more memory than its limit within {_TIMEOUT} s"
+        )
 
     def relieved(self, handle: Callable[[Any], bool]) -> Callable[[Any], bool]:
         """Return a handler of exits that makes room for `handle`'s own memory first."""

@@ -450,14 +450,14 @@ class AccessFacts(Facts):
 
     @cached_property
     def memory_limit(self) -> MemoryLimit | None:
-        """Return the reached memory limit of a control group of the process. Raises `Absent`."""
+        """Return the memory limit of the process at which allocations failed. Raises `Absent`."""
         if self.pid is None:
             raise Absent(_CONTROL_GROUP)
         try:
             limits = memory_limits(self.pid)
         except OSError:
             raise Absent(_CONTROL_GROUP) from None
-        return next((limit for limit in limits if limit.reached), None)
+        return next((limit for limit in limits if limit.failures), None)
 
     @property
     def backing_failure(self) -> str | None:

@@ -93,8 +93,8 @@ def memory_cgroup_limit(f: AccessFacts) -> Broken | None:
     if (limit := f.memory_limit) is None:
         return None
     reached = (
-        f"the control group {limit.path} has reached its memory.max: {limit.current:#x} of "
-        f"{limit.maximum:#x} bytes"
+        f"allocations failed at the memory.max of control group {limit.path}, {limit.maximum:#x} "
+        f"bytes ({limit.failures} times: oom in memory.events)"
     )
     if f.errno == errno.ENOMEM:  # KVM's own memory, such as stage-2 tables
         return inferred(reached)

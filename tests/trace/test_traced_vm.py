@@ -131,7 +131,7 @@ def test_userfaultfd_behind_a_memslot(explainer: Explainer, memory: Mapping) -> 
 
 
 def test_no_memory_for_kvm(explainer: Explainer, memory: Mapping) -> None:
-    reached = any(limit.reached for limit in memory_limits())
+    reached = any(limit.failures for limit in memory_limits())
     cause = "memory-cgroup-limit" if reached else UNKNOWN
     assert explainer.no_memory(traced_vm(memory))[0] == cause
 

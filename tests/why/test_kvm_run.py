@@ -40,7 +40,7 @@ GUARD_13, POISON = (1 << 62 | marker << 5 | 31 for marker in (4, 2))
 HWPOISON = 1 << 62 | 0x1234 << 5 | 25
 
 FULL = BackingFile(4 * PAGE_SIZE, hole=True, full=True)
-LIMIT = MemoryLimit("/vmm", 1 << 30, 1 << 30)
+LIMIT = MemoryLimit("/vmm", 1 << 30, 2)
 
 BAR = "/dev/vfio/devices/vfio0"
 ATTRIBUTES = "the memory attributes of the page"
