@@ -57,6 +57,7 @@ class FullCgroup(Closeable):
             stack.callback(lifter.communicate)
             self._filler = os.memfd_create("pyvmm-filler", os.MFD_CLOEXEC)
             stack.callback(os.close, self._filler)
+            self._spare = _spare_heap()
             _enter(self._group)
             used = int((self._group / "memory.current").read_text())
             (self._group / "memory.max").write_text(str(used + _ROOM))
@@ -96,6 +97,16 @@ class FullCgroup(Closeable):
     def close(self) -> None:
         """Lift the limit, leave the group and remove it. Idempotent."""
         self._owned.close()
+
+
+def _spare_heap() -> list[bytes]:
+    """Return objects between which this process's heap has some MiB of free, resident memory.
+
+    At the limit, Python then finds memory without a page fault.
+    """
+    small = [b"x" * (400 + n % 2) for n in range(10_000)]
+    large = [b"x" * ((64 << 10) + n) for n in range(16)]
+    return [*small[::50], large[-1]]
 
 
 def _enter(group: Path) -> None:
