@@ -29,7 +29,6 @@ LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke 
 	tests/test_examples.py::test_three_requirements
 
 # The matrix of CAUSES.md. Debian has neither a 6.1 kernel with 16 KiB pages nor an nvgrace driver.
-CAUSES_CPUS := max neoverse-n1
 CAUSES_KERNELS := $(addprefix debian:,6.1 6.12 6.18 7.2 7.3 6.12-16k 6.18-16k 7.2-16k 7.3-16k)
 CAUSES := build/causes
 
@@ -71,17 +70,20 @@ campaign: packages-test lab-setup
 # Writes CAUSES.md, in an hour. The same command continues; remove build/causes to start again.
 causes: lab-setup
 	mkdir -p $(CAUSES)
-	$(call provoke_all,$(CAUSES_KERNELS),bochs) >$(CAUSES)/debian.json || [ -s $(CAUSES)/debian.json ]
-	$(call provoke_all,lab,grace bochs) >$(CAUSES)/lab.json || [ -s $(CAUSES)/lab.json ]
-	$(BIN)/python -m pyvmm.lab.causes $(CAUSES)/debian.json $(CAUSES)/lab.json >$(CAUSES)/CAUSES.md
+	$(call provoke_all,debian,max neoverse-n1,$(CAUSES_KERNELS),bochs)
+	$(call provoke_all,lab,max neoverse-n1 max+mte,lab,grace bochs)
+	$(call provoke_all,protected,max,lab,grace bochs,--mode protected --memory 448M)
+	$(BIN)/python -m pyvmm.lab.causes \
+		$(addprefix $(CAUSES)/,debian.json lab.json protected.json) >$(CAUSES)/CAUSES.md
 	mv $(CAUSES)/CAUSES.md CAUSES.md
 
-# $(call provoke_all,KERNELS,DEVICES). Its status is not 0 if a cause is not the expected one.
-# memfd_secret(2) is off by default before Linux 6.5. Debian's kernels, since 7.2, map the BARs of a
-# bound device through sysfs only with iomem=relaxed.
-provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$(CAUSES_CPUS)) \
-	$(addprefix --kernel ,$1) $(addprefix --device ,$2) --timeout 7200 \
-	--append 'secretmem.enable=1 iomem=relaxed' -- provoke --all --provenance --json
+# $(call provoke_all,NAME,CPUS,KERNELS,DEVICES,OPTIONS). The command fails if a cause is not the
+# expected one, after it has written NAME.json. memfd_secret(2) is off by default before Linux 6.5.
+# Debian's kernels, since 7.2, map the BARs of a bound device through sysfs only with iomem=relaxed.
+provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$2) \
+	$(addprefix --kernel ,$3) $(addprefix --device ,$4) $5 --timeout 7200 \
+	--append 'secretmem.enable=1 iomem=relaxed' -- provoke --all --provenance --json \
+	>$(CAUSES)/$1.json || [ -s $(CAUSES)/$1.json ]
 
 bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench

@@ -17,7 +17,7 @@ from pyvmm.provoke import dma_buffers, fixed_mmap
 from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
 
 _STR_X4_X2 = 0xF9000044
-_HUGE = 1 << 21  # bytes; a PMD with 4K pages
+_HUGE = PAGE_SIZE * PAGE_SIZE // 8  # bytes that a PMD maps: a table of 8-byte entries is a page
 _BY_WRITABLE_PTES = "kernels before 7.1, whose drm-shmem has no pfn_mkwrite"
 _BY_FWB_AND_DIC = "a CPU with FWB and DIC, and kernels before 6.17"
 _SHMEM_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
