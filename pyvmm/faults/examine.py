@@ -16,6 +16,7 @@ from pyvmm.kvm.exits import Exit
 from pyvmm.why import Finding, kvm_run, most_likely
 
 UNKNOWN = "unknown"
+_WEAK = (kvm_run.REPLACED, kvm_run.DEVICE_NOT_READY)
 
 
 class _Judged(NamedTuple):
@@ -39,14 +40,14 @@ def _choose(exit: Exit | Poisoned, context: VcpuContext) -> _Judged:
     """Return the candidate that explains the fault best.
 
     In this order: the first one that fulfils a condition; the first one that the host cannot
-    read, for no known reason, PFNMAP memory last, since the host never reads that; one whose
-    mapping was merely replaced.
+    read, for no known reason, PFNMAP memory last, since the host never reads that; one that
+    fulfils a condition which healthy memory fulfils too.
     """
     judged = []
     for report in locate(exit, context):
         facts = facts_of(report, context)
         candidate = _Judged(report, facts, most_likely(kvm_run.CONDITIONS, facts))
-        if candidate.finding and candidate.finding.name != kvm_run.REPLACED:
+        if candidate.finding and candidate.finding.name not in _WEAK:
             return candidate
         judged.append(candidate)
     if judged[0].report.gpa is None or judged[0].report.source == "kernel":

@@ -60,9 +60,14 @@ class Vma:
         return "ht" in self.flags
 
     @property
+    def is_vfio(self) -> bool:
+        """Return True if the mapping is a vfio device's memory."""
+        return self.path.startswith(_VFIO)
+
+    @property
     def is_bar(self) -> bool:
         """Return True if the mapping is a PCI device's memory, through vfio or sysfs."""
-        return self.path.startswith(_VFIO) or bool(_SYSFS_BAR.match(self.path))
+        return self.is_vfio or bool(_SYSFS_BAR.match(self.path))
 
     @property
     def mixedmap(self) -> bool:

@@ -122,7 +122,7 @@ def _page(path: KernelPath) -> Iterator[str]:
     if "KVM_PFN_ERR_RO_FAULT" in results.values():
         yield "pfnmap-not-writable"
     elif any(results.get(name) == _SIGBUS for name in _DEVICE_FAULTS):
-        yield "device-memory-off"
+        yield from ("device-memory-off", "device-not-ready")
     elif results.get("handle_userfault") == _SIGBUS:
         yield from _userfault(path)
     elif _OUT_OF_MEMORY & {*results.values()}:

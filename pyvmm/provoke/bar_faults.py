@@ -3,14 +3,25 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import SkippedError
+from pyvmm.faults import Fault, Fix
+from pyvmm.ioctl import IoctlError
 from pyvmm.passthrough import AssignedDevice
 from pyvmm.passthrough.assigned import PlacedBar
 from pyvmm.provoke import fixed_mmap
-from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed, find_function
+from pyvmm.provoke.testbed import (
+    TARGET_GPA,
+    TARGET_SIZE,
+    Provocation,
+    Testbed,
+    find_function,
+    first_remedy,
+)
+from pyvmm.vfio.device_features import enter_low_power, exit_low_power
 from pyvmm.vfio.iommu_modes import AUTO, open_device
 from pyvmm.vfio.sysfs import PciFunction, list_functions
 
@@ -21,6 +32,12 @@ _COMMAND = 0x04  # linux/pci_regs.h
 _COMMAND_MEMORY = 1 << 1
 
 _BY_FWB_AND_DIC = "a CPU with FWB and DIC, which maps it cacheable"
+
+_D0, _D3HOT = 0, 3  # PCI_PM_CTRL_STATE_MASK
+
+# drivers/vfio/pci/nvgrace-gpu/main.c: in BAR0, C2C_LINK_BAR0_OFFSET and HBM_TRAINING_BAR0_OFFSET
+_READY_REGISTERS = (0x1498, 0x200BC)
+_READY = 0xFF
 
 _BLR_X2 = 0xD63F0040
 _LDR_X4_X2 = 0xF9400044
@@ -54,6 +71,57 @@ def _disable_memory(testbed: Testbed) -> None:
     bar = map_memslot_bar(testbed, device)
     device.device.config.enable_memory(False)
     testbed.read(bar.gpa)
+
+
+def _enter_d3hot(testbed: Testbed) -> None:
+    device = _assign_with_power_states(testbed)
+    bar = map_memslot_bar(testbed, device)
+    device.device.config.set_power_state(_D3HOT)
+    testbed.read(bar.gpa)
+
+
+def _assign_with_power_states(testbed: Testbed) -> AssignedDevice:
+    """Assign the first device that has power states. Raises `SkippedError` if none has."""
+    for function in list_functions():
+        if function.driver == VFIO_PCI:
+            with open_device(str(function), AUTO) as device, suppress(SkippedError):
+                device.config.set_power_state(_D0)
+                break
+    else:
+        raise SkippedError("needs a device with power states: in the lab, --device nvme")
+    return testbed.stack.enter_context(AssignedDevice(testbed.machine, str(function)))
+
+
+def _enter_low_power(testbed: Testbed) -> None:
+    device = testbed.assign(VFIO_PCI)
+    bar = map_memslot_bar(testbed, device)
+    try:
+        enter_low_power(device.device.fd)
+    except IoctlError as error:
+        raise SkippedError(f"this kernel has no runtime suspend of vfio devices: {error}") from None
+    testbed.stack.callback(exit_low_power, device.device.fd)
+    testbed.read(bar.gpa)
+
+
+def _reset_gpu(testbed: Testbed) -> None:
+    """Reset a GPU whose memory becomes ready only after the kernel stopped waiting for it."""
+    device = testbed.assign(_NVGRACE)
+    by_name = {bar.region.name: bar for bar in device.bars}
+    registers = by_name["BAR0"].region
+
+    def set_ready(status: int) -> None:
+        for offset in _READY_REGISTERS:
+            registers.write(offset, status.to_bytes(4, "little"))
+
+    def become_ready(fault: Fault) -> Fix:
+        set_ready(_READY)
+        return first_remedy(fault)
+
+    testbed.machine.faults.policy = become_ready
+    testbed.stack.callback(set_ready, _READY)
+    device.device.reset()
+    set_ready(0)
+    testbed.read(testbed.map_bar(by_name["BAR2"]).gpa)
 
 
 def _call_bar(testbed: Testbed) -> None:
@@ -163,6 +231,25 @@ PROVOCATIONS = (
         "the device's memory switched off through vfio's config region",
         "device-memory-off",
         _disable_memory,
+    ),
+    Provocation(
+        "d3hot",
+        "the device in D3hot, by a write to vfio's config region",
+        "device-memory-off",
+        _enter_d3hot,
+    ),
+    Provocation(
+        "low-power",
+        "VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY",
+        "device-not-ready",
+        _enter_low_power,
+    ),
+    Provocation(
+        "gpu-reset",
+        "VFIO_DEVICE_RESET of a GPU whose memory is not ready within 30 s",
+        "device-not-ready",
+        _reset_gpu,
+        resolved_by="kernels before 6.19, which do not wait for the memory",
     ),
     Provocation(
         "fetched",

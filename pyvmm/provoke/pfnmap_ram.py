@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faults at RAM that is mapped by page frame number (VM_PFNMAP): the buffers of GPU drivers.
+"""Faults at RAM that a driver maps: by page frame number (VM_PFNMAP), as the buffers of GPUs are.
 
 A VMM with virtio-gpu maps them behind memslots. KVM faults them in with one handle_mm_fault
 (hva_to_pfn_remapped in virt/kvm/kvm_main.c). Where the driver has ``pfn_mkwrite``, as drm-shmem has
@@ -7,14 +7,21 @@ since Linux 7.1, that leaves a read-only PTE, and a guest write fails.
 """
 
 import os
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd
 from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.memory.vma import vmas
 from pyvmm.provoke import dma_buffers, fixed_mmap
 from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
+
+_SOL_PACKET = 263  # linux/socket.h
+_PACKET_RX_RING = 5  # linux/if_packet.h
+_FRAME = 2048  # bytes
 
 _STR_X4_X2 = 0xF9000044
 _HUGE = PAGE_SIZE * PAGE_SIZE // 8  # bytes that a PMD maps: a table of 8-byte entries is a page
@@ -97,6 +104,24 @@ def _replace(testbed: Testbed, allocate: Callable[[int], Fd]) -> None:
     testbed.write()
 
 
+def _write_mixedmap(testbed: Testbed) -> None:
+    """Map a packet socket's ring, as vm_insert_page() does, over registered memory."""
+    ring = struct.pack("4I", TARGET_SIZE, 1, _FRAME, TARGET_SIZE // _FRAME)  # struct tpacket_req
+    try:
+        packets = testbed.stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        packets.setsockopt(_SOL_PACKET, _PACKET_RX_RING, ring)
+    except OSError as error:
+        raise SkippedError(
+            f"AF_PACKET: {os.strerror(error.errno or 0)}: it needs root, and a kernel with "
+            "CONFIG_PACKET"
+        ) from None
+    hva = testbed.add_anonymous()
+    fixed_mmap.map_file(hva, TARGET_SIZE, packets.fileno())
+    if not vmas(hva, PAGE_SIZE)[0].mixedmap:
+        raise SkippedError("this kernel maps a packet socket's ring without VM_MIXEDMAP")
+    testbed.write()
+
+
 PROVOCATIONS = (
     Provocation(
         "drm-shmem",
@@ -163,5 +188,11 @@ PROVOCATIONS = (
         "mmap(MAP_FIXED) of such memory over registered anonymous memory, and a write",
         None,
         lambda testbed: _replace(testbed, dma_buffers.of_system_heap),
+    ),
+    Provocation(
+        "mixedmap",
+        "mmap(MAP_FIXED) of VM_MIXEDMAP memory, a packet socket's ring, and a write",
+        None,  # it is RAM: get_user_pages finds the pages
+        _write_mixedmap,
     ),
 )

@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pyvmm.errors import SkippedError
 from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
 
@@ -84,6 +85,14 @@ class ConfigSpace:
         """
         at = dict(self.capabilities()).get(_CAP_ID_PM)
         return 0 if at is None else self.read(at + _PM_CTRL, 2) & _PM_CTRL_STATE
+
+    def set_power_state(self, state: int) -> None:
+        """Set the power state: 0 for D0 to 3 for D3hot. Raises `SkippedError` if it has none."""
+        at = dict(self.capabilities()).get(_CAP_ID_PM)
+        if at is None:
+            raise SkippedError("the device has no power management capability (PCI_CAP_ID_PM)")
+        control = self.read(at + _PM_CTRL, 2)
+        self.write(at + _PM_CTRL, 2, control & ~_PM_CTRL_STATE | state)
 
     def enable_memory(self, on: bool = True) -> None:
         """Set or clear PCI_COMMAND_MEMORY: the device decodes accesses to its memory BARs."""

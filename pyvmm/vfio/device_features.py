@@ -46,6 +46,25 @@ def probe_features(device: Fd) -> list[DeviceFeature]:
     return [feature for feature in features if feature.get or feature.set]
 
 
+def enter_low_power(device: Fd) -> None:
+    """Allow runtime suspend until `exit_low_power`: the mappings of memory BARs raise SIGBUS.
+
+    ``VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY``. Raises `IoctlError`.
+    """
+    _set(device, vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)
+
+
+def exit_low_power(device: Fd) -> None:
+    """End `enter_low_power` (``VFIO_DEVICE_FEATURE_LOW_POWER_EXIT``). Raises `IoctlError`."""
+    _set(device, vfio.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)
+
+
+def _set(device: Fd, feature: int) -> None:
+    request = vfio.vfio_device_feature(flags=feature | vfio.VFIO_DEVICE_FEATURE_SET)
+    request.argsz = ctypes.sizeof(request)
+    device.ioctl(vfio.VFIO_DEVICE_FEATURE, request)
+
+
 def _supports(device: Fd, flags: int) -> bool:
     request = vfio.vfio_device_feature(flags=flags | vfio.VFIO_DEVICE_FEATURE_PROBE)
     request.argsz = ctypes.sizeof(request)

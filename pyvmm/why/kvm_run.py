@@ -17,6 +17,7 @@ from pyvmm.why.facts import AccessFacts
 from pyvmm.why.registration import CACHEABLE_PFNMAP
 from pyvmm.why.slot import Absent, need
 
+DEVICE_NOT_READY = "device-not-ready"
 REPLACED = "vma-replaced"
 
 _NO_SYNDROME = ("arm_nisv", "arm_ldst64b")  # KVM_EXIT_ARM_NISV, KVM_EXIT_ARM_LDST64B
@@ -161,6 +162,14 @@ _GUP = "check_vma_flags (mm/gup.c) through hva_to_pfn (virt/kvm/kvm_main.c)"
 _USERFAULT = "handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c)"
 _PKVM = "pkvm_mem_abort (arch/arm64/kvm/mmu.c)"
 _REMAPPED = "hva_to_pfn_remapped (virt/kvm/kvm_main.c)"
+
+_VFIO_SIGBUS = " or ".join(
+    f"{function} VM_FAULT_SIGBUS"
+    for function in (
+        *("vfio_pci_mmap_huge_fault", "vfio_pci_mmap_page_fault", "vfio_pci_mmap_fault"),
+        *("nvgrace_gpu_vfio_pci_huge_fault", "nvgrace_gpu_vfio_pci_fault"),
+    )
+)
 
 CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     *vcpu.CONDITIONS,
@@ -314,14 +323,10 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "device-memory-off",
         _ACCESS,
         "vfio_pci_mmap_huge_fault (drivers/vfio/pci/vfio_pci_core.c)",
-        "the vfio device behind the memslot is gone, in reset, in a low-power state (D3hot or "
-        "runtime suspend), or its memory space is disabled",
+        "the vfio device behind the memslot is gone, in D3hot, or its memory space is disabled",
         _device_memory_off,
         remedies=("emulate_region",),
-        evidence=(
-            "vfio_pci_mmap_huge_fault VM_FAULT_SIGBUS or vfio_pci_mmap_page_fault VM_FAULT_SIGBUS "
-            "or vfio_pci_mmap_fault VM_FAULT_SIGBUS",
-        ),
+        evidence=(_VFIO_SIGBUS,),
     ),
     Condition(
         "device-unaligned",
@@ -376,6 +381,17 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         arch="arm64",
         remedies=("restore_replaced",),
         evidence=("user_mem_abort -EFAULT",),
+    ),
+    Condition(
+        DEVICE_NOT_READY,
+        _EFAULT,
+        "vfio_pci_vmf_insert_pfn (drivers/vfio/pci/vfio_pci_core.c), "
+        "nvgrace_gpu_check_device_ready (drivers/vfio/pci/nvgrace-gpu/main.c)",
+        "the vfio device behind the memslot is in runtime suspend, or its memory is not ready "
+        "after a reset",
+        pfnmap.device_not_ready,
+        remedies=("emulate_region",),
+        evidence=(_VFIO_SIGBUS,),
     ),
     Condition(
         "file-truncated",

@@ -88,6 +88,17 @@ def _from_gpu_driver(f: AccessFacts) -> bool:
     return f.vma is not None and f.vma.path.startswith(("/dmabuf:", "/dev/dri/"))
 
 
+def device_not_ready(f: AccessFacts) -> Broken | None:
+    """Test for a vfio mapping that raises SIGBUS for a reason that user space cannot see."""
+    if f.vma is None or not f.vma.is_vfio or f.private_mapping or f.backing_failure:
+        return None
+    return inferred(
+        f"vfio probably rejects an access to {f.backing_name} (SIGBUS), and nothing shows why: the "
+        "device is in a low-power state (VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY), or the memory of a "
+        "GPU was not ready after a reset (nvgrace)"
+    )
+
+
 def cacheable_pfnmap(f: AccessFacts) -> Broken | None:
     """Test for cacheable device memory on a CPU without FWB and DIC."""
     if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.by_pfn:

@@ -11,7 +11,6 @@ from pyvmm.vfio.regions import RegionError
 from pyvmm.vfio.vfio_device import VfioDevice
 from tests.devices import Find
 
-PM, PM_CTRL = 0x01, 4  # linux/pci_regs.h
 D0, D3HOT = 0, 3
 
 
@@ -27,13 +26,6 @@ def nvme(find: Find) -> Iterator[VfioDevice]:
         yield device
 
 
-def set_power_state(device: VfioDevice, state: int) -> None:
-    at = dict(device.config.capabilities()).get(PM)
-    if at is None:
-        pytest.skip("the device has no power management capability")
-    device.config.write(at + PM_CTRL, 2, state)
-
-
 def responds(device: VfioDevice) -> bool:
     try:
         device.regions["BAR0"].read(0, 4)
@@ -46,9 +38,9 @@ def test_power_state(nvme: VfioDevice) -> None:
     backing = RegionBacking(nvme.regions["BAR0"], nvme.config, virtual=False)
     nvme.config.enable_memory()
     assert (backing.failure(), responds(nvme)) == (None, True)
-    set_power_state(nvme, D3HOT)
+    nvme.config.set_power_state(D3HOT)
     assert (backing.failure(), responds(nvme)) == ("the device is in power state D3hot", False)
-    set_power_state(nvme, D0)
+    nvme.config.set_power_state(D0)
     nvme.config.enable_memory()
     assert (backing.failure(), responds(nvme)) == (None, True)
 

@@ -46,6 +46,8 @@ BAR = "/dev/vfio/devices/vfio0"
 ATTRIBUTES = "the memory attributes of the page"
 CONTROL_GROUP = "the process's control group"
 A_VM = "a VM to ask for its capabilities (/dev/kvm)"
+DEVICE = "the state of the device behind the memslot"
+HOLE: dict[str, Any] = {"errno": errno.EFAULT, "host": ARM64_WITHOUT_FWB}
 MAPPINGS = "the mappings of the process"
 MEMSLOTS = "the VM's memslots and the GPA accessed"
 PROTECTED = "whether the guest is protected (KVM_VM_TYPE_ARM_PROTECTED)"
@@ -633,6 +635,26 @@ ROWS: tuple[Row, ...] = (
         A_VM,
     ),
     ("cacheable-pfnmap-unsupported", "unknown memslots", lambda m: run(), MEMSLOTS),
+    (
+        "device-not-ready",
+        "vfio",
+        lambda m: described("pf", "??", path=BAR, mapping=m),
+        "inferred",
+    ),
+    (
+        "device-not-ready",
+        "device memory off",
+        lambda m: (removed(m), described("pf", "??", path=BAR, mapping=m))[1],
+        "impossible",
+    ),
+    (
+        "device-not-ready",
+        "sysfs",
+        lambda m: described("pf", path="/sys/devices/pci/resource0", mapping=m),
+        "impossible",
+    ),
+    ("device-not-ready", "hole", lambda m: PresetFacts(preset=None, **HOLE), "impossible"),
+    ("device-not-ready", "unknown device", lambda m: described("pf", "??", path=BAR), DEVICE),
     ("file-truncated", "before the page", truncated, "known"),
     ("file-truncated", "after the page", lambda m: truncated(m, PAGE_SIZE), "impossible"),
     ("file-truncated", "inaccessible file", lambda m: protected(m, PROT_NONE), "impossible"),
