@@ -161,7 +161,7 @@ def _vma_flags(path: KernelPath) -> Iterator[str]:
     if write and not vm_flags & _VM_WRITE:
         yield "hva-read-only"
     if not flags or "secretmem" in recorded:
-        yield "vma-replaced"
+        yield from ("vma-replaced", "secret-memory")
 
 
 def _after_the_page(path: KernelPath) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _registration(path: KernelPath) -> Iterator[str]:
     elif function.endswith("set_memory_region"):
         yield from _BY_SET
     elif path.result == "-EINVAL":
-        yield from ("slot-number", *_BY_SET)
+        yield from ("region2-unsupported", "slot-number", *_BY_SET)
 
 
 Rule = Callable[[KernelPath], Iterator[str]]

@@ -40,6 +40,7 @@ _READY_REGISTERS = (0x1498, 0x200BC)
 _READY = 0xFF
 
 _BLR_X2 = 0xD63F0040
+_RET = 0xD65F03C0
 _LDR_X4_X2 = 0xF9400044
 _DC_ZVA_X2 = 0xD50B7422
 
@@ -127,6 +128,15 @@ def _reset_gpu(testbed: Testbed) -> None:
 def _call_bar(testbed: Testbed) -> None:
     bar = map_memslot_bar(testbed, testbed.assign(VFIO_PCI))
     testbed.execute([_BLR_X2], (0, 0, bar.gpa))
+
+
+def _call_cacheable_bar(testbed: Testbed) -> None:
+    device = testbed.assign(_NVGRACE)
+    [bar] = [bar for bar in device.bars if bar.region.name == _CACHEABLE]
+    if any(slot.outcome == "rejected" for slot in bar.slots):
+        raise SkippedError("needs a CPU with FWB and DIC: in the lab, --cpu max")
+    bar.mapping.memory.write(0, _RET.to_bytes(4, "little"))
+    testbed.execute([_BLR_X2], (0, 0, testbed.map_bar(bar).gpa))
 
 
 def _disable_memory_in_sysfs(testbed: Testbed) -> None:
@@ -256,6 +266,12 @@ PROVOCATIONS = (
         "a call into a BAR",
         None,  # KVM injects an external abort itself (ENOEXEC in user_mem_abort)
         _call_bar,
+    ),
+    Provocation(
+        "fetched-cacheable",
+        "a call into a cacheable BAR",
+        None,  # cacheable PFNMAP memory is executable
+        _call_cacheable_bar,
     ),
     Provocation(
         "does-not-answer",

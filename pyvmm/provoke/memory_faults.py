@@ -32,6 +32,8 @@ _MADV_GUARD_INSTALL = 102
 _MAP_FIXED = 0x10  # asm-generic/mman-common.h, as the next ones
 _MAP_NORESERVE = 0x4000
 _MAP_HUGETLB = 0x40000
+# copy_from_user reads what get_user_pages rejects.
+_BY_EMULATION = "KVM on x86 without hardware virtualization, which emulates the access"
 _MEMFD_SECRET = 447  # asm-generic/unistd.h; the same number on every architecture
 
 
@@ -157,7 +159,8 @@ def _replace_by_anonymous(testbed: Testbed) -> None:
     testbed.read()
 
 
-def _replace_by_secret(testbed: Testbed) -> None:
+def _create_secret(testbed: Testbed) -> int:
+    """Create a memfd_secret and return its fd."""
     try:
         fd = libc.syscall(_MEMFD_SECRET, os.O_CLOEXEC)
     except OSError:
@@ -166,7 +169,20 @@ def _replace_by_secret(testbed: Testbed) -> None:
         ) from None
     testbed.stack.callback(os.close, fd)
     os.ftruncate(fd, TARGET_SIZE)
+    return fd
+
+
+def _replace_by_secret(testbed: Testbed) -> None:
+    fd = _create_secret(testbed)
     fixed_mmap.map_file(testbed.add_anonymous(), TARGET_SIZE, fd)
+    testbed.read()
+
+
+def _register_secret(testbed: Testbed) -> None:
+    fd = _create_secret(testbed)
+    memory = testbed.stack.enter_context(Mapping.of_file(fd, TARGET_SIZE))
+    testbed.machine.vm.memslots.add(TARGET_GPA, memory)
+    testbed.map_target()
     testbed.read()
 
 
@@ -327,8 +343,14 @@ PROVOCATIONS = (
         "mmap(MAP_FIXED) of a memfd_secret over anonymous memory",
         "vma-replaced",
         _replace_by_secret,
-        # copy_from_user reads what get_user_pages rejects.
-        resolved_by="KVM on x86 without hardware virtualization, which emulates the access",
+        resolved_by=_BY_EMULATION,
+    ),
+    Provocation(
+        "secret-memory",
+        "a memslot over a memfd_secret",
+        "secret-memory",
+        _register_secret,
+        resolved_by=_BY_EMULATION,
     ),
     Provocation(
         "replaced-by-untagged-memory",

@@ -19,6 +19,7 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_GUEST_MEMFD,
     KVM_CAP_GUEST_MEMFD_FLAGS,
     KVM_CAP_NR_MEMSLOTS,
+    KVM_CAP_USER_MEMORY2,
     KVM_VM_TYPE_ARM_PROTECTED,
 )
 
@@ -155,6 +156,33 @@ def _bind(testbed: Testbed, memfd: GuestMemfd, **options: int) -> Memslot:
     )
 
 
+def _bind_ordinary_memfd(testbed: Testbed) -> None:
+    """Pass a memfd to ``KVM_SET_USER_MEMORY_REGION2``."""
+    vm = testbed.machine.vm
+    number = os.memfd_create("pyvmm-guest-memory")
+    memfd = testbed.stack.enter_context(GuestMemfd(number, TARGET_SIZE, 0, vm))
+    _bind(testbed, memfd)
+
+
+def _bind_without_ioctl(testbed: Testbed) -> None:
+    if testbed.machine.vm.offers(KVM_CAP_USER_MEMORY2):
+        raise SkippedError(
+            "this kernel has KVM_SET_USER_MEMORY_REGION2: in the lab, --kernel debian:6.1"
+        )
+    _bind_ordinary_memfd(testbed)
+
+
+def _bind_without_support(testbed: Testbed) -> None:
+    vm = testbed.machine.vm
+    if vm.offers(KVM_CAP_GUEST_MEMFD):
+        raise SkippedError("this VM has guest_memfd: in the lab, --kernel debian:6.12")
+    if not vm.offers(KVM_CAP_USER_MEMORY2):
+        raise SkippedError(
+            "this kernel has no KVM_SET_USER_MEMORY_REGION2: in the lab, --kernel debian:6.12"
+        )
+    _bind_ordinary_memfd(testbed)
+
+
 def _bind_read_only(testbed: Testbed) -> None:
     _bind(testbed, _memfd(testbed), readonly=True)
 
@@ -268,6 +296,18 @@ PROVOCATIONS = (
         _add_to_another_address_space,
     ),
     Provocation("slot-unknown-flag", "a memslot with flag bit 31", "flags", _set_unknown_flag),
+    Provocation(
+        "guest-memfd-without-ioctl",
+        "KVM_SET_USER_MEMORY_REGION2 on a kernel without it",
+        "region2-unsupported",
+        _bind_without_ioctl,
+    ),
+    Provocation(
+        "guest-memfd-unsupported",
+        "KVM_MEM_GUEST_MEMFD in a VM without guest_memfd",
+        "flags",
+        _bind_without_support,
+    ),
     Provocation(
         "guest-memfd-read-only", "a read-only guest_memfd memslot", "flags", _bind_read_only
     ),

@@ -122,6 +122,7 @@ class Explainer:
                 known_slots=tuple(vm.memslots),
                 known_ipa_bits=ipa_bits(vm.vm_type),
                 known_enabled=vm.enabled,
+                known_protected=bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
                 pid=vm.pid,
             )
         )

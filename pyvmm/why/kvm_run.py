@@ -142,6 +142,14 @@ def _device_memory_off(f: AccessFacts) -> Broken | None:
     return known(f"{failure}: an access to {f.backing_name} raises SIGBUS")
 
 
+def _secret_memory(f: AccessFacts) -> Broken | None:
+    if f.area is None or not f.area.path.startswith("/secretmem"):
+        return None
+    return known(
+        f"HVA {f.page:#x} is a memfd_secret, which get_user_pages rejects: no guest can use it"
+    )
+
+
 def _vma_replaced(f: AccessFacts) -> Broken | None:
     if f.host_slot is None or f.area is None or not f.replaced:
         return None
@@ -444,6 +452,14 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "another mapping replaced the one behind the memslot",
         _vma_replaced,
         remedies=("restore",),
+        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    Condition(
+        "secret-memory",
+        _ACCESS,
+        _GUP,
+        "the memory behind the memslot is a memfd_secret",
+        _secret_memory,
         evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
 )

@@ -20,6 +20,7 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_MULTI_ADDRESS_SPACE,
     KVM_CAP_NR_MEMSLOTS,
     KVM_CAP_READONLY_MEM,
+    KVM_CAP_USER_MEMORY2,
     KVM_MEM_GUEST_MEMFD,
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
@@ -39,6 +40,12 @@ _SET = "kvm_set_memory_region (virt/kvm/kvm_main.c)"
 _BIND = "kvm_gmem_bind, since 7.3 kvm_gmem_prepare_memory_region (virt/kvm/guest_memfd.c)"
 _ARM64 = "kvm_arch_prepare_memory_region (arch/arm64/kvm/mmu.c)"
 _X86 = "kvm_arch_prepare_memory_region (arch/x86/kvm/x86.c)"
+
+
+def _region2_unsupported(f: RegistrationFacts) -> Broken | None:
+    if f.slot.guest_memfd is None or f.host.offers(KVM_CAP_USER_MEMORY2):
+        return None
+    return known("this kernel has no KVM_SET_USER_MEMORY_REGION2 (KVM_CAP_USER_MEMORY2 is 0)")
 
 
 def _slot_number(f: RegistrationFacts) -> Broken | None:
@@ -282,6 +289,14 @@ _BY_GMEM = ("kvm_gmem_bind -EINVAL or kvm_gmem_prepare_memory_region -EINVAL",)
 _BY_ARCH = ("kvm_arch_prepare_memory_region -EINVAL",)
 
 CONDITIONS: tuple[Condition[RegistrationFacts], ...] = (
+    Condition(
+        "region2-unsupported",
+        (errno.ENOTTY, errno.EINVAL),  # EINVAL on arm64
+        "kvm_vm_ioctl (virt/kvm/kvm_main.c), kvm_arch_vm_ioctl (arch/arm64/kvm/arm.c)",
+        "the kernel has no KVM_SET_USER_MEMORY_REGION2, which Linux 6.8 added",
+        _region2_unsupported,
+        evidence=("kvm_vm_ioctl -EINVAL or kvm_vm_ioctl -ENOTTY",),
+    ),
     Condition(
         "another-process",
         (errno.EIO,),

@@ -87,9 +87,14 @@ def test_guest_accesses_it(machine: Machine, touch: Touch) -> None:
 
 
 @pytest.mark.needs_arch("aarch64")  # x86 KVM with shadow paging uses the HVA
-def test_closed_guest_memfd_faults(machine: Machine, touch: Touch) -> None:
+@pytest.mark.parametrize("touched", [False, True])
+def test_closed_guest_memfd_faults(machine: Machine, touch: Touch, touched: bool) -> None:
+    """Closing it unmaps the pages that the guest has touched, too (kvm_gmem_release)."""
     memfd = create(machine.vm)
     machine.vm.memslots.add(MEMORY_GPA, None, guest_memfd=memfd)
+    if touched:
+        _, [answer] = touch(Probe(MEMORY_GPA + PAGE_SIZE))
+        assert answer.value == 0
     memfd.close()
     outcome, _ = touch(Probe(MEMORY_GPA + PAGE_SIZE))
     assert outcome.last_exit == MemoryFault(0, MEMORY_GPA + PAGE_SIZE, PAGE_SIZE, errno.EFAULT)

@@ -74,6 +74,7 @@ RESOLVED = {
     "replaced-by-memory": "read 0x0",
     "guest-memfd-punched": "read 0x0",
     "fetched": "took an exception (syndrome 0x86000010)",  # external abort on a fetch
+    "fetched-cacheable": "went on",
     "drm-shmem-written": "wrote",
     "drm-shmem-huge": "wrote",
     "udmabuf-flipped": "wrote",
@@ -175,6 +176,15 @@ def test_protected_guest(name: str) -> None:
 
 
 @on_arm64
+def test_secret_memory_is_an_abort_for_the_guest() -> None:
+    result = run_provocation("secret-memory")
+    assert result.record is not None
+    assert (result.kernel, result.cause, result.mark) == (BARE, "secret-memory", "known")
+    assert (result.record.fix, result.record.outcome) == ("inject", "resolved")
+    assert result.guest == "took an exception (syndrome 0x96000010)"  # external abort
+
+
+@on_arm64
 @pytest.mark.parametrize("name", RESOLVED)
 def test_kernel_resolves_the_access(name: str) -> None:
     result = run_provocation(name)
@@ -271,7 +281,7 @@ def test_cause_is_the_expected_one(name: str) -> None:
 def test_every_provocation_is_tested() -> None:
     # examples/kernel tests what crashes the host.
     crashing = {each.name for each in PROVOCATIONS if each.crashes}
-    others = {"does-not-answer", "zeroed", "cacheable-registered", "cgroup-full"}
+    others = {"secret-memory", "does-not-answer", "zeroed", "cacheable-registered", "cgroup-full"}
     others |= {*ATOMICS_ON_A_BAR, *NOT_READY, *CACHEABLE_RAM, *crashing}
     others |= {each.name for each in (*registrations.PROVOCATIONS, *vcpu_states.PROVOCATIONS)}
     assert {*FAULTS, *READ_ONLY_PTES, *PROTECTED, *RESOLVED, *others} == set(BY_NAME)

@@ -724,6 +724,9 @@ ROWS: tuple[Row, ...] = (
     ("vma-replaced", "as mapped", mapped, "impossible"),
     ("vma-replaced", "hole", unmapped, "impossible"),
     ("vma-replaced", "unknown mapping", lambda m: mapped(m, mapping=None), RECORD),
+    ("secret-memory", "secretmem", lambda m: described(path="/secretmem (deleted)"), "known"),
+    ("secret-memory", "another file", mapped, "impossible"),
+    ("secret-memory", "hole", unmapped, "impossible"),
 )
 
 

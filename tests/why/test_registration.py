@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,37 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_GUEST_MEMFD,
     KVM_CAP_GUEST_MEMFD_FLAGS,
     KVM_CAP_NR_MEMSLOTS,
+    KVM_CAP_USER_MEMORY2,
+    KVM_MEM_GUEST_MEMFD,
+    KVM_MEM_LOG_DIRTY_PAGES,
 )
-from pyvmm.why import RegistrationFacts, Slot, judge, most_likely
+from pyvmm.why import Host, RegistrationFacts, Slot, VmState, judge, most_likely
 from pyvmm.why.registration import CONDITIONS
 from tests.why.hosts import X86, offering
 
 SIZE = 4 * PAGE_SIZE
+
+
+GMEM = "/[kvm-gmem] (deleted)"
+OLD_GMEM = "anon_inode:[kvm-gmem]"  # before guest_memfd had a file system of its own
+MEMFD_FILE = "the file behind the guest_memfd descriptor"
+VM_STATE = "the process that created the VM, and whether it is dead"
+VM_TYPE = "the machine type of KVM_CREATE_VM"
+
+
+def state(**known: bool) -> dict[str, Any]:
+    """Return the fact of a VM's state."""
+    return {"read_vm_state": lambda: VmState(**known)}
+
+
+def file(name: str) -> dict[str, Any]:
+    """Return the fact of the file behind the guest_memfd descriptor."""
+    return {"known_memfd_file": name}
+
+
+def protected(yes: bool) -> dict[str, Any]:
+    """Return the fact that the VM is a protected one, or not."""
+    return {"known_protected": yes}
 
 
 @dataclass(frozen=True)
@@ -231,6 +257,56 @@ def test_memory_of_which_smaps_does_not_say_whether_it_can_be_tagged() -> None:
         [finding] = [f for f in judge(CONDITIONS, facts) if f.name == "memory-tagging"]
     assert (finding.mark, finding.needs) == ("inferred", None)
     assert "may be unable to hold tags" in finding.why
+
+
+LOGGED = Slot(0, 0, SIZE, SIZE, KVM_MEM_LOG_DIRTY_PAGES)
+PLAIN = Slot(0, 0, SIZE, SIZE)
+BOUND = Slot(0, 0, SIZE, 0, KVM_MEM_GUEST_MEMFD, Memfd(vm=None))
+GMEM_HOST = offering(KVM_CAP_GUEST_MEMFD, KVM_CAP_USER_MEMORY2, KVM_CAP_NR_MEMSLOTS)
+REGION2_HOST = offering(KVM_CAP_USER_MEMORY2, KVM_CAP_NR_MEMSLOTS)
+OLD_HOST = offering(KVM_CAP_NR_MEMSLOTS)
+
+# The condition, what the case is, errno, host, slot, other facts, and the mark or absent fact.
+ROWS: tuple[tuple[str, str, int, Host, Slot, dict[str, Any], str], ...] = (
+    ("another-process", "forked", errno.EIO, GMEM_HOST, PLAIN, state(same_process=False), "known"),
+    ("another-process", "the creator", errno.EIO, GMEM_HOST, PLAIN, state(), "impossible"),
+    ("another-process", "not asked", errno.EIO, GMEM_HOST, PLAIN, {}, VM_STATE),
+    ("vm-dead", "dead", errno.EIO, GMEM_HOST, PLAIN, state(dead=True), "known"),
+    ("vm-dead", "alive", errno.EIO, GMEM_HOST, PLAIN, state(), "impossible"),
+    ("region2-unsupported", "Linux 6.1", errno.EINVAL, OLD_HOST, BOUND, {}, "known"),
+    ("region2-unsupported", "Linux 6.12", errno.EINVAL, REGION2_HOST, BOUND, {}, "impossible"),
+    ("region2-unsupported", "the old ioctl", errno.EINVAL, OLD_HOST, PLAIN, {}, "impossible"),
+    ("flags", "no guest_memfd", errno.EINVAL, REGION2_HOST, BOUND, {}, "known"),
+    ("flags", "guest_memfd", errno.EINVAL, GMEM_HOST, BOUND, {}, "impossible"),
+    ("flags", "unknown bit", errno.EINVAL, GMEM_HOST, replace(PLAIN, flags=8), {}, "inferred"),
+    ("out-of-memory", "logged", errno.ENOMEM, GMEM_HOST, LOGGED, {}, "inferred"),
+    ("out-of-memory", "EINVAL", errno.EINVAL, GMEM_HOST, LOGGED, {}, "not tested"),
+    ("guest-memfd-bad-descriptor", "closed", errno.EBADF, GMEM_HOST, BOUND, file(""), "known"),
+    ("guest-memfd-bad-descriptor", "open", errno.EBADF, GMEM_HOST, BOUND, file(GMEM), "impossible"),
+    ("guest-memfd-bad-descriptor", "none", errno.EBADF, GMEM_HOST, PLAIN, {}, "impossible"),
+    ("guest-memfd-bad-descriptor", "unknown", errno.EBADF, GMEM_HOST, BOUND, {}, MEMFD_FILE),
+    ("not-a-guest-memfd", "a file", errno.EINVAL, GMEM_HOST, BOUND, file("/dev/kvm"), "known"),
+    ("not-a-guest-memfd", "6.12", errno.EINVAL, GMEM_HOST, BOUND, file(OLD_GMEM), "impossible"),
+    ("not-a-guest-memfd", "7.3", errno.EINVAL, GMEM_HOST, BOUND, file(GMEM), "impossible"),
+    ("protected-vm", "logged", errno.EPERM, GMEM_HOST, LOGGED, protected(True), "known"),
+    ("protected-vm", "deleted", errno.EPERM, GMEM_HOST, PLAIN, protected(True), "known"),
+    ("protected-vm", "ordinary VM", errno.EPERM, GMEM_HOST, LOGGED, protected(False), "impossible"),
+    ("protected-vm", "unknown VM", errno.EPERM, GMEM_HOST, LOGGED, {}, VM_TYPE),
+    ("protected-vm", "x86", errno.EPERM, X86, LOGGED, protected(False), "impossible"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "host", "slot", "others", "expected"),
+    [pytest.param(name, *rest, id=f"{name}-{case}") for name, case, *rest in ROWS],
+)
+def test_finding(
+    name: str, number: int, host: Host, slot: Slot, others: dict[str, Any], expected: str
+) -> None:
+    [condition] = [each for each in CONDITIONS if each.name == name]
+    facts = RegistrationFacts(errno=number, host=host, slot=slot, known_slots=(), **others)
+    found = [finding.needs or finding.mark for finding in judge([condition], facts)]
+    assert found == ([] if expected == "not tested" else [expected])
 
 
 @pytest.mark.needs_arch("x86_64")
