@@ -73,6 +73,7 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     argv += [f"--lab-mode={name}" for name in options.mode]
     argv += [f"--lab-device={name}" for name in options.device]
     argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
+    argv += [f"--lab-package={name}" for name in options.package]
     # execv: pytest rewrites asserts only in modules that it imports itself, and a signal to this
     # process must end the hosts.
     os.execv(sys.executable, [*argv, *arguments])
@@ -148,7 +149,9 @@ def _hosts(options: argparse.Namespace) -> list[host.Host]:
             options.cpu or ["max"], options.kernel or [None], options.mode or [None]
         ):
             machine = _machine(options, cpu, mode)
-            made = host.prepare_by_name(program, name, machine, report, _files(options))
+            made = host.prepare_by_name(
+                program, name, machine, report, _files(options), options.package
+            )
             if made in hosts:  # debian, and the same one by its version
                 raise UsageError(f"--kernel {name} is {made.kernel.name}, given before")
             hosts.append(made)
@@ -254,6 +257,11 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         choices=kvm_mode.NAMES,
         help="mode of KVM in the host (kvm-arm.mode of its kernel); may be repeated",
+    )
+    add(
+        "--package",
+        help=f"Debian package to unpack into {host.PACKAGES}/NAME of the host; may be repeated",
+        **several,
     )
     add("--append", default="", metavar="TEXT", help="append to the kernel command line")
     add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +45,7 @@ from pyvmm.lab.virtio_ports import VirtioPorts
 PACKAGE = Path(pyvmm.__file__).parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None
 FILES = Path("/run/files")
+PACKAGES = Path("/run/packages")
 _INIT = Path(__file__).with_name("init.sh")
 _LOGS_KEPT = 20
 _LINES_IN_ERROR = 10
@@ -67,6 +68,7 @@ class Host:
         image: the root file system.
         fdtput: the command line of fdtput(1).
         files: files of this machine, in the host as `FILES`/NAME.
+        packages: unpacked Debian packages by name, in the host as `PACKAGES`/NAME.
     """
 
     qemu: Qemu
@@ -76,6 +78,7 @@ class Host:
     busybox: Path
     fdtput: tuple[str, ...]
     files: tuple[Path, ...] = ()
+    packages: Mapping[str, Path] = field(default_factory=dict)
 
     def run(
         self,
@@ -152,6 +155,9 @@ class Host:
         """
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
         shares, working_directory = _shares(directory)
+        compiled = pycache.archive(_by_mount_point(shares))
+        for n, (name, path) in enumerate(self.packages.items()):
+            shares[f"package{n}"] = (str(PACKAGES / name), path)
         bindings = lab_devices.bindings(self.machine.devices)
         job = (
             f"{exports}NOW={time.time():.0f} BINDINGS='{bindings}'\n"
@@ -161,7 +167,7 @@ class Host:
         )
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
         boot_archive = initramfs.boot_archive(self.busybox, _INIT, job, self.files)
-        archives = modules + pycache.archive(_by_mount_point(shares)) + boot_archive
+        archives = modules + compiled + boot_archive
         initrd = stack.enter_context(_memfd(archives))
         descriptors = [initrd]
         parameters = f"mem={self.machine.memory >> 20}M {kvm_mode.parameter(self.machine.mode)}"
@@ -271,12 +277,14 @@ def prepare_by_name(
     machine: EmulatedMachine,
     progress: Progress,
     files: Sequence[Path] = (),
+    packages: Sequence[str] = (),
 ) -> Host:
     """Return a host with kernel `name` (see `kernel.find`), by default one for its devices."""
     # Only the lab's kernel has vfio drivers other than vfio-pci.
     if name is None and any(device.driver != "vfio-pci" for device in machine.devices):
         name = "lab"
-    return prepare(qemu, kernel_build.find_or_build(name, progress), machine, progress, files)
+    kernel = kernel_build.find_or_build(name, progress)
+    return prepare(qemu, kernel, machine, progress, files, packages)
 
 
 def prepare(
@@ -285,6 +293,7 @@ def prepare(
     machine: EmulatedMachine,
     progress: Progress,
     files: Sequence[Path] = (),
+    packages: Sequence[str] = (),
 ) -> Host:
     """Return a host, after creating what the cache lacks (root file system, tools)."""
     return Host(
@@ -295,6 +304,7 @@ def prepare(
         busybox=userland.busybox(progress),
         fdtput=tuple(package_tree.tools(progress).command("fdtput")),
         files=tuple(files),
+        packages={name: package_tree.for_host(name, progress) for name in packages},
     )
 
 

@@ -6,15 +6,17 @@ A directory has its own C library and dynamic loader, so its programs run on any
 
 import hashlib
 import platform
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyvmm.errors import LackingError
+from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import cache
 from pyvmm.lab.apt import Apt, Progress, unpack
 
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian Policy, 5.6.1
 # Debian's architecture names, by uname(1) machine.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -45,6 +47,16 @@ def tools(progress: Progress) -> PackageTree:
     """Return QEMU, erofs-utils and the device tree compiler."""
     packages = ("qemu-system-arm", "erofs-utils", "device-tree-compiler")
     return PackageTree(make("tools", native(), packages, progress))
+
+
+def for_host(package: str, progress: Progress) -> Path:
+    """Return an arm64 package and its dependencies, for the emulated host.
+
+    Raises `UsageError` if `package` is not a package's name.
+    """
+    if not _PACKAGE.fullmatch(package):
+        raise UsageError(f"{package!r} is not the name of a Debian package")
+    return make(f"host-{package}", "arm64", (package,), progress)
 
 
 def build_root(progress: Progress) -> Path:

@@ -253,7 +253,7 @@ def _hosts(
             mode=option.lab_mode,
         )
         hosts[target.cpu, target.kernel] = host.prepare_by_name(
-            program, target.kernel, machine, progress, files
+            program, target.kernel, machine, progress, files, option.lab_package
         )
     return hosts
 

@@ -46,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--lab-mode", metavar="NAME", help=modes)
     add("--lab-append", default="", metavar="TEXT", help="append to the kernel command line")
     add("--lab-device-arg", help="additional -device argument of QEMU", **several)
+    packages = "Debian package to unpack into /run/packages/NAME of the host; may be repeated"
+    add("--lab-package", help=packages, **several)
     add("--lab-qemu", metavar="PROGRAM", help="QEMU program to use")
 
 

@@ -2,6 +2,7 @@
 """Failures of another process's VM, from its ioctl to the explanation."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,19 +12,21 @@ from pyvmm.explain.live import LiveFailure
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.provenance import Recorder
 from pyvmm.why import Host
+from tests.devices import Find
 from tests.other_vmm import (
     READS_UNMAPPED_MEMORY,
     REGISTERS_UNALIGNED_MEMORY,
     WAITS,
     OtherVmm,
 )
+from tests.qemu_vmm import BAR, READING_PC, QemuVmm
 
 GPA = 1 << 32
 
 Start = Callable[[str], OtherVmm]
 
 
-def record(vmm: OtherVmm) -> Recorder:
+def record(vmm: OtherVmm | QemuVmm) -> Recorder:
     try:
         return live.record(vmm.pid)
     except (LackingError, SkippedError) as error:
@@ -83,3 +86,26 @@ def test_a_process_that_ends(other_vmm: Start) -> None:
 def test_no_such_process() -> None:
     with pytest.raises(UsageError, match="no process"):
         live.record((1 << 22) + 1)
+
+
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.needs_device("bochs")
+def test_a_bar_of_qemu_that_was_switched_off(find: Find, host: Host, tmp_path: Path) -> None:
+    vmm = QemuVmm(str(find("bochs")), tmp_path)
+    try:
+        with record(vmm) as recorder:
+            vmm.switch_memory_off()
+            path = live.wait(vmm.pid, recorder, 120, lambda: None)
+        failure = live.explain(vmm.pid, path, host, None)
+    finally:
+        vmm.close()
+    assert failure.command.startswith("qemu-system-aar")
+    assert (path.ioctl, path.result) == ("KVM_RUN", "-EFAULT")
+    assert path.fault is not None
+    assert (path.fault.gpa, path.fault.pc, path.fault.access) == (BAR, READING_PC, "read")
+    assert failure.slot is not None
+    assert failure.slot.hva_of(BAR) == failure.hva
+    assert failure.vma is not None
+    assert "vfio-device" in failure.vma.path
+    assert "vfio_pci_mmap" in str(path.decided_by)
+    assert [name for name, _ in failure.causes] == ["device-memory-off"]
