@@ -169,7 +169,7 @@ class KernelPath:
         steps = self.causes
         turns = [a for a, b in zip_longest(steps, steps[1:]) if not b or a.result != b.result]
         text = " ← ".join(map(str, turns)) or self.result
-        return "; ".join((text, *(f"log: {_ADDRESS.sub('0x…', line)}" for line in self.log)))
+        return "; ".join((text, *(f"log: {_ADDRESS.sub('…', line)}" for line in self.log)))
 
     def shows(self, step: str) -> bool:
         """Return True if the path has a step, an exit or a log line (see `short`)."""

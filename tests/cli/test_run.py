@@ -12,9 +12,9 @@ import pytest
 from tests.devices import Find
 
 
-def pyvmm(*args: str) -> subprocess.CompletedProcess[str]:
+def pyvmm(*args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "pyvmm", *args]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
 
 
 ABSENT = "ffff:ff:1f.7"
@@ -115,3 +115,23 @@ def test_an_unwritable_report_is_rejected_before_the_run(tmp_path: Path) -> None
     done = pyvmm("--vfio", ABSENT, "--report", str(tmp_path / "no" / "such.json"))
     assert done.returncode == 2
     assert "such.json" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_kernels_path_to_a_fault(find: Find, form: str) -> None:
+    args = ["--vfio", str(find("grace")), "--flip", "BAR4", "--on-fault", "replay", "--provenance"]
+    done = pyvmm(*args, *(["--json"] if form == "json" else []), timeout=250)
+    if "--provenance is skipped" in done.stderr:
+        pytest.skip(done.stderr)
+    cause = "cacheable-pfnmap-unsupported"
+    if cause not in done.stdout:
+        pytest.skip("this CPU maps it cacheable: python -m pyvmm lab test --cpu neoverse-n1")
+    if form == "text":
+        assert "the kernel's path: user_mem_abort -EFAULT; it fits cacheable-pfnmap" in done.stdout
+        return
+    document = json.loads(done.stdout)
+    fault = document["faults"][0]
+    path = fault["provenance"]
+    assert cause in path["verdict"]
+    assert (path["ipa"], path["pc"]) == (fault["gpa"], fault["pc"])
+    assert document["provenance"]["skipped"] is None
