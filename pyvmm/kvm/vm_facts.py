@@ -11,11 +11,14 @@ from pyvmm.uapi.kvm import KVM_CAP_USER_MEMORY
 from pyvmm.why import VmState
 
 
-def file_name(descriptor: int) -> str:
-    """Return the file behind a descriptor of this process, or "" if it is closed."""
+def file_name(descriptor: int, pid: int | str = "self") -> str:
+    """Return the file behind a descriptor of process `pid`, or "" if it is closed.
+
+    Raises `PermissionError` for a process that may not be inspected.
+    """
     try:
-        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    except OSError:
+        return str(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
+    except FileNotFoundError:
         return ""
 
 

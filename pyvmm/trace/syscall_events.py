@@ -306,7 +306,7 @@ class IoctlEvents:
             return
         slot = vm.requested_slot(region)
         if errno and not event.injected:
-            event.cause, event.why = self._state.explainer.rejected(vm, slot, errno)
+            event.cause, event.why = self._state.explainer.rejected(vm, region, errno)
         elif not errno:
             vm.set_memslot(slot)
         if self._state.detailed and slot.size and not slot.guest_memfd:

@@ -5,9 +5,10 @@ KVM accepts a VM's ioctls only from the process that created it. So the trace re
 requested, and `pyvmm.why` judges failures on that and on the VMAs of the VMM's process.
 """
 
+import contextlib
 import errno as errnos
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pyvmm.errors import PyvmmError
@@ -18,10 +19,15 @@ from pyvmm.kvm.private_ranges import PrivateRanges
 from pyvmm.kvm.slot_index import SlotIndex
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vm import Vm
+from pyvmm.kvm.vm_facts import file_name
 from pyvmm.memory.suspect_pages import suspect_pages
 from pyvmm.memory.vma import vmas
 from pyvmm.trace.values import Values, int_member
-from pyvmm.uapi.kvm import KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_VM_TYPE_ARM_PROTECTED
+from pyvmm.uapi.kvm import (
+    KVM_MEM_GUEST_MEMFD,
+    KVM_MEMORY_EXIT_FLAG_PRIVATE,
+    KVM_VM_TYPE_ARM_PROTECTED,
+)
 from pyvmm.why import (
     Absent,
     AccessFacts,
@@ -32,6 +38,7 @@ from pyvmm.why import (
     kvm_run,
     most_likely,
 )
+from pyvmm.why.slot import UndescribedMemfd
 
 UNKNOWN = "unknown"
 
@@ -111,8 +118,13 @@ class Explainer:
     def _host(self) -> Host:
         return host_facts(self._vm)
 
-    def rejected(self, vm: TracedVm, slot: Slot, errno: int) -> tuple[str, str]:
+    def rejected(self, vm: TracedVm, region: Values, errno: int) -> tuple[str, str]:
         """Return the cause of a rejected memslot, and a sentence."""
+        slot, memfd_file = vm.requested_slot(region), None
+        if slot.flags & KVM_MEM_GUEST_MEMFD:
+            with contextlib.suppress(PermissionError):
+                memfd_file = file_name(int_member(region, "guest_memfd"), vm.pid)
+            slot = replace(slot, guest_memfd=slot.guest_memfd or UndescribedMemfd())
         return reason(
             RegistrationFacts(
                 errno=errno,
@@ -122,6 +134,7 @@ class Explainer:
                 known_slots=tuple(vm.memslots),
                 known_ipa_bits=ipa_bits(vm.vm_type),
                 known_enabled=vm.enabled,
+                known_memfd_file=memfd_file,
                 known_protected=bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
                 pid=vm.pid,
             )

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import errno
 import os
 from collections.abc import Iterator
 
@@ -6,6 +7,7 @@ import pytest
 
 from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd
+from pyvmm.kvm import Vm
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.memory_cgroup import memory_limits
@@ -13,7 +15,8 @@ from pyvmm.provoke import userfaultfd
 from pyvmm.provoke.userfaultfd import Userfaultfd
 from pyvmm.trace.events import Ioctl, Run
 from pyvmm.trace.traced_vm import UNKNOWN, Explainer, TracedVm
-from pyvmm.uapi.kvm import KVM_MEM_READONLY
+from pyvmm.trace.values import Values
+from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_MEM_GUEST_MEMFD, KVM_MEM_READONLY
 from pyvmm.why import Slot
 from tests.trace.conftest import Traces
 
@@ -49,6 +52,47 @@ def test_reason_of_a_rejected_memslot_equals_pyvmms(
     ]
     assert rejected.cause == cause
     assert f"{rejected.cause}|{rejected.why}" == own
+
+
+WRONG_FILE = """
+    from pyvmm.kvm import GuestMemfd
+
+    with System.open() as system, system.create_vm() as vm:
+        memfd = GuestMemfd(os.open("/dev/null", os.O_RDWR), 0x1000, 0, vm)
+        with memfd:
+            try:
+                vm.memslots.add(0, None, guest_memfd=memfd)
+            except IoctlError as error:
+                os.write(2, f"{error.cause}|{error.why}".encode())
+"""
+
+
+def test_another_file_for_a_guest_memfd(
+    trace: Traces, capfd: pytest.CaptureFixture[str], vm: Vm
+) -> None:
+    """The tracer has not seen the descriptor's creation, and asks the kernel for its file."""
+    if not vm.offers(KVM_CAP_GUEST_MEMFD):
+        pytest.skip("this kernel has no guest_memfd: python -m pyvmm lab test --kernel 7.2")
+    events = trace(WRONG_FILE)
+    [rejected] = [e for e in events if isinstance(e, Ioctl) and e.cause]
+    assert rejected.cause == "not-a-guest-memfd"
+    assert f"{rejected.cause}|{rejected.why}" == capfd.readouterr().err
+
+
+def test_a_closed_guest_memfd_descriptor(explainer: Explainer) -> None:
+    closed = os.dup(0)
+    os.close(closed)
+    region: Values = {
+        "slot": 0,
+        "flags": KVM_MEM_GUEST_MEMFD,
+        "guest_phys_addr": 0,
+        "memory_size": PAGE_SIZE,
+        "userspace_addr": 0,
+        "guest_memfd": closed,
+        "guest_memfd_offset": 0,
+    }
+    cause, _ = explainer.rejected(TracedVm("vm1", os.getpid()), region, errno.EBADF)
+    assert cause == "guest-memfd-bad-descriptor"
 
 
 @pytest.fixture
