@@ -5,20 +5,23 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from pyvmm import libc
 from pyvmm.closeable import Closeable
 from pyvmm.errors import SkippedError
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.memory.memory_cgroup import group_of, mount_point
+from pyvmm.memory.vma import vmas
 
-_ROOM = 4 << 20  # bytes for the filler
+_ROOM, _CHUNK = 1 << 20, 64 << 10  # bytes for the filler, and of a write to it
 _RELIEF = 512 << 10  # bytes that a report of the fault may use
+_MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h
 _OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
 _NEVER_KILL = "-1000"  # OOM_SCORE_ADJ_MIN: the kernel finds no victim, and the charge fails
-_MOST = 4 * _ROOM  # bytes in the filler: without a limit, it would use up the host's memory
+_MOST = 16 * _ROOM  # bytes in the filler: without a limit, it would use up the host's memory
 # A failed charge drains what other CPUs keep in stock, after a while (drain_all_stock), and reclaim
 # makes room too.
 _ROUNDS, _DRAINED = 4, 0.05  # seconds
@@ -57,7 +60,8 @@ class FullCgroup(Closeable):
             stack.callback(lifter.communicate)
             self._filler = os.memfd_create("pyvmm-filler", os.MFD_CLOEXEC)
             stack.callback(os.close, self._filler)
-            self._spare = _spare_heap()
+            self._spare, self._zeros = _spare_heap(), memoryview(bytes(_CHUNK))
+            _populate()
             _enter(self._group)
             used = int((self._group / "memory.current").read_text())
             (self._group / "memory.max").write_text(str(used + _ROOM))
@@ -72,14 +76,15 @@ class FullCgroup(Closeable):
             time.sleep(_DRAINED)
 
     def _write_pages(self) -> int:
-        """Write pages until the kernel cannot charge another one; return their number."""
-        page, count = bytes(PAGE_SIZE), 0
+        """Write pages until the kernel cannot charge another one; return the bytes written."""
+        written, size = 0, _CHUNK
         while os.fstat(self._filler).st_size < _MOST:
             try:
-                os.write(self._filler, page)
+                written += os.write(self._filler, self._zeros[:size])
             except OSError:  # ENOMEM
-                return count
-            count += 1
+                if size == PAGE_SIZE:
+                    return written
+                size = PAGE_SIZE
         raise SkippedError(
             f"the control group takes more memory than its limit within {_TIMEOUT} s"
         )
@@ -107,6 +112,14 @@ def _spare_heap() -> list[bytes]:
     small = [b"x" * (400 + n % 2) for n in range(10_000)]
     large = [b"x" * ((64 << 10) + n) for n in range(16)]
     return [*small[::50], large[-1]]
+
+
+def _populate() -> None:
+    """Make this process's own pages writable: after a fork(2), a write would need a new page."""
+    for vma in vmas(0, 1 << 64):
+        if vma.perms.startswith("rw") and vma.perms.endswith("p") and not vma.pfnmap:
+            with suppress(OSError):
+                libc.madvise(vma.start, vma.end - vma.start, _MADV_POPULATE_WRITE)
 
 
 def _enter(group: Path) -> None:

@@ -167,7 +167,13 @@ class Explainer:
 
     def no_memory(self, vm: TracedVm) -> tuple[str, str]:
         """Return the likely cause of a ``KVM_RUN`` that failed with ENOMEM, and a sentence."""
-        facts = AccessFacts(errno=errnos.ENOMEM, host=self._host, exit="run_failure", pid=vm.pid)
+        facts = AccessFacts(
+            errno=errnos.ENOMEM,
+            host=self._host,
+            exit="run_failure",
+            protected=_is_protected(vm),
+            pid=vm.pid,
+        )
         if finding := most_likely(kvm_run.CONDITIONS, facts):
             return finding.name, finding.why
         return UNKNOWN, "KVM got no memory for its own tables"
@@ -189,11 +195,15 @@ class Explainer:
             known_gpa=gpa,
             slot_known=True,
             known_slot=vm.memslots.at(gpa),
-            protected=bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
+            protected=_is_protected(vm),
             known_enabled=vm.enabled,
             pid=vm.pid,
         )
         return most_likely(kvm_run.CONDITIONS, facts)
+
+
+def _is_protected(vm: TracedVm) -> bool:
+    return bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED)
 
 
 def _suspects(vm: TracedVm) -> Iterator[int]:
