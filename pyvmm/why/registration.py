@@ -263,10 +263,16 @@ def _cacheable_pfnmap(f: RegistrationFacts) -> Broken | None:
     missing = f.host.missing_for_cacheable_pfnmap
     for vma in f.vmas:
         if vma.pfnmap:
-            return inferred(
+            why = (
                 f"{vma.path or 'the mapping'} is device memory (PFNMAP) mapped cacheable, and "
                 f"KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED is 0: {missing}"
             )
+            if not vma.is_bar:  # kvm_s2_fault_pin_pfn looks at the page, this function does not
+                why += (
+                    "; if it is RAM (udmabuf, dma-heap), KVM accepts it when mmap(MAP_FIXED) maps "
+                    "it over memory that is registered already"
+                )
+            return inferred(why)
     return None
 
 

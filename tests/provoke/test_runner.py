@@ -133,6 +133,8 @@ def test_cacheable_ram(vm: Vm, name: str) -> None:
             "cacheable-pfnmap-unsupported",
             "did not run",
         )
+        assert result.failure
+        assert "if it is RAM" in result.failure.why
     else:
         assert (result.kernel, result.cause, result.guest) == ("no fault", None, "wrote")
 
