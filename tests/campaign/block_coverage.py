@@ -19,12 +19,17 @@ from typing import Any
 
 _PACKAGE = "pyvmm"
 _NAME = "__blocks__"
-_BLOCKS = bytearray(1 << 16)
+_BLOCKS = bytearray()  # one byte for each block of the imported modules
 
 
-def count() -> int:
-    """Return the number of different blocks executed so far."""
-    return _BLOCKS.count(1)
+def executed() -> bytes:
+    """Return a byte for each block, 1 if it was executed."""
+    return bytes(_BLOCKS)
+
+
+def has_changed(since: bytes) -> bool:
+    """Return True if other blocks were executed than `since` says, in less than 1 µs."""
+    return since != _BLOCKS
 
 
 def clear() -> None:
@@ -64,8 +69,6 @@ class _Loader(SourceFileLoader):
 class _Recorder(ast.NodeTransformer):
     """Begins each block of a function with ``__blocks__[NUMBER] = 1``."""
 
-    numbers = iter(range(len(_BLOCKS)))
-
     def __init__(self) -> None:
         self._depth = 0  # of functions; a module's own blocks run once
 
@@ -81,8 +84,10 @@ class _Recorder(ast.NodeTransformer):
         self._depth -= is_function
         return node
 
-    def _record(self, place: ast.stmt) -> ast.stmt:
-        [statement] = ast.parse(f"{_NAME}[{next(self.numbers)}] = 1").body
+    @staticmethod
+    def _record(place: ast.stmt) -> ast.stmt:
+        [statement] = ast.parse(f"{_NAME}[{len(_BLOCKS)}] = 1").body
+        _BLOCKS.append(0)
         for each in ast.walk(statement):
             ast.copy_location(each, place)
         return statement

@@ -53,7 +53,7 @@ def failures(parser: Parser, count: int, chance: random.Random, path: Path) -> I
     block_coverage.clear()
     for data in parser.seeds:
         failure(parser, data, path)
-    blocks = block_coverage.count()
+    executed = block_coverage.executed()
     for _ in range(count):
         data = mutator.input()
         found = failure(parser, data, path)
@@ -62,8 +62,8 @@ def failures(parser: Parser, count: int, chance: random.Random, path: Path) -> I
             data = minimized(data, functools.partial(_fails_as, found[0], parser, path))
             if found := failure(parser, data, path):
                 yield f"{data[:200]!r}: {found[1]}"
-        if (now := block_coverage.count()) > blocks:
-            blocks = now
+        if block_coverage.has_changed(executed):
+            executed = block_coverage.executed()
             mutator.keep(data)
 
 
