@@ -41,6 +41,22 @@ def unmap():
 testbed.read(before_run=unmap)
 pause()
 """
+# The same, but the guest has read it in a loop without exits before.
+READS_MEMORY_IN_A_LOOP = """
+import struct, threading
+from pyvmm.guest.payload import Payload
+from pyvmm.machine import ARGUMENT_BLOCK
+
+hva, machine = testbed.add_anonymous(), testbed.machine
+machine.load(Payload.builtin("read_loop", machine.arch.NAME))
+machine.enter(struct.pack("<QQ", 1 << 32, 0))
+threading.Thread(target=machine.vcpu.run, daemon=True).start()
+while not any(machine.read(ARGUMENT_BLOCK + 8, 8)):
+    pass
+pause(hva)
+libc.munmap(hva, PAGE_SIZE)
+pause()
+"""
 REGISTERS_UNALIGNED_MEMORY = """
 pause()
 with suppress(MemslotError):

@@ -14,7 +14,7 @@ from mmap import PAGESIZE
 from typing import Literal
 
 from pyvmm.provenance.events import Event
-from pyvmm.provenance.functions import RETURNS
+from pyvmm.provenance.functions import RETURNS, Returns
 from pyvmm.uapi.kvm import KVM_RUN, KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2
 from pyvmm.uapi.names import names
 
@@ -218,10 +218,12 @@ class Paths:
             # An earlier fault of the same run was resolved.
             self._pending[event.thread] = [event]
             return None
+        if event.name in ("kvm_vcpu_ioctl", "kvm_vm_ioctl") and event.thread not in self._pending:
+            return None  # kvm_userspace_exit has ended the path already
         pending = self._pending.setdefault(event.thread, [])
         pending.append(event)
-        if event.name == "kvm_userspace_exit" and (exit := _exit(event)):
-            result = exit
+        if event.name == "kvm_userspace_exit":
+            result = _exit(event)
         elif event.name in ("kvm_vcpu_ioctl", "kvm_vm_ioctl"):
             result = RETURNS[event.name].decode(event.values["ret"])
         else:
@@ -232,11 +234,15 @@ class Paths:
 
 
 def _exit(event: Event) -> str:
-    """Return the exit in "reason KVM_EXIT_MMIO (6)", or "" for "restart" and "error": no exit."""
-    _, reason, number = event.text.split()
-    if reason in ("restart", "error"):
-        return ""
-    return names("KVM_EXIT_").get(int(number.strip("()")), f"KVM_EXIT_{number}")
+    """Return the exit in "reason KVM_EXIT_MMIO (6)", or the errno in "reason error (14)".
+
+    A kretprobe reports no return of a ``KVM_RUN`` that began before the recording; this event does.
+    """
+    _, reason, text = event.text.split()
+    number = int(text.strip("()"))
+    if reason in ("restart", "error"):  # restart: EINTR
+        return Returns.ERRNO.decode(-number)
+    return names("KVM_EXIT_").get(number, f"KVM_EXIT_{number}")
 
 
 def _ioctl(events: list[Event]) -> str | None:

@@ -14,6 +14,7 @@ from pyvmm.provenance import Recorder
 from pyvmm.why import Host
 from tests.devices import Find
 from tests.other_vmm import (
+    READS_MEMORY_IN_A_LOOP,
     READS_UNMAPPED_MEMORY,
     REGISTERS_UNALIGNED_MEMORY,
     WAITS,
@@ -41,8 +42,10 @@ def failure_of(vmm: OtherVmm, host: Host) -> LiveFailure:
 
 
 @pytest.mark.needs_arch("aarch64")
-def test_an_access_to_unmapped_memory(other_vmm: Start, host: Host) -> None:
-    vmm = other_vmm(READS_UNMAPPED_MEMORY)
+@pytest.mark.parametrize("program", [READS_UNMAPPED_MEMORY, READS_MEMORY_IN_A_LOOP])
+def test_an_access_to_unmapped_memory(other_vmm: Start, host: Host, program: str) -> None:
+    """The recording may begin during ``KVM_RUN``, whose own return then is not seen."""
+    vmm = other_vmm(program)
     [hva] = vmm.values
     failure = failure_of(vmm, host)
     assert (failure.path.ioctl, failure.path.result) == ("KVM_RUN", "-EFAULT")
