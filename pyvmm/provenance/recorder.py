@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyvmm.closeable import Closeable
-from pyvmm.errors import LackingError
+from pyvmm.errors import LackingError, SkippedError
 from pyvmm.helper_process import HelperProcess
 from pyvmm.provenance import events, tracefs
 from pyvmm.provenance.chain import KernelPath, Paths
@@ -33,8 +33,11 @@ class Recorder(Closeable):
     def __init__(self, threads: Iterable[int]) -> None:
         """Start to record. One per process.
 
-        Raises `LackingError` without root or tracefs, `SkippedError` if the kernel lacks kprobes.
+        Raises `LackingError` without root or tracefs, `SkippedError` if the kernel lacks kprobes or
+        is not arm64's.
         """
+        if (machine := os.uname().machine) != "aarch64":
+            raise SkippedError(f"KVM's functions on {machine} are not probed: record on arm64")
         place = tracefs.locate()
         self._paths = Paths()
         self._kept: deque[KernelPath] = deque(maxlen=_KEPT)

@@ -131,3 +131,25 @@ def test_a_rejected_memslot_as_json(
     failure = provoked["failure"]
     assert (failure["ioctl"], failure["errno"]) == ("KVM_SET_USER_MEMORY_REGION", "EEXIST")
     assert (failure["mark"], "overlaps slot" in failure["why"]) == ("known", True)
+
+
+def test_provenance(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["provoke", "outside", "--provenance", "--json"]) == Status.DONE
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    [result] = document["provoked"]
+    assert result["disagreements"] == []
+    if reason := document["provenance"]["skipped"]:
+        assert f"--provenance is skipped: {reason}" in said.err
+        assert result["provenance"] is None
+    else:
+        assert result["provenance"]["verdict"] == ["outside-memslots"]
+
+
+def test_headings_of_provenance(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["provoke", "outside", "--provenance", "--markdown"]) == Status.DONE
+    said = capsys.readouterr()
+    recorded = "--provenance is skipped" not in said.err
+    headings, _, row = said.out.splitlines()
+    assert ("the kernel's path" in headings) is recorded
+    assert headings.count("|") == row.count("|")
