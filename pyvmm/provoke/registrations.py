@@ -249,7 +249,7 @@ def _tag_a_file(testbed: Testbed) -> None:
         vm.enable(KVM_CAP_ARM_MTE)
     except IoctlError:
         raise SkippedError(
-            "this CPU has no memory tagging (KVM_CAP_ARM_MTE): QEMU's machine has it with mte=on"
+            "this CPU has no memory tagging (KVM_CAP_ARM_MTE): in the lab, --cpu max+mte"
         ) from None
     with Path(sys.executable).open("rb") as file:
         memory = Mapping.of_file(file.fileno(), TARGET_SIZE, prot=PROT_READ)

@@ -373,7 +373,7 @@ def test_memory_tagging(attempt: Attempt, device_memory: Mapping) -> None:
     try:
         attempt.vm.enable(KVM_CAP_ARM_MTE)
     except IoctlError:
-        pytest.skip("this CPU has no memory tagging: give QEMU's machine mte=on")
+        pytest.skip("this CPU has no memory tagging: in the lab, --cpu max+mte")
     attempt.add(0, attempt.memory)
     error = rejected(attempt, lambda a: a.add(SIZE, device_memory))
     assert error.cause == "memory-tagging"
