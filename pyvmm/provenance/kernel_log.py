@@ -7,14 +7,16 @@ import re
 from pathlib import Path
 
 _DEVICE = Path("/dev/kmsg")
-_LINE = re.compile(rb"\d+,\d+,(\d+),[^;]*;([^\n]*)")
+_LINE = re.compile(rb"(\d+),\d+,(\d+),[^;]*;([^\n]*)")
+_LEVELS = 7  # in the first number; the rest is the facility
+_WARNING = 4  # KERN_WARNING. The report of the OOM killer has a hundred lines of KERN_INFO.
 _KVM = re.compile(r"kvm \[(\d+)\]: (.*)")  # kvm_err(): include/linux/kvm_host.h
 _RECORD = 8192  # bytes; a read(2) returns one record
 _KEPT = 64
 
 
 class KernelLog:
-    """The lines that the kernel logs after this object was created."""
+    """The warnings and errors that the kernel logs after this object was created."""
 
     def __init__(self) -> None:
         """Open the log at its end. Raises `OSError`."""
@@ -42,8 +44,8 @@ class KernelLog:
                     record = os.read(self._fd, _RECORD)
                 except BrokenPipeError:  # records were overwritten: the next read has the oldest
                     continue
-                if match := _LINE.match(record):
-                    self._lines.append((int(match[1]) / 1e6, match[2].decode(errors="replace")))
+                if (match := _LINE.match(record)) and int(match[1]) & _LEVELS <= _WARNING:
+                    self._lines.append((int(match[2]) / 1e6, match[3].decode(errors="replace")))
         del self._lines[:-_KEPT]
 
     def close(self) -> None:

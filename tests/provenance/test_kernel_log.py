@@ -43,3 +43,11 @@ def test_kvms_lines_of_other_threads_are_left_out(log: KernelLog) -> None:
     write("kvm [71]: pyvmm-test")
     assert "pyvmm-test" in log.between(*ALWAYS, 71)
     assert not [line for line in log.between(*ALWAYS, 72) if "pyvmm-test" in line]
+
+
+def test_only_warnings_and_errors(log: KernelLog) -> None:
+    """The OOM killer reports a hundred lines of KERN_INFO, which say nothing of the failure."""
+    for level in (3, 4, 6):
+        write(f"<{level}>pyvmm-test: {level}")
+    lines = [line[-1] for line in log.between(*ALWAYS, 1) if "pyvmm-test" in line]
+    assert lines == ["3", "4"]
