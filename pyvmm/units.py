@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Quantities in readable units."""
 
+import re
+
 
 def size(count: int) -> str:
     """Format a number of bytes: ``512 MiB (0x20000000)``."""
@@ -8,3 +10,11 @@ def size(count: int) -> str:
         if count >> shift and not count % (1 << shift):
             return f"{count >> shift} {unit} ({count:#x})"
     return f"{count} bytes ({count:#x})" if count > 9 else f"{count} bytes"
+
+
+def parse_size(text: str) -> int:
+    """Return a size in MiB or GiB, such as 512M or 2G, in bytes. Raises `ValueError`."""
+    match = re.fullmatch(r"0*([1-9]\d{,8})([MG])", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) << {"M": 20, "G": 30}[match[2].upper()]

@@ -11,8 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyvmm import kernel_image
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import cache, kernel_image, kernel_modules
+from pyvmm.lab import cache, kernel_modules
 from pyvmm.lab.apt import RELEASE, Apt, Progress, unpack
 
 NAMES = (

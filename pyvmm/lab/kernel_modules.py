@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyvmm.cpio import CpioArchive
 from pyvmm.errors import LackingError
-from pyvmm.lab.initramfs import CpioArchive
 
 WANTED = (
     *("virtio_mmio", "virtio_blk", "virtio_console", "crc32c_generic", "erofs"),

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pyvmm import cache_dir
-from pyvmm.lab.initramfs import CpioArchive
+from pyvmm.cpio import CpioArchive
 
 _SUFFIXES = (".pyc", ".bin")
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyvmm import units
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import package_tree
 from pyvmm.lab.apt import Progress
@@ -77,10 +78,10 @@ class EmulatedMachine:
 
 def parse_size(text: str) -> int:
     """Return a size such as 512M or 2G in bytes. Raises `UsageError`."""
-    match = re.fullmatch(r"0*([1-9]\d{,8})([MG])", text, re.ASCII | re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"invalid size {text!r}: pass MiB or GiB, such as 512M or 2G")
-    return int(match[1]) << {"M": 20, "G": 30}[match[2].upper()]
+    try:
+        return units.parse_size(text)
+    except ValueError:
+        raise UsageError(f"invalid size {text!r}: pass MiB or GiB, such as 512M or 2G") from None
 
 
 def option_value(path: Path) -> str:

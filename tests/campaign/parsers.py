@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pyvmm import cache_dir
+from pyvmm import cache_dir, kernel_image
 from pyvmm.arch.arm64 import walk
 from pyvmm.arch.arm64.a64 import decode, disassemble
 from pyvmm.arch.arm64.permissions import Permission
@@ -30,7 +30,7 @@ from pyvmm.guest import probe, snippet
 from pyvmm.guest.payload import Payload
 from pyvmm.ioctl import Fd
 from pyvmm.kvm import exits
-from pyvmm.lab import cache, kernel_image, lab_devices, matrix, pycache, qemu, stage2
+from pyvmm.lab import cache, lab_devices, matrix, pycache, qemu, stage2
 from pyvmm.lab.virtio_ports import VirtioPorts
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.memory.vma import vmas
