@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_COALESCED_MMIO,
     KVM_REGISTER_COALESCED_MMIO,
     KVM_UNREGISTER_COALESCED_MMIO,
-    kvm_coalesced_mmio,
     kvm_coalesced_mmio_ring,
     kvm_coalesced_mmio_zone,
 )
+
+_ENTRY = struct.Struct("<QIIQ")  # struct kvm_coalesced_mmio: phys_addr, len, pio, data
 
 
 class CoalescedWrite(NamedTuple):
@@ -49,16 +51,19 @@ class CoalescedRing:
     def __init__(self, vm: Vm, vcpu: Vcpu) -> None:
         """Find the ring in the mapping of `vcpu`."""
         page = vm.check(KVM_CAP_COALESCED_MMIO)  # page offset in the mapping
-        header, entry = ctypes.sizeof(kvm_coalesced_mmio_ring), ctypes.sizeof(kvm_coalesced_mmio)
-        self._room = (PAGE_SIZE - header) // entry
+        self._entries = ctypes.sizeof(kvm_coalesced_mmio_ring)
+        self._room = (PAGE_SIZE - self._entries) // _ENTRY.size
         ring = kvm_coalesced_mmio_ring.with_room(self._room)
         self._ring = ring.from_address(vcpu.mapping.hva + page * PAGE_SIZE)
+        self._view = vcpu.mapping.view(at=page * PAGE_SIZE, size=PAGE_SIZE)
 
     def drain(self) -> Iterator[CoalescedWrite]:
         """Remove and yield the writes in the ring, oldest first."""
         ring = self._ring
-        while ring.first != ring.last:
-            entry = ring.coalesced_mmio[ring.first]
-            value = int.from_bytes(entry.data[: entry.len], "little")
-            yield CoalescedWrite(entry.phys_addr, entry.len, value, bool(entry.pio))
-            ring.first = (ring.first + 1) % self._room
+        while (first := ring.first) != (last := ring.last):
+            end = last if last > first else self._room
+            at, entry = self._entries, _ENTRY.size
+            writes = bytes(self._view[at + first * entry : at + end * entry])
+            ring.first = end % self._room
+            for address, size, port, value in _ENTRY.iter_unpack(writes):
+                yield CoalescedWrite(address, size, value & (1 << 8 * size) - 1, bool(port))

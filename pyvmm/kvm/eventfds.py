@@ -21,6 +21,8 @@ from pyvmm.uapi.kvm import (
     kvm_irqfd,
 )
 
+_STEP = 32
+
 
 @contextlib.contextmanager
 def irqfd(vm: Vm, eventfd: int, gsi: int, resample: int | None = None) -> Iterator[None]:
@@ -30,14 +32,24 @@ def irqfd(vm: Vm, eventfd: int, gsi: int, resample: int | None = None) -> Iterat
     is level-triggered: when the guest acknowledges it, KVM deasserts it and signals `resample`.
     Raises `IoctlError`.
     """
+    attach_irqfd(vm, eventfd, gsi, resample)
+    try:
+        yield
+    finally:
+        detach_irqfd(vm, eventfd, gsi)
+
+
+def attach_irqfd(vm: Vm, eventfd: int, gsi: int, resample: int | None = None) -> None:
+    """Attach an eventfd as `irqfd` does; KVM injects at once if `eventfd` is not 0."""
     request = kvm_irqfd(fd=eventfd, gsi=gsi)
     if resample is not None:
         request.flags, request.resamplefd = KVM_IRQFD_FLAG_RESAMPLE, resample
     vm.ioctl(KVM_IRQFD, request)
-    try:
-        yield
-    finally:
-        vm.ioctl(KVM_IRQFD, kvm_irqfd(fd=eventfd, gsi=gsi, flags=KVM_IRQFD_FLAG_DEASSIGN))
+
+
+def detach_irqfd(vm: Vm, eventfd: int, gsi: int) -> None:
+    """Detach an eventfd from interrupt `gsi`."""
+    vm.ioctl(KVM_IRQFD, kvm_irqfd(fd=eventfd, gsi=gsi, flags=KVM_IRQFD_FLAG_DEASSIGN))
 
 
 @contextlib.contextmanager
@@ -67,6 +79,7 @@ def ioeventfd(
 
 def set_gsi_routing(vm: Vm, entries: list[kvm_irq_routing_entry]) -> None:
     """Replace the GSI routing table (GSI to irqchip pin or MSI) with ``KVM_SET_GSI_ROUTING``."""
-    table = kvm_irq_routing.with_room(len(entries))(nr=len(entries))
-    table.entries[:] = entries
+    # In steps: each number of entries is a class of its own.
+    table = kvm_irq_routing.with_room(-(-len(entries) // _STEP) * _STEP)(nr=len(entries))
+    table.entries[: len(entries)] = entries
     vm.ioctl(KVM_SET_GSI_ROUTING, table)

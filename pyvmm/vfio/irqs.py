@@ -2,11 +2,16 @@
 """Interrupts of a vfio device, delivered through eventfds."""
 
 import ctypes
+import os
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 from pyvmm.ioctl import Fd
 from pyvmm.uapi import vfio
+from pyvmm.vfio.sysfs import PciFunction
+
+_INTERRUPTS = Path("/proc/interrupts")
 
 _NAMES = {
     vfio.VFIO_PCI_INTX_IRQ_INDEX: "INTx",
@@ -52,12 +57,13 @@ class Irq:
         self.flags = tuple(name for name, bit in _FLAGS.items() if info.flags & bit)
         self.enabled = False
 
-    def enable(self, eventfds: Sequence[int | None]) -> None:
-        """Deliver vectors 0, 1, … to these eventfds (descriptor numbers); None skips a vector.
+    def enable(self, eventfds: Sequence[int | None], *, start: int = 0) -> None:
+        """Deliver vectors from `start` to these eventfds (descriptor numbers); None skips one.
 
-        Raises `IoctlError`.
+        If the flags have ``noresize``, the first call must enable every vector that later calls
+        use. Raises `IoctlError`.
         """
-        self._set(vfio.VFIO_IRQ_SET_ACTION_TRIGGER, 0, eventfds)
+        self._set(vfio.VFIO_IRQ_SET_ACTION_TRIGGER, start, eventfds)
         self.enabled = True
 
     def disable(self) -> None:
@@ -100,3 +106,18 @@ class Irq:
         request.flags = vfio.VFIO_IRQ_SET_DATA_EVENTFD | action
         request.data[:] = list(data)
         self.device.ioctl(vfio.VFIO_DEVICE_SET_IRQS, request)
+
+
+def count_interrupts(function: PciFunction) -> int:
+    """Return the number of interrupts in /proc/interrupts that vfio received from `function`.
+
+    Disabling an interrupt index removes its counts.
+    """
+    lines = _INTERRUPTS.read_text().splitlines() if _INTERRUPTS.exists() else []
+    return sum(
+        int(word)
+        for line in lines
+        if line.endswith(f"({function})") and "vfio" in line
+        for word in line.partition(":")[2].split()[: os.cpu_count()]
+        if word.isdigit()
+    )

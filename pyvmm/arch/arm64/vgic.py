@@ -8,8 +8,15 @@ from dataclasses import dataclass
 
 from pyvmm.kvm.device import Device
 from pyvmm.kvm.vm import Vm
-from pyvmm.uapi.kvm import KVM_DEV_TYPE_ARM_VGIC_ITS, KVM_DEV_TYPE_ARM_VGIC_V3
+from pyvmm.uapi.kvm import (
+    KVM_DEV_TYPE_ARM_VGIC_ITS,
+    KVM_DEV_TYPE_ARM_VGIC_V3,
+    KVM_IRQ_LINE,
+    kvm_irq_level,
+)
 from pyvmm.uapi.kvm_arm64 import (
+    KVM_ARM_IRQ_TYPE_SHIFT,
+    KVM_ARM_IRQ_TYPE_SPI,
     KVM_DEV_ARM_VGIC_CTRL_INIT,
     KVM_DEV_ARM_VGIC_GRP_ADDR,
     KVM_DEV_ARM_VGIC_GRP_CTRL,
@@ -21,6 +28,8 @@ from pyvmm.uapi.kvm_arm64 import (
     KVM_VGIC_V3_ITS_SIZE,
     KVM_VGIC_V3_REDIST_SIZE,
 )
+
+_FIRST_SPI = 32  # INTID
 
 
 @dataclass(frozen=True)
@@ -73,3 +82,9 @@ def create_its(vm: Vm, layout: GicLayout) -> Device:
     its.set_attr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE, layout.its)
     its.set_attr(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT)
     return its
+
+
+def set_spi(vm: Vm, spi: int, level: bool) -> None:
+    """Set the line of shared peripheral interrupt `spi` (INTID 32 + `spi`): ``KVM_IRQ_LINE``."""
+    irq = KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | _FIRST_SPI + spi
+    vm.ioctl(KVM_IRQ_LINE, kvm_irq_level(irq=irq, level=level))
