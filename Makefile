@@ -14,16 +14,16 @@ TEST_PACKAGES := $(RUN_PACKAGES) \
 	binutils binutils-aarch64-linux-gnu \
 	qemu-system-x86 seabios strace
 
-# The tests that need an arm64 kernel, in one emulated host with all four devices. `unit` runs those
+# The tests that need an arm64 kernel, in one emulated host with all five devices. `unit` runs those
 # that do not depend on the machine, and those of the tracer, which take minutes under emulation.
 LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
 	tests/kvm tests/machine tests/caps/test_caps_report.py tests/vfio \
 	tests/why tests/explain/test_conditions.py tests/explain/test_process.py \
 	tests/passthrough tests/faults tests/provoke tests/sandbox tests/campaign tests/test_examples.py \
-	tests/cli/test_run.py
+	tests/cli/test_run.py tests/cli/test_boot.py tests/linux tests/pci
 LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
-LAB_DEVICES := grace edu nvme bochs
+LAB_DEVICES := grace edu nvme bochs disk
 # The tests whose results differ on a CPU without FWB and DIC.
 LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke \
 	tests/test_examples.py::test_three_requirements

@@ -46,6 +46,7 @@ PACKAGE = Path(pyvmm.__file__).parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None
 FILES = Path("/run/files")
 PACKAGES = Path("/run/packages")
+_KERNEL = "/run/kernel"  # the directory of the kernel, for guests that boot it
 _INIT = Path(__file__).with_name("init.sh")
 _LOGS_KEPT = 20
 _LINES_IN_ERROR = 10
@@ -156,12 +157,14 @@ class Host:
         exports = "".join(f"export {key}={shlex.quote(each)}\n" for key, each in variables.items())
         shares, working_directory = _shares(directory)
         compiled = pycache.archive(_by_mount_point(shares))
+        shares["kernel"] = (_KERNEL, self.kernel.image.parent)
         for n, (name, path) in enumerate(self.packages.items()):
             shares[f"package{n}"] = (str(PACKAGES / name), path)
         bindings = lab_devices.bindings(self.machine.devices)
         job = (
             f"{exports}NOW={time.time():.0f} BINDINGS='{bindings}'\n"
             f"SHARES='{' '.join(f'{tag}={mount}' for tag, (mount, _) in shares.items())}'\n"
+            f"IMAGE={shlex.quote(self.kernel.image.name)}\n"
             f"DIRECTORY={working_directory} MODE={self.machine.mode or ''}\n"
             f"set -- {shlex.join(command)}\n"
         )

@@ -92,6 +92,7 @@ run() {
 }
 mkdir -p /host/run/bin /host/run/files
 cp -r /files/. /host/run/files
+ln -s "kernel/$IMAGE" /host/run/Image
 mount --bind /bin /host/run/bin
 
 echo "pyvmm: command at $(cut -d' ' -f1 /proc/uptime) s"

@@ -5,12 +5,14 @@ The first device of a run is ``0000:01:00.0``, the second ``0000:02:00.0``, and 
 own root port, and therefore its own IOMMU group.
 """
 
+import hashlib
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import LackingError, UsageError
+from pyvmm.lab import cache
 
 _GIB = 1 << 30
 _RAM_BASE = 0x4000_0000  # of QEMU's virt machine
@@ -18,6 +20,7 @@ _HOST_BRIDGE = "/pcie@10000000"
 # nvgrace_gpu_vfio_pci splits this memory into cacheable usemem, a multiple of 512 MiB, and resmem
 # of at least 1 GiB, which is Normal-NC.
 _GRACE_MEMORY = 0x6000_0000
+_DISK_SIZE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,13 @@ _ALL = (
         "nvme,serial=lab,drive={id}",
         backend="driver=null-co,node-name={id},size=16777216,read-zeroes=on",
     ),
+    # A read-only disk with the contents of `disk_contents`.
+    LabDevice(
+        "disk",
+        (0x8086, 0x5845),
+        "nvme,serial=disk,use-intel-id=on,drive={id}",
+        backend="driver=file,node-name={id},filename={disk},read-only=on",
+    ),
 )
 DEVICES = {device.name: device for device in _ALL}
 NAMES = ("none", *DEVICES)
@@ -91,9 +101,28 @@ def arguments(devices: Sequence[LabDevice]) -> list[str]:
         port, name = f"port{slot}", f"device{slot}"
         argv += ["-device", f"pcie-root-port,id={port},chassis={slot},slot={slot},addr={slot:#x}"]
         if device.backend:
-            argv += ["-blockdev", device.backend.format(id=name)]
+            argv += ["-blockdev", device.backend.format(id=name, disk=_Disk())]
         argv += ["-device", f"{device.qemu.format(id=name)},bus={port}"]
     return argv
+
+
+class _Disk:
+    """The path of the disk's image, created in the cache when QEMU's arguments need it."""
+
+    def __str__(self) -> str:
+        path = cache.root() / "disk.img"
+        with cache.create(path) as partial:
+            if partial is not None:
+                partial.write_bytes(disk_contents())
+        return str(path).replace(",", ",,")
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+
+def disk_contents() -> bytes:
+    """Return the contents of the device "disk"."""
+    return hashlib.shake_128(b"pyvmm lab disk").digest(_DISK_SIZE)
 
 
 def add_to_device_tree(
