@@ -23,6 +23,7 @@ from pyvmm.errors import Status, UsageError, as_command
 
 COMMANDS = {
     "run": "probe a vfio device's BARs from a guest; the default where --vfio is given",
+    "boot": "boot a Linux guest with vfio devices, and report how it ran",
     "caps": "show what this kernel and CPU offer a VMM, and why the rest is missing",
     "explain": "explain why another VMM's ioctl failed, and how KVM treats its memory",
     "trace": "show and change what any VMM says to KVM, vfio and iommufd",

@@ -5,6 +5,8 @@ import argparse
 from collections.abc import Callable
 from typing import TypeVar
 
+from pyvmm import units
+
 T = TypeVar("T")
 
 _MAX_PID = (1 << 31) - 1  # of pid_t
@@ -45,4 +47,5 @@ def _process_id(text: str) -> int:
 name = option_type("a name", _nonempty)
 header_source = option_type("a source of headers", _nonempty)
 seconds = option_type("a positive number of seconds", _seconds)
+size = option_type("a size such as 512M or 2G", units.parse_size)
 process_id = option_type("a process ID", _process_id)

@@ -2,8 +2,6 @@
 """Passthrough of vfio devices: open a device, map its BARs for a guest, let the guest probe them.
 
 placement        the GPA of each BAR
-region_backing   a BAR read and written through vfio
-bar_slots        the memslots of one BAR and the outcome of each
 assigned         one device on a machine, from open to close
 probe_bars       the accesses that the guest makes
 job              all of the above for one command line
@@ -12,7 +10,7 @@ document         the result as JSON
 """
 
 from pyvmm.passthrough.assigned import AssignedDevice
-from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.job import DeviceResult, Job, JobResult, run_job
+from pyvmm.pci.bar_slots import SlotOutcome
 
 __all__ = ["AssignedDevice", "DeviceResult", "Job", "JobResult", "SlotOutcome", "run_job"]

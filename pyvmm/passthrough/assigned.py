@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pyvmm.closeable import Closeable
 from pyvmm.faults.guest_memory import BackedDevice
 from pyvmm.machine import RAM_BASE, Machine
-from pyvmm.passthrough.bar_slots import Part, SlotOutcome, register, register_flipped
 from pyvmm.passthrough.device_report import report_emulated
 from pyvmm.passthrough.placement import BAR_BASE, place
-from pyvmm.passthrough.region_backing import RegionBacking
+from pyvmm.pci.bar_slots import Part, SlotOutcome, register, register_flipped
 from pyvmm.vfio.bars import BarMapping, map_bar
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO, open_device
+from pyvmm.vfio.region_backing import RegionBacking
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.vfio_device import VfioDevice
 

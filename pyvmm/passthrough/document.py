@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pyvmm.faults import FaultRecord
 from pyvmm.kvm.exits import Halt, SystemEvent
-from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.job import DeviceResult, JobResult
 from pyvmm.passthrough.probe_bars import BarProbe
+from pyvmm.pci.bar_slots import SlotOutcome
 from pyvmm.provenance.document import to_json as path_to_json
 
 SCHEMA = "pyvmm.run/1"
@@ -35,7 +35,9 @@ def to_json(result: JobResult) -> dict[str, Any]:
         "device": devices[0],
         "devices": devices,
         "memslots": [
-            _memslot(device.report.bdf, slot) for device in result.devices for slot in device.slots
+            memslot_to_json(device.report.bdf, slot)
+            for device in result.devices
+            for slot in device.slots
         ],
         "probes": [_probe(probe) for probe in result.probes],
         "faults": [fault_to_json(record) for record in result.faults],
@@ -85,7 +87,8 @@ def slot_to_json(slot: SlotOutcome) -> dict[str, Any]:
     return asdict(slot) | {"fallback": None if slot.outcome == "registered" else "emulate"}
 
 
-def _memslot(bdf: str, slot: SlotOutcome) -> dict[str, Any]:
+def memslot_to_json(bdf: str, slot: SlotOutcome) -> dict[str, Any]:
+    """Return the outcome for a part of a BAR of the function at `bdf`."""
     document = slot_to_json(slot)
     return {"bdf": bdf, **document.pop("part"), **document}
 

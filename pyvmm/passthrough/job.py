@@ -20,9 +20,9 @@ from pyvmm.machine.machine import Machine
 from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.passthrough import probe_bars
 from pyvmm.passthrough.assigned import AssignedDevice
-from pyvmm.passthrough.bar_slots import SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write
+from pyvmm.pci.bar_slots import SlotOutcome
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO
 from pyvmm.vfio.rebind import bind_to_vfio

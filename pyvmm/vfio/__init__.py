@@ -18,6 +18,7 @@ An open device
     cap_chains       the capability chains of vfio's INFO ioctls
     region_caps      decoded capabilities of a region
     regions          regions, read and written
+    region_backing   a region as another path to the contents of its mapping
     bars             splitting a region into mapped and emulated areas; mapping it
     config           PCI config space
     irqs             INTx, MSI and MSI-X through eventfds

@@ -11,10 +11,10 @@ from pyvmm.caps.caps_report import CapsReport
 from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
 from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.passthrough import DeviceResult, JobResult
-from pyvmm.passthrough.bar_slots import Part, SlotOutcome
 from pyvmm.passthrough.device_report import DeviceReport
 from pyvmm.passthrough.document import result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe
+from pyvmm.pci.bar_slots import Part, SlotOutcome
 
 CAPS = CapsReport("7.2", "aarch64", 12, [], None, [])
 DEVICE = DeviceReport("0000:01:00.0", "0x1234", "0x1111", "vfio-pci", "iommufd", 3, (), (), ())

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyvmm.passthrough.region_backing import RegionBacking
 from pyvmm.vfio.iommu_modes import open_device
+from pyvmm.vfio.region_backing import RegionBacking
 from pyvmm.vfio.regions import RegionError
 from pyvmm.vfio.vfio_device import VfioDevice
 from tests.devices import Find

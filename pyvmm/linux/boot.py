@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The job of ``pyvmm boot``: assign devices to a Linux guest, run it until its end, report."""
+
+import mmap
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from pyvmm import kernel_image
+from pyvmm.arch.native import native
+from pyvmm.errors import LackingError, UsageError
+from pyvmm.faults import FaultRecord
+from pyvmm.kernel_image import KernelImage
+from pyvmm.kvm.system import System
+from pyvmm.linux import built_in_guest, loader
+from pyvmm.linux.board import MAX_CPUS, RAM_BASE, Board
+from pyvmm.linux.guest_console import GuestConsole
+from pyvmm.linux.linux_guest import GuestEnd, LinuxGuest
+from pyvmm.memory import Mapping
+from pyvmm.pci.bar_slots import SlotOutcome
+from pyvmm.uapi.kvm import KVM_CAP_ARM_VM_IPA_SIZE, KVM_CAP_MAX_VCPUS
+from pyvmm.vfio.bdf import Bdf
+from pyvmm.vfio.iommu_modes import AUTO, open_device
+from pyvmm.vfio.rebind import bind_to_vfio
+from pyvmm.vfio.sysfs import PciFunction
+from pyvmm.vfio.vfio_device import VfioDevice
+
+_COMMAND_LINE = "console=ttyAMA0 panic=-1"
+_IPA_BITS = 40  # enough for the windows; closing a VM takes longer the larger it is
+
+
+@dataclass(frozen=True)
+class BootOptions:
+    """The options of a boot.
+
+    Attributes:
+        console: receives the guest's output.
+        image, initrd: files, or None for the built-in guest's.
+        append: text after pyvmm's kernel command line.
+        ram: bytes.
+        ring: False to let every access to the UART exit.
+        timeout: seconds from the first power-on, or None.
+        source: the file descriptor of the guest's input, or None.
+    """
+
+    console: BinaryIO
+    image: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    cpus: int = 1
+    ram: int = 256 << 20
+    devices: Sequence[str] = ()
+    iommu_mode: str = AUTO
+    bind: bool = False
+    ring: bool = True
+    timeout: float | None = None
+    source: int | None = None
+
+
+@dataclass
+class BootResult:
+    """The result of a boot.
+
+    Attributes:
+        end: how the guest ended.
+        boots: the number of times that the guest was entered: one more than it rebooted.
+        panic: the reason of a panic, or None.
+        time_to_init: seconds from the first ``KVM_RUN`` to init in the last boot, or None.
+        seconds: from the first ``KVM_RUN`` to the end, in the last boot.
+        exits: the number of exits by kind.
+        accesses: the number of accesses that exited, by device and kind.
+        slots: the outcomes of the BARs' memslots where the guest last placed them, with the device.
+        interrupts: the number of interrupts by device and mode (INTx, MSI or MSI-X).
+    """
+
+    end: GuestEnd
+    boots: int = 0
+    panic: str | None = None
+    time_to_init: float | None = None
+    seconds: float = 0.0
+    console_bytes: int = 0
+    exits: Counter[str] = field(default_factory=Counter)
+    accesses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    interrupts: dict[str, Counter[str]] = field(default_factory=dict)
+    slots: list[tuple[str, SlotOutcome]] = field(default_factory=list)
+    faults: list[FaultRecord] = field(default_factory=list)
+
+
+def boot(options: BootOptions) -> BootResult:
+    """Run the guest. On return and on every exception, devices are back with their old drivers.
+
+    Raises `PyvmmError` with a one-line explanation.
+    """
+    if native().NAME != "arm64":
+        raise LackingError(
+            "boot runs arm64 guests on arm64 hosts: python -m pyvmm lab run --device disk -- boot"
+        )
+    addresses = [Bdf.parse(address) for address in options.devices]
+    for n, address in enumerate(addresses):
+        if address in addresses[:n]:
+            raise UsageError(f"{address} is given twice: give each device once")
+    path = options.image or built_in_guest.find_image()
+    kernel = kernel_image.read(path)
+    initrd = _read(options.initrd) if options.initrd else built_in_guest.make_initrd(path)
+    layout = loader.lay_out(kernel, len(initrd), options.ram)
+    with ExitStack() as stack:
+        system = stack.enter_context(System.open())
+        if options.bind:  # before anything is mapped: each device's guardian inherits mappings
+            for address in addresses:
+                stack.enter_context(bind_to_vfio(PciFunction.find(address)))
+        board = _board(system, options)
+        ram = stack.enter_context(Mapping.anonymous(options.ram, align=2 << 20))
+        ram.advise(mmap.MADV_HUGEPAGE)
+        devices: list[VfioDevice] = []
+        for address in addresses:
+            beside = devices[0] if devices else None
+            device = open_device(address, options.iommu_mode, beside=beside)
+            devices.append(stack.enter_context(device))
+            if not beside:
+                device.dma.map(RAM_BASE, ram)
+        tree = board.device_tree(
+            f"{_COMMAND_LINE} {options.append}".rstrip(),
+            range(RAM_BASE + layout.initrd, RAM_BASE + layout.initrd + len(initrd)),
+            range(1, len(devices) + 1),
+        )
+        result = BootResult(GuestEnd("reset"))
+        deadline = time.monotonic() + options.timeout if options.timeout else float("inf")
+        while result.end.reason == "reset":
+            if result.boots:
+                for device in devices:
+                    if device.resettable:
+                        device.reset()
+            _load(ram, layout, kernel, initrd, tree)
+            console = GuestConsole(options.console)
+            with LinuxGuest(
+                system, board, ram, layout, devices, console, ring=options.ring
+            ) as guest:
+                result.end = guest.run(deadline, options.source)
+                _add(result, guest, console)
+        return result
+
+
+def _add(result: BootResult, guest: LinuxGuest, console: GuestConsole) -> None:
+    """Add a boot to the result."""
+    result.boots += 1
+    result.seconds = time.monotonic() - guest.started
+    result.panic = console.panic
+    result.time_to_init = console.init - guest.started if console.init else None
+    result.console_bytes += console.size
+    result.exits.update(guest.exits())
+    result.accesses.update(guest.accesses())
+    for device, counts in guest.interrupts().items():
+        result.interrupts.setdefault(device, Counter()).update(counts)
+    result.slots = guest.slots()
+    result.faults += guest.faults()
+
+
+def _board(system: System, options: BootOptions) -> Board:
+    most = min(system.check(KVM_CAP_MAX_VCPUS), MAX_CPUS)
+    if not 0 < options.cpus <= most:
+        raise UsageError(f"--cpus {options.cpus}: this host's guests have 1 to {most} CPUs")
+    bits = min(system.check(KVM_CAP_ARM_VM_IPA_SIZE), _IPA_BITS)
+    board = Board(options.cpus, options.ram, bits)
+    if RAM_BASE + options.ram > board.pci.window_64.start:
+        largest = board.pci.window_64.start - RAM_BASE
+        raise UsageError(f"--ram: this host's guests have at most {largest >> 30}G")
+    return board
+
+
+def _load(
+    ram: Mapping, layout: loader.LoadLayout, kernel: KernelImage, initrd: bytes, tree: bytes
+) -> None:
+    ram.write(layout.kernel, kernel.data)
+    ram.write(layout.initrd, initrd)
+    ram.write(layout.tree, tree)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the initrd {path}: {error.strerror}") from None

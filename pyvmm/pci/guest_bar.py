@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A memory BAR at the address that the guest gives it: memslots, and emulated areas."""
+
+from collections.abc import Mapping
+
+from pyvmm.bus import Bus, BusDevice
+from pyvmm.closeable import Closeable
+from pyvmm.faults.guest_memory import BackedDevice
+from pyvmm.kvm.vm import Vm
+from pyvmm.pci.bar_slots import SlotOutcome, register
+from pyvmm.pci.counted_device import AccessCounts, CountedDevice
+from pyvmm.vfio.bars import map_bar
+from pyvmm.vfio.region_backing import RegionBacking
+from pyvmm.vfio.region_caps import Area
+from pyvmm.vfio.regions import Region
+from pyvmm.vfio.vfio_device import VfioDevice
+
+# linux/pci_regs.h
+_BAR0 = 0x10
+_64_BIT = 1 << 2
+
+
+class GuestBar(Closeable):
+    """A BAR, which is at no address until `place`.
+
+    Attributes:
+        wide: True if its address has 64 bits.
+        gpa: its address, or None.
+        outcomes: the outcomes of the memslots at the last `place`.
+    """
+
+    def __init__(
+        self,
+        vm: Vm,
+        bus: Bus,
+        device: VfioDevice,
+        region: Region,
+        registers: Mapping[Area, BusDevice],
+        counts: AccessCounts,
+    ) -> None:
+        """Map the BAR. The areas of `registers` are emulated; `counts` counts what exits."""
+        self._vm, self._bus = vm, bus
+        self.region = region
+        self.wide = bool(device.config.read(_BAR0 + 4 * region.index, 4) & _64_BIT)
+        self.gpa: int | None = None
+        self.outcomes: tuple[SlotOutcome, ...] = ()
+        self._mapping = map_bar(region, device.split(region, trap=registers))
+        virtual = device.function.is_virtual
+        self._backing = RegionBacking(region, device.config, virtual=virtual)
+        self._mapping.memory.backing = self._backing
+        self._name = f"{device.function} {region.name}"
+        self._registers, self._counts = registers, counts
+
+    def place(self, gpa: int) -> None:
+        """Register the BAR's memslots at `gpa`. A rejected one is emulated."""
+        self.remove()
+        self.gpa = gpa
+        self.outcomes = tuple(
+            register(self._vm, self._mapping, area, gpa + area.offset)
+            for area in self._mapping.areas
+        )
+        emulated = [hole.area for hole in self._mapping.emulated]
+        for outcome in self.outcomes:
+            if outcome.slot is None:
+                emulated.append(Area(outcome.part.offset, outcome.part.size))
+        for area in emulated:
+            device = _EmulatedArea(BackedDevice(self._backing, 0), area.offset, self._registers)
+            self._bus.attach(
+                gpa + area.offset, area.size, CountedDevice(device, self._name, self._counts)
+            )
+
+    def remove(self) -> None:
+        """Delete the BAR's memslots, and what is emulated in its place. Idempotent."""
+        if self.gpa is not None:
+            # Fault handling may have split the memslots, or emulate a part.
+            for slot in self._vm.memslots:
+                if slot.memory is self._mapping.memory:
+                    self._vm.memslots.remove(slot)
+            self._bus.detach(self.gpa, self.region.size)
+            self.gpa = None
+
+    def close(self) -> None:
+        """Delete the memslots and unmap the BAR."""
+        self.remove()
+        self._mapping.close()
+
+
+class _EmulatedArea:
+    """The device's BAR from byte `start`, apart from the registers that the VMM emulates."""
+
+    def __init__(self, bar: BusDevice, start: int, registers: Mapping[Area, BusDevice]) -> None:
+        self._bar, self._start = bar, start
+        self._registers = tuple(registers.items())
+
+    def read(self, offset: int, size: int) -> int:
+        """Read from the registers or the device; across their border, all ones."""
+        at = self._start + offset
+        for area, registers in self._registers:
+            if area.offset <= at and at + size <= area.end:
+                return registers.read(at - area.offset, size)
+            if at < area.end and area.offset < at + size:
+                return (1 << 8 * size) - 1
+        return self._bar.read(at, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write to the registers or the device; across their border, drop the write."""
+        at = self._start + offset
+        for area, registers in self._registers:
+            if area.offset <= at and at + size <= area.end:
+                registers.write(at - area.offset, size, value)
+                return
+            if at < area.end and area.offset < at + size:
+                return
+        self._bar.write(at, size, value)

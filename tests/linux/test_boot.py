@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests that run Linux, with the lab's disk and its own kernel."""
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyvmm.errors import UsageError
+from pyvmm.lab.lab_devices import disk_contents
+from pyvmm.linux import built_in_guest
+from pyvmm.linux.boot import BootOptions, BootResult, boot
+from tests.devices import Find
+from tests.process import open_fds
+
+pytestmark = pytest.mark.needs_arch("aarch64")
+
+FLAG = 0x4F00_0000  # in RAM, above what mem=192M lets the kernel use
+SCRIPT = """\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t devtmpfs dev /dev
+"""
+
+Ended = tuple[BootResult, str]
+Start = Callable[..., Ended]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Return a function that boots a guest and returns its result and its console.
+
+    `init` is the commands of the guest's first process, instead of the built-in ones.
+    """
+    if not Path("/run/Image").exists():
+        pytest.skip("needs the image of the running kernel: pytest --lab")
+
+    def run(init: str = "", append: str = "", **options: Any) -> Ended:
+        if init:
+            initrd = built_in_guest.make_initrd(Path("/run/Image"), (SCRIPT + init).encode())
+            options["initrd"] = tmp_path / "initrd"
+            options["initrd"].write_bytes(initrd)
+        console = io.BytesIO()
+        fds = open_fds()
+        result = boot(BootOptions(console, append=f"quiet {append}", **options))
+        assert open_fds() == fds
+        return result, console.getvalue().decode(errors="replace").replace("\r", "")
+
+    return run
+
+
+def assert_reads_disk(ended: Ended) -> None:
+    result, console = ended
+    digest = hashlib.md5(disk_contents()).hexdigest()
+    assert f"pyvmm guest: /dev/nvme0n1 md5 {digest}\n" in console
+    assert (result.end.reason, result.panic, result.faults) == ("power-off", None, [])
+
+
+def test_power_off_without_devices(start: Start) -> None:
+    result, console = start()
+    assert "pyvmm guest: init at " in console
+    assert (result.end.reason, result.boots) == ("power-off", 1)
+    assert result.time_to_init
+    assert sum(result.exits.values()) <= 100
+    assert result.interrupts == {}
+
+
+@pytest.mark.needs_device("disk")
+def test_every_iommu_mode(start: Start, find: Find, iommu_mode: str) -> None:
+    device = str(find("disk"))
+    ended = start(devices=[device], iommu_mode=iommu_mode)
+    assert_reads_disk(ended)
+    assert ended[0].interrupts[device]["MSI-X"] > 10
+
+
+@pytest.mark.needs_device("disk")
+def test_several_cpus(start: Start, find: Find) -> None:
+    ended = start(devices=[str(find("disk"))], cpus=4)
+    assert_reads_disk(ended)
+    assert " s on 4 CPUs" in ended[1]
+
+
+@pytest.mark.needs_device("disk")
+def test_intx(start: Start, find: Find) -> None:
+    device = str(find("disk"))
+    ended = start(devices=[device], append="pci=nomsi")
+    assert_reads_disk(ended)
+    assert ended[0].interrupts[device]["INTx"] > 10
+    assert "MSI-X" not in ended[0].interrupts[device]
+
+
+def test_console_without_the_ring(start: Start) -> None:
+    result, console = start(ring=False)
+    assert "pyvmm guest: init at " in console
+    assert result.accesses["UART", "write"] >= len(console)
+
+
+def test_console_input(start: Start) -> None:
+    source, sink = os.pipe()
+    os.write(sink, b"hello\n")
+    with os.fdopen(source), os.fdopen(sink, "w"):
+        _, console = start("read line; echo got $line; poweroff -f", source=source)
+    assert "got hello\n" in console
+
+
+def test_reboot(start: Start) -> None:
+    result, console = start(
+        f"""
+        echo flag $(devmem {FLAG:#x} 32)
+        [ $(devmem {FLAG:#x} 32) = 0x00000000 ] || poweroff -f
+        devmem {FLAG:#x} 32 1
+        reboot -f
+        """,
+        append="mem=192M",
+        cpus=2,
+    )
+    assert re.findall(r"flag (\w+)", console) == ["0x00000000", "0x00000001"]
+    assert (result.end.reason, result.boots) == ("power-off", 2)
+
+
+@pytest.mark.needs_device("disk")
+def test_reboot_with_a_device(start: Start, find: Find) -> None:
+    result, console = start(
+        f"""
+        for n in $(seq 50); do [ -e /dev/nvme0n1 ] && break; usleep 100000; done
+        md5sum </dev/nvme0n1
+        [ $(devmem {FLAG:#x} 32) = 0x00000000 ] || poweroff -f
+        devmem {FLAG:#x} 32 1
+        reboot -f
+        """,
+        append="mem=192M",
+        devices=[str(find("disk"))],
+    )
+    assert console.count(hashlib.md5(disk_contents()).hexdigest()) == 2
+    assert (result.end.reason, result.boots) == ("power-off", 2)
+
+
+def test_panic(start: Start) -> None:
+    result, _ = start("exit 3")
+    assert (result.end.reason, result.boots) == ("panic", 1)
+    assert result.panic
+    assert result.panic.startswith("Attempted to kill init! exitcode=0x00000300")
+
+
+def test_a_hung_guest_is_stopped(start: Start) -> None:
+    result, _ = start("while :; do :; done", timeout=30, cpus=2)
+    assert (result.end.reason, result.end.last_exit) == ("timeout", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"ram": 8 << 20}, r"need .* of RAM and the guest has 8 MiB .*: pass --ram \d+M"),
+        ({"cpus": 0}, "--cpus 0: this host's guests have 1 to "),
+        ({"cpus": 1000}, "--cpus 1000: this host's guests have 1 to "),
+        ({"ram": 1 << 40}, "--ram: this host's guests have at most 511G"),
+        ({"image": Path("/etc/passwd")}, "/etc/passwd is no complete arm64 kernel"),
+        ({"image": Path("/absent")}, "cannot read the kernel /absent: No such file"),
+        ({"initrd": Path("/absent")}, "cannot read the initrd /absent: No such file"),
+    ],
+)
+def test_wrong_options(start: Start, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        start(**options)
