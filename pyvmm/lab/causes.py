@@ -42,6 +42,7 @@ it logged. Rules on this evidence alone name the causes a second time, and each 
 compared with them: the cause, and the guest's address and PC.
 """
 _LOG_LINES = 2
+_SKIPPED = "skipped: "
 
 Result: TypeAlias = Mapping[str, Any]  # an element of "provoked"
 
@@ -129,21 +130,25 @@ def _rows(
     title: Callable[[Result], str],
     columns: Callable[[Result], tuple[str, ...]],
 ) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each different result of a provocation, the most frequent one first."""
+    """Yield a row for each different result of a provocation, the most frequent one first.
+
+    Hosts on which it was skipped are the last ones.
+    """
     hosts: dict[tuple[str, ...], list[HostName]] = defaultdict(list)
     first = ""
     for run in runs:
         if (result := run.results.get(name)) and (cells := columns(result)):
             first = title(result)
             hosts[cells].append(run.host)
-    for cells, on in sorted(hosts.items(), key=lambda item: -len(item[1])):
-        yield (first, *cells, where(on, _hosts(runs)))
+    by_count = sorted(hosts.items(), key=lambda item: -len(item[1]))
+    for cells, on in sorted(by_count, key=lambda item: item[0][0].startswith(_SKIPPED)):
+        yield (first, *cells, where(on, _hosts(runs, name)))
         first = ""
 
 
-def _hosts(runs: Sequence[HostRun]) -> list[HostName]:
-    """Return the hosts that ran the command."""
-    return [run.host for run in runs if run.results]
+def _hosts(runs: Sequence[HostRun], name: str) -> list[HostName]:
+    """Return the hosts that ran provocation `name`."""
+    return [run.host for run in runs if name in run.results]
 
 
 def _name(result: Result) -> str:
@@ -157,12 +162,12 @@ def _how(result: Result) -> str:
 def _columns(result: Result) -> tuple[str, ...]:
     """Return what the kernel gave, the cause, the fix, and what the guest noticed."""
     if result["skipped"]:
-        return (f"skipped: {result['skipped']}", "", "", "")
+        return (_SKIPPED + result["skipped"], "", "", "")
     fault, cause = result["fault"] or {}, result["cause"] or ""
     if result["mark"]:
         cause += f", {result['mark']}"
     if not result["as_expected"]:
-        cause += f" (expected: {result['expected']})"
+        cause += f" (expected: {result['expected'] or 'no fault'})"
     elif result["cause"] is None and result["expected"]:
         cause += f"(resolved by {result['resolved_by']})"
     source = "; address reconstructed" if fault.get("source") == "reconstructed" else ""
@@ -177,8 +182,8 @@ def _path(result: Result) -> tuple[str, ...]:
     if not result.get("provenance"):
         return ()
     chain, *log = result["provenance"]["short"].split("; log: ")
-    if len(log) > _LOG_LINES:  # a report of many lines ends with its conclusion
-        log = ["…", log[-1]]
+    if len(log) > _LOG_LINES:  # the kernel's report on the memory of a control group
+        log = []
     return ("; log: ".join((chain, *log)),)
 
 
@@ -209,7 +214,8 @@ def _difference(result: Result) -> str:
     """Return how a result differs from the expected cause and the kernel's path, or ""."""
     points = list(result.get("disagreements", ()))
     if not result["as_expected"]:
-        points.insert(0, f"{result['cause']} and not {result['expected']} ({result['kernel']})")
+        found, expected = (result[key] or "no fault" for key in ("cause", "expected"))
+        points.insert(0, f"{found} instead of {expected} ({result['kernel']})")
     return "; ".join(points)
 
 
@@ -223,7 +229,7 @@ def _differences(names: Iterable[str], runs: Sequence[HostRun]) -> Iterator[str]
                 hosts[text].append(run.host)
         for text, on in hosts.items():
             found = True
-            yield f"* `{name}`: {text}, on {where(on, _hosts(runs))}"
+            yield f"* `{name}`: {text}, on {where(on, _hosts(runs, name))}"
     if not found:
         yield "None: each cause is the expected one, and agrees with each recorded path."
 

@@ -425,7 +425,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "hugetlb_no_page (mm/hugetlb.c)",
         "the memory is hugetlb without a reservation, and the pool has no free page",
         host_fault.hugetlb_pool_empty,
-        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+        evidence=("hugetlb_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
     ),
     Condition(
         "memory-cgroup-limit",
