@@ -15,7 +15,7 @@ ALWAYS = (0.0, float("inf"))
 @pytest.fixture
 def log() -> Iterator[KernelLog]:
     try:
-        log, file = KernelLog(), DEVICE.open("a")
+        log, file = KernelLog(), DEVICE.open("w")
     except OSError as error:
         pytest.skip(f"{error}: run it as root")
     file.close()
@@ -25,7 +25,7 @@ def log() -> Iterator[KernelLog]:
 
 def write(line: str) -> None:
     with DEVICE.open("w") as file:
-        file.write(line)
+        file.write(line + "\n")  # without it, a reader sees the line only when the next one begins
 
 
 def test_only_lines_after_it_was_opened(log: KernelLog) -> None:
