@@ -59,8 +59,8 @@ def _lines(failure: LiveFailure) -> Iterator[str]:
     if decided:
         yield f"  decided: {decided.function} returned {decided.result}"
     yield f"  path:    {path.short}"
-    for name, why in failure.causes:
-        yield f"  cause:   {name}: {why}"
+    for n, (name, why) in enumerate(failure.causes):
+        yield f"  {'or:     ' if n else 'cause:  '} {name}: {why}"
     if not failure.causes:
         yield "  cause:   unknown: no condition that pyvmm knows fits the kernel's path"
 

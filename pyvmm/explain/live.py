@@ -52,16 +52,32 @@ class LiveFailure:
 
     @property
     def causes(self) -> tuple[tuple[str, str], ...]:
-        """Return name and sentence of each condition in `verdict`."""
+        """Return name and sentence of each condition in `verdict` that the facts fit best."""
         run = self.path.ioctl == KVM_RUN.name
-        known = kvm_run.CONDITIONS if run else registration.CONDITIONS
-        rules = {each.name: each.rule for each in known}
-        why = {each.name: each.why for each in self.findings if not _undecided(each)}
-        return tuple((name, why.get(name) or rules.get(name, "")) for name in self.verdict)
+        conditions = kvm_run.CONDITIONS if run else registration.CONDITIONS
+        rules = {each.name: each.rule for each in conditions}
+        found = {each.name: each for each in self.findings}
+        ranks = {name: _rank(found.get(name)) for name in self.verdict}
+        best = [name for name in self.verdict if ranks[name] == min(ranks.values())]
+        return tuple(
+            (name, found[name].why if ranks[name] < _UNDECIDED else rules.get(name, ""))
+            for name in best
+        )
 
 
-def _undecided(finding: Finding) -> bool:
-    return finding.mark == "impossible" or finding.needs is not None
+_UNDECIDED = 2
+
+
+def _rank(finding: Finding | None) -> int:
+    """Return how well the facts fit: known, inferred, undecided, excluded.
+
+    An excluded condition may still be the cause: the VMM may have fixed it since.
+    """
+    if finding is None or finding.mark == "impossible":
+        return 3
+    if finding.needs:
+        return _UNDECIDED
+    return 0 if finding.mark == "known" else 1
 
 
 def record(pid: int) -> Recorder:
