@@ -7,9 +7,10 @@ arch/arm64/kvm/mmu.c, virt/kvm/kvm_main.c and mm/. Several names mean that the p
 
 import re
 from collections.abc import Callable, Iterator
+from mmap import PAGESIZE
 
-from pyvmm.provenance.chain import KernelPath
-from pyvmm.uapi.kvm import KVM_RUN
+from pyvmm.provenance.chain import KernelPath, Request
+from pyvmm.uapi.kvm import KVM_MEM_GUEST_MEMFD, KVM_RUN
 
 _VM_READ, _VM_WRITE = 1, 2
 _NO_SYNDROME = ("KVM_EXIT_ARM_NISV", "KVM_EXIT_ARM_LDST64B")
@@ -21,11 +22,8 @@ _DEVICE_FAULTS = (
     *("vfio_pci_mmap_huge_fault", "vfio_pci_mmap_page_fault", "vfio_pci_mmap_fault"),
     *("nvgrace_gpu_vfio_pci_huge_fault", "nvgrace_gpu_vfio_pci_fault"),
 )
-_BY_SET = (
-    *("size-unaligned", "gpa-unaligned", "hva-unaligned", "hva-outside-user-space"),
-    *("guest-memfd-offset", "address-space", "gpa-wraps", "too-large", "no-such-slot"),
-    *("changed-in-place", "flags"),
-)
+_USER_SPACE = 1 << 48  # bytes; without a hint, mmap(2) returns nothing above it
+_MAX_PAGES = (1 << 31) - 1  # KVM_MEM_MAX_NR_PAGES
 _BY_ARCH = (
     *("guest-memfd-not-mappable", "memory-tagging", "dirty-log-of-pfnmap"),
     "cacheable-pfnmap-unsupported",
@@ -187,9 +185,34 @@ def _registration(path: KernelPath) -> Iterator[str]:
     elif "gmem" in function:
         yield from _BY_GMEM
     elif function.endswith("set_memory_region"):
-        yield from _BY_SET
-    elif path.result == "-EINVAL":
-        yield from ("region2-unsupported", "slot-number", *_BY_SET)
+        yield from _argument(path.request)
+    elif path.result == "-EINVAL":  # kvm_vm_ioctl, or what is inlined in it
+        yield from ("region2-unsupported", "slot-number")
+        yield from _argument(path.request)
+
+
+def _argument(region: Request | None) -> Iterator[str]:
+    """Yield what kvm_set_memory_region may reject in the argument that it received."""
+    if region is None:
+        return
+    pages = region.size // PAGESIZE
+    broken = {
+        "size-unaligned": region.size % PAGESIZE,
+        "gpa-unaligned": region.gpa % PAGESIZE,
+        "hva-unaligned": region.hva % PAGESIZE,
+        "hva-outside-user-space": region.hva + region.size > _USER_SPACE,
+        "address-space": region.slot >> 16,
+        "gpa-wraps": region.gpa + region.size >> 64,
+        "too-large": pages > _MAX_PAGES,
+        "no-such-slot": not pages,
+    }
+    yield from (name for name, is_broken in broken.items() if is_broken)
+    if region.flags:
+        yield "flags"
+    if region.flags & KVM_MEM_GUEST_MEMFD:
+        yield "guest-memfd-offset"
+    if not any(broken.values()):
+        yield "changed-in-place"
 
 
 Rule = Callable[[KernelPath], Iterator[str]]
