@@ -91,7 +91,7 @@ def test_different_results_have_rows_of_their_own(document: str, emulated: host.
 def test_path_of_the_kernel(document: str) -> None:
     [unmapped, outside, *_] = rows(causes.page([json.loads(document)]), "The kernel's own path")
     assert unmapped[0] == "`anonymous-unmapped`"
-    assert unmapped[1].endswith("-EFAULT; log: Failed to find VMA for hva 0x…")
+    assert "-EFAULT; log: Failed to find VMA for hva" in unmapped[1]
     assert (outside[0], unmapped[-1], outside[-1]) == ("`outside`", "all", "all")
 
 
