@@ -128,6 +128,6 @@ ENTRIES = (
     Entry("vcpu_ioctl", "kvm_vcpu_ioctl", ("cmd=$arg2:x32",)),
     Entry("pinned", "get_user_pages_unlocked", ("hva=$arg1:x64",)),
     Entry("fixed_up", "fixup_user_fault", ("hva=$arg2:x64",)),
-    # By the names of BTF; the arguments became a struct in Linux 7.3.
+    # By the names of BTF; newer kernels pass a struct.
     Entry("slot", "user_mem_abort", (_SLOT.format("s2fd->memslot->"), _SLOT.format("memslot->"))),
 )

@@ -46,9 +46,9 @@ class Recorder(Closeable):
             tracefs.remove_leftovers(place)
             pid = os.getpid()
             self._instance = tracefs.Instance(place, pid)
-            # It also works after SIGKILL, and for a process that entered the sandbox.
-            self._remover = HelperProcess(lambda _: tracefs.remove(place, pid))
             try:
+                # It also works after SIGKILL, and for a process that entered the sandbox.
+                self._remover = HelperProcess(lambda _: tracefs.remove(place, pid))
                 self._log = KernelLog()
                 self.left_out = tuple(self._define())
                 self._instance.follow(threads)
@@ -59,6 +59,7 @@ class Recorder(Closeable):
                         self._instance.set(f"events/{each}/enable", "1")
             except BaseException:
                 self.close()
+                tracefs.remove(place, pid)  # without the helper process
                 raise
         except OSError as error:
             raise LackingError(
