@@ -98,6 +98,8 @@ def _protected_guest(path: KernelPath) -> Iterator[str]:
         yield "protected-not-swap-backed"
     elif results.get("pkvm_pgtable_stage2_map") == "-EFAULT":
         yield "protected-reclaimed"
+    elif results.get("pkvm_pgtable_stage2_map") in ("-EINVAL", "-EPERM"):
+        yield "protected-device-memory"
 
 
 def _guest_memfd(path: KernelPath) -> Iterator[str]:

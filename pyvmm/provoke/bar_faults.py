@@ -62,6 +62,7 @@ def _replace_by_cacheable(testbed: Testbed) -> None:
 
 
 def _read_cacheable(testbed: Testbed, device: AssignedDevice) -> None:
+    testbed.need_device_memory()
     [bar] = [bar for bar in device.bars if bar.region.name == _CACHEABLE]
     testbed.rejected = next((slot for slot in bar.slots if slot.outcome == "rejected"), None)
     testbed.read(testbed.map_bar(bar).gpa)
@@ -131,6 +132,7 @@ def _call_bar(testbed: Testbed) -> None:
 
 
 def _call_cacheable_bar(testbed: Testbed) -> None:
+    testbed.need_device_memory()
     device = testbed.assign(_NVGRACE)
     [bar] = [bar for bar in device.bars if bar.region.name == _CACHEABLE]
     if any(slot.outcome == "rejected" for slot in bar.slots):
@@ -141,6 +143,7 @@ def _call_cacheable_bar(testbed: Testbed) -> None:
 
 def _disable_memory_in_sysfs(testbed: Testbed) -> None:
     """Clear the memory enable bit through sysfs; vfio does not notice and keeps the mmap."""
+    testbed.need_device_memory()
     device = testbed.assign(VFIO_PCI)
     bar = map_memslot_bar(testbed, device)
     config = os.open(device.device.function.path / "config", os.O_RDWR | os.O_CLOEXEC)
@@ -186,6 +189,7 @@ def _map_through_sysfs(testbed: Testbed, *, private: bool = False) -> None:
     vfio has the device open, too: an idle one is in D3hot or has its memory space disabled, and
     then does not respond.
     """
+    testbed.need_device_memory()
     function, path = _find_prefetchable_bar()
     device = testbed.stack.enter_context(open_device(str(function), AUTO))
     device.config.enable_memory()

@@ -111,6 +111,7 @@ def _execute_on_bar(*words: int) -> Provoke:
     """Return a provocation: instructions on a BAR at the address in x2."""
 
     def provoke(testbed: Testbed) -> None:
+        testbed.need_device_memory()
         bar = map_memslot_bar(testbed, testbed.assign(VFIO_PCI))
         testbed.execute(words, (0, 0, bar.gpa))
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Failures of a protected guest's memory (pKVM), on arm64 with ``kvm-arm.mode=protected``.
+"""Failures of memory in KVM's protected mode (pKVM), on arm64 with ``kvm-arm.mode=protected``.
 
-Only the guest can read its memory after it has touched it: pyvmm looks at KVM's answer alone.
+Only a protected guest can read its memory after it has touched it: pyvmm looks at KVM's answer
+alone.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from pyvmm.bus import BusDevice
 from pyvmm.errors import SkippedError
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.memory.peek import peek
+from pyvmm.provoke.bar_faults import VFIO_PCI, map_memslot_bar
 from pyvmm.provoke.testbed import TARGET_GPA, TARGET_SIZE, Provocation, Testbed
 
 _LDR_X4_X2 = 0xF9400044
@@ -117,6 +119,15 @@ def _read_reclaimed(testbed: Testbed) -> None:
     testbed.execute(code, (0, 0, TARGET_GPA, bell))
 
 
+def _read_bar(testbed: Testbed) -> None:
+    """Read a BAR in a guest that is not protected."""
+    if not testbed.machine.vm.host.may_protect_guests:
+        raise SkippedError(
+            "needs KVM in protected mode: python -m pyvmm lab run --mode protected -- provoke"
+        )
+    testbed.read(map_memslot_bar(testbed, testbed.assign(VFIO_PCI)).gpa)
+
+
 PROVOCATIONS = (
     Provocation(
         "protected",
@@ -141,5 +152,11 @@ PROVOCATIONS = (
         "process_vm_readv of a protected guest's page, and its next read",
         "protected-reclaimed",
         _read_reclaimed,
+    ),
+    Provocation(
+        "protected-bar",
+        "a read of a BAR, with KVM in protected mode",
+        "protected-device-memory",
+        _read_bar,
     ),
 )

@@ -154,6 +154,13 @@ class Testbed:
                 "python -m pyvmm lab run --mode protected -- provoke"
             ) from None
 
+    def need_device_memory(self) -> None:
+        """Raise `SkippedError` if KVM maps no device memory for guests."""
+        if self.machine.vm.host.may_protect_guests:
+            raise SkippedError(
+                "in protected mode, KVM maps no device memory for guests: see protected-bar"
+            )
+
     def add_anonymous(self) -> int:
         """Register anonymous memory at `TARGET_GPA`; return its HVA."""
         memory = self._reserve(TARGET_SIZE)

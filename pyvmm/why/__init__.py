@@ -15,7 +15,7 @@ a condition that needs an absent fact is undecided.
     kvm_run        the conditions of KVM_RUN
     vcpu           those on the state of the vCPU and of its descriptor
     pfnmap         those on memory that is mapped by page frame number
-    protected      those on the memory of a protected guest (pKVM)
+    protected      those on memory in KVM's protected mode (pKVM)
     stage2_type    the stage-2 memory type of a VMA
 
 To add a condition, write one record in `registration` or `kvm_run`, at its place in the kernel's

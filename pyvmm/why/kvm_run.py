@@ -446,6 +446,16 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         evidence=("pkvm_pgtable_stage2_map -EFAULT",),
     ),
     Condition(
+        "protected-device-memory",
+        (errno.EINVAL, errno.EPERM),
+        "check_range_allowed_memory (arch/arm64/kvm/hyp/nvhe/mem_protect.c)",
+        "the memory is device memory (PFNMAP), and KVM is in protected mode",
+        protected.device_memory,
+        arch="arm64",
+        remedies=("emulate_region", "copy"),
+        evidence=("pkvm_pgtable_stage2_map -EINVAL or pkvm_pgtable_stage2_map -EPERM",),
+    ),
+    Condition(
         REPLACED,
         _ACCESS,
         _GUP,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The conditions of ``KVM_RUN`` for a protected guest (pKVM).
+"""The conditions of ``KVM_RUN`` on a host in protected mode (pKVM).
 
-In pkvm_mem_abort (arch/arm64/kvm/mmu.c), KVM pins each page and takes it from the host. The VMM
-does not know which page, since it must not read the guest's page tables.
+In pkvm_mem_abort (arch/arm64/kvm/mmu.c), KVM pins each page of a protected guest and takes it from
+the host. The VMM does not know which page, since it must not read the guest's page tables.
 """
 
 from pyvmm.why.condition import Broken, inferred
@@ -39,4 +39,15 @@ def reclaimed(f: AccessFacts) -> Broken | None:
     return inferred(
         "the memory behind the memslot cannot be pinned for writing, or a system call accessed a "
         "page of the protected guest, which took it from the guest and zeroed it"
+    )
+
+
+def device_memory(f: AccessFacts) -> Broken | None:
+    """Test for device memory behind a memslot of any guest."""
+    need(f.host.check, "a VM to ask for its capabilities (/dev/kvm)")
+    if not f.host.may_protect_guests or f.area is None or not f.pfnmap:
+        return None
+    return inferred(
+        f"{f.area.path or 'the memory'} behind the memslot is device memory (PFNMAP): in protected "
+        "mode, KVM maps only the host's RAM for guests"
     )

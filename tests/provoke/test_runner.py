@@ -51,6 +51,7 @@ FAULTS = {
     "d3hot": (BARE, "reconstructed", "emulate", "read 0xffffffff"),
     "private-pfnmap": (BARE, "reconstructed", "replay", "wrote"),
     "unaligned": (BARE, "reconstructed", "emulate", "went on"),
+    "protected-bar": ("bare EINVAL", "reconstructed", "emulate", "read 0x0"),
 }
 # The same for PFNMAP RAM, on a kernel whose drm-shmem has pfn_mkwrite.
 READ_ONLY_PTES = {

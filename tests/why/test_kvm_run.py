@@ -17,6 +17,8 @@ from pyvmm.memory.memory_cgroup import MemoryLimit
 from pyvmm.provoke import fixed_mmap
 from pyvmm.uapi.kvm import (
     KVM_CAP_ARM_MTE,
+    KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES,
+    KVM_CAP_ARM_WRITABLE_IMP_ID_REGS,
     KVM_CAP_GUEST_MEMFD,
     KVM_CAP_MEMORY_ATTRIBUTES,
     KVM_MEM_READONLY,
@@ -31,6 +33,8 @@ MEMFD_HOST = offering(KVM_CAP_GUEST_MEMFD)
 ATTRIBUTES_HOST = offering(KVM_CAP_MEMORY_ATTRIBUTES, KVM_CAP_GUEST_MEMFD, arch="x86_64")
 OLD_KERNEL = replace(ARM64_WITHOUT_FWB, cacheable_pfnmap_rule=False)
 UNKNOWN_HOST = Host("arm64")
+UNPROTECTED = offering(KVM_CAP_ARM_WRITABLE_IMP_ID_REGS, KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES)
+PKVM = offering(KVM_CAP_ARM_WRITABLE_IMP_ID_REGS)  # a host in protected mode
 
 # Entries of pagemap: bits 63 (present), 62 (swap), 58 (guard), 57 (userfaultfd); swap type 31 is a
 # PTE marker, whose offset is a set of flags.
@@ -719,6 +723,24 @@ ROWS: tuple[Row, ...] = (
     ("protected-reclaimed", "not protected", lambda m: run(protected=False), "impossible"),
     ("protected-reclaimed", "unknown", lambda m: run(), PROTECTED),
     ("protected-reclaimed", "x86", lambda m: run(host=X86, protected=True), "impossible"),
+    (
+        "protected-device-memory",
+        "BAR, protected mode",
+        lambda m: described("pf", "io", errno=errno.EPERM, host=PKVM),
+        "inferred",
+    ),
+    (
+        "protected-device-memory",
+        "BAR, another mode",
+        lambda m: described("pf", "io", errno=errno.EPERM, host=UNPROTECTED),
+        "impossible",
+    ),
+    (
+        "protected-device-memory",
+        "RAM, protected mode",
+        lambda m: described("ac", errno=errno.EPERM, host=PKVM),
+        "impossible",
+    ),
     ("vma-replaced", "by anonymous memory", replaced, "inferred"),
     ("vma-replaced", "by a file", anonymous_replaced_by_file, "inferred"),
     ("vma-replaced", "as mapped", mapped, "impossible"),
