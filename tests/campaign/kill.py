@@ -3,6 +3,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _AFTER_CHILD = 0.1  # seconds
 # Python prints one if a signal arrives while it starts or ends, outside of pyvmm's control.
 _TRACEBACK = "Traceback"
-_OF_PYVMM = "in main\n"
+_OF_PYVMM = re.compile(r'/pyvmm/\S+", line \d+, in main\n')
 
 
 def adopt_orphans() -> None:
@@ -59,7 +60,7 @@ def start_and_kill(
             process.wait()
         errors.seek(0)
         text = errors.read()
-        if _TRACEBACK in text and _OF_PYVMM in text:
+        if _TRACEBACK in text and _OF_PYVMM.search(text):
             yield text
     yield from wait_for_orphans()
 
