@@ -131,6 +131,10 @@ def _use_up_huge_pages(testbed: Testbed) -> None:
 
 
 def _use_up_cgroup(testbed: Testbed) -> None:
+    if testbed.machine.vm.host.may_protect_guests:
+        raise SkippedError(
+            "in protected mode, KVM allocates for each access, and any may fail: see cgroup-full"
+        )
     _add_hole(testbed, os.memfd_create("pyvmm-guest-memory", os.MFD_CLOEXEC))
     testbed.read(ARGUMENT_BLOCK)  # KVM then has the memory for its own tables
     _read_in_full_cgroup(testbed)

@@ -434,7 +434,10 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
         "a control group of the VMM has reached memory.max, and nothing in it can be killed",
         host_fault.memory_cgroup_limit,
         remedies=("retry",),
-        evidence=("handle_mm_fault VM_FAULT_OOM or kvm_handle_guest_abort -ENOMEM",),
+        evidence=(
+            "handle_mm_fault VM_FAULT_OOM or kvm_handle_guest_abort -ENOMEM or "
+            "pkvm_create_hyp_vm -ENOMEM",
+        ),
     ),
     Condition(
         "protected-reclaimed",
