@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Every provocation on a real kernel: the exit, the cause that pyvmm finds, the fix."""
 
+import functools
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,7 @@ BY_NAME = {each.name: each for each in PROVOCATIONS}
 on_arm64 = pytest.mark.needs_arch("aarch64")
 
 
+@functools.cache
 def run_provocation(name: str) -> ProvocationResult:
     [result] = provoke([BY_NAME[name]])
     if result.skipped:

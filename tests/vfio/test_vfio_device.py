@@ -27,6 +27,7 @@ BARS = {
     "0x1111 nvgrace_gpu_vfio_pci": {"BAR0": 16 * MIB, "BAR2": 1024 * MIB, "BAR4": 512 * MIB},
     "0x11e8 vfio-pci": {"BAR0": 1 * MIB},
     "0x0010 vfio-pci": {"BAR0": 16384},
+    "0x5845 vfio-pci": {"BAR0": 16384},
 }
 
 
