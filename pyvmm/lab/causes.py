@@ -142,13 +142,8 @@ def _rows(
             hosts[cells].append(run.host)
     by_count = sorted(hosts.items(), key=lambda item: -len(item[1]))
     for cells, on in sorted(by_count, key=lambda item: item[0][0].startswith(_SKIPPED)):
-        yield (first, *cells, where(on, _hosts(runs, name)))
+        yield (first, *cells, where(on, [run.host for run in runs]))
         first = ""
-
-
-def _hosts(runs: Sequence[HostRun], name: str) -> list[HostName]:
-    """Return the hosts that ran provocation `name`."""
-    return [run.host for run in runs if name in run.results]
 
 
 def _name(result: Result) -> str:
@@ -229,7 +224,7 @@ def _differences(names: Iterable[str], runs: Sequence[HostRun]) -> Iterator[str]
                 hosts[text].append(run.host)
         for text, on in hosts.items():
             found = True
-            yield f"* `{name}`: {text}, on {where(on, _hosts(runs, name))}"
+            yield f"* `{name}`: {text}, on {where(on, [run.host for run in runs])}"
     if not found:
         yield "None: each cause is the expected one, and agrees with each recorded path."
 
