@@ -130,10 +130,11 @@ class Summary:
             when = "when it was closed" if vm == self._closed_vm else "at the end"
             yield f"memslots of {vm} {when}:"
             for number, slot in sorted(slots.items(), key=lambda item: int_member(item[1], "gpa")):
-                gpa, memory = int_member(slot, "gpa"), size(int_member(slot, "size"))
+                gpa, hva = int_member(slot, "gpa"), int_member(slot, "hva")
+                memory = size(int_member(slot, "size"))
                 yield (
                     f"  {number:>4}  GPA {gpa:#014x}  {memory:<24} "
-                    f"HVA {slot['hva']:#x}  {slot['flags']}".rstrip()
+                    f"HVA {hva:#x}  {slot['flags']}".rstrip()
                 )
 
     def _set_memslot(self, event: Ioctl) -> None:
@@ -147,9 +148,9 @@ class Summary:
             return
         slots[number] = {
             "slot": number,
-            "gpa": region.get("guest_phys_addr", 0),
-            "size": region["memory_size"],
-            "hva": region.get("userspace_addr", 0),
+            "gpa": int_member(region, "guest_phys_addr"),
+            "size": int_member(region, "memory_size"),
+            "hva": int_member(region, "userspace_addr"),
             "flags": event.names.get("argument.flags", ""),
         }
 

@@ -139,3 +139,12 @@ def test_size_does_not_grow_with_the_trace() -> None:
     for _ in range(10_000):
         summary.add(run("io"))
     assert len(summary.exits) == len(summary.ioctls) == 1
+
+
+def test_a_memslot_with_members_of_a_wrong_type() -> None:
+    argument: Values = {"slot": 0, "memory_size": 1, "guest_phys_addr": "", "userspace_addr": {}}
+    summary = Summary()
+    summary.add(
+        Ioctl(0, 1, 1, 4, "vm1", "vm", "KVM_SET_USER_MEMORY_REGION", 0, 0, argument=argument)
+    )
+    assert list(summary.lines())[-1].startswith("     0  GPA 0x000000000000  ")
