@@ -4,6 +4,9 @@
 A VMM with virtio-gpu maps them behind memslots. KVM faults them in with one handle_mm_fault
 (hva_to_pfn_remapped in virt/kvm/kvm_main.c). Where the driver has ``pfn_mkwrite``, as drm-shmem has
 since Linux 7.1, that leaves a read-only PTE, and a guest write fails.
+
+Not provoked: buffers of TTM, whose tail pages have no reference count (hva_to_pfn_remapped fails in
+Linux 6.12). They need a GPU whose driver uses TTM, and the lab emulates none.
 """
 
 import os
