@@ -188,8 +188,11 @@ class Breaker:
         time.sleep(0.01)  # an access that fails again and again without progress is stopped
 
     def _protect(self) -> None:
+        """Make a page inaccessible, but none that is emulated: the VMM itself accesses those."""
         at = self._chance.randrange(0, self.memory.size, PAGE_SIZE)
-        libc.mprotect(self.memory.hva + at, PAGE_SIZE, PROT_NONE)
+        with self._machine.vm.lock:
+            if not self._machine.mmio.at(GPA + at):
+                libc.mprotect(self.memory.hva + at, PAGE_SIZE, PROT_NONE)
 
     def _change_slots(self) -> None:
         """Move the contents to other memory; or, if pages are emulated, register them again."""
