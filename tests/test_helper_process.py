@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.helper_process import HelperProcess
-from tests.process import adopted_orphans, children
+from tests.process import adopted_orphans, as_nobody, children
 
 
 class Answer(Exception):
@@ -85,8 +87,20 @@ def test_its_creator_has_no_more_children() -> None:
     process.finish()
 
 
-def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    forks = iter((os.fork,))
-    monkeypatch.setattr(os, "fork", lambda: next(forks)())  # the second call raises StopIteration
-    with pytest.raises(LackingError, match="cannot fork a helper process"):
-        HelperProcess(lambda _: None)
+def test_no_more_processes() -> None:
+    """The first fork still succeeds, the second one does not."""
+
+    def one_more() -> str:
+        mine = [1 for task in Path("/proc").glob("[0-9]*/task/*") if _is_mine(task)]
+        resource.setrlimit(resource.RLIMIT_NPROC, (len(mine) + 1,) * 2)
+        with pytest.raises(LackingError, match="cannot fork a helper process"):
+            HelperProcess(lambda _: None)
+        return "no more"
+
+    assert as_nobody(one_more) == "no more"
+
+
+def _is_mine(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # it has ended
+        return path.stat().st_uid == os.getuid()
+    return False

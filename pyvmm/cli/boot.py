@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli.option_types import seconds, size
+from pyvmm.cli.option_types import add_iommu_mode, seconds, size
 from pyvmm.cli.report_file import ReportFile
 from pyvmm.errors import Status
 from pyvmm.linux.boot import BootOptions, BootResult, boot
 from pyvmm.passthrough.document import fault_to_json, memslot_to_json
-from pyvmm.vfio.iommu_modes import AUTO, MODES
 
 SCHEMA = "pyvmm.boot/1"
 
@@ -47,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BDF",
         help="the PCI address of a device for the guest; repeatable",
     )
-    add(
-        "--iommu-mode",
-        choices=(AUTO, *MODES),
-        default=AUTO,
-        help="the IOMMU interface to use (default: auto, the best available)",
-    )
+    add_iommu_mode(parser)
     add("--bind", action="store_true", help="bind the devices to vfio for this run")
     add(
         "--console",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvmm.cli import output
-from pyvmm.cli.option_types import seconds
+from pyvmm.cli.option_types import seconds, size
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import cache, host, kernel, kernel_build, kvm_mode, lab_devices, matrix, qemu
@@ -264,20 +264,13 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         **several,
     )
     add("--append", default="", metavar="TEXT", help="append to the kernel command line")
-    add("--memory", type=_size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")
+    add("--memory", type=size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")
     add(
         "--timeout",
         type=seconds,
         metavar="S",
         help="limit in seconds, from power-on or for each test",
     )
-
-
-def _size(text: str) -> int:
-    try:
-        return qemu.parse_size(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _age(seconds: float) -> str:

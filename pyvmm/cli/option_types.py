@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Types of options for argparse, with errors that say what is wanted."""
+"""Options that commands share, and types of options whose errors say what is wanted."""
 
 import argparse
 from collections.abc import Callable
@@ -49,3 +49,15 @@ header_source = option_type("a source of headers", _nonempty)
 seconds = option_type("a positive number of seconds", _seconds)
 size = option_type("a size such as 512M or 2G", units.parse_size)
 process_id = option_type("a process ID", _process_id)
+
+
+def add_iommu_mode(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--iommu-mode``."""
+    from pyvmm.vfio.iommu_modes import AUTO, MODES  # most commands need nothing of vfio
+
+    parser.add_argument(
+        "--iommu-mode",
+        choices=(AUTO, *MODES),
+        default=AUTO,
+        help="the IOMMU interface to use (default: auto, the best available)",
+    )

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from pyvmm import sandbox
 from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
+from pyvmm.cli.option_types import add_iommu_mode
 from pyvmm.cli.recording import add_argument, recording
 from pyvmm.cli.report_file import ReportFile
 from pyvmm.cli.report_writer import ReportWriter
@@ -25,7 +26,6 @@ from pyvmm.passthrough.probe_bars import BarProbe, Write
 from pyvmm.provenance import KernelPath, verdict
 from pyvmm.units import size
 from pyvmm.vfio import rebind
-from pyvmm.vfio.iommu_modes import AUTO, MODES
 from pyvmm.vfio.sysfs import PciFunction
 
 _WRITE = re.compile(r"(?P<region>\w+)\+(?P<offset>\w+)=(?P<value>\w+)")
@@ -51,12 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BDF",
         help="the device's PCI address, as lspci -D prints it; repeatable",
     )
-    parser.add_argument(
-        "--iommu-mode",
-        choices=(AUTO, *MODES),
-        default=AUTO,
-        help="the IOMMU interface to use (default: auto, the best available)",
-    )
+    add_iommu_mode(parser)
     parser.add_argument(
         "--bind",
         action="store_true",

@@ -13,10 +13,10 @@ from pyvmm.faults.poison import Poisoned
 from pyvmm.faults.remedies import offer
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm.exits import Exit
-from pyvmm.why import Finding, kvm_run, most_likely
+from pyvmm.why import Finding, kvm_run, most_likely, pfnmap
 
 UNKNOWN = "unknown"
-_WEAK = (kvm_run.REPLACED, kvm_run.DEVICE_NOT_READY)
+_WEAK = (kvm_run.REPLACED, pfnmap.DEVICE_NOT_READY)
 
 
 class _Judged(NamedTuple):

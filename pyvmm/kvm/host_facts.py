@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The facts of this kernel and CPU on which KVM's conditions depend (`pyvmm.why.Host`)."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 
@@ -71,11 +72,7 @@ def _fwb_and_dic() -> tuple[bool | None, bool | None]:
     from pyvmm.uapi.kvm_arm64 import KVM_ARM_PREFERRED_TARGET, KVM_ARM_VCPU_INIT, kvm_vcpu_init
 
     try:
-        with ExitStack() as stack:
-            system = stack.enter_context(SystemFd.open())
-            run_size = system.ioctl(KVM_GET_VCPU_MMAP_SIZE)
-            number = system.ioctl(KVM_CREATE_VM, SMALLEST_IPA_BITS)
-            vm = stack.enter_context(VmFd(number, run_size))
+        with _vm(SMALLEST_IPA_BITS) as vm:
             vcpu = vm.create_vcpu()
             init = kvm_vcpu_init()
             vm.ioctl(KVM_ARM_PREFERRED_TARGET, init)
@@ -94,23 +91,30 @@ def _bound_errno() -> int | None:
     A VM made for this is asked, without `Memslots`, which would want to know the reason.
     """
     try:
-        with ExitStack() as stack:
-            system = stack.enter_context(SystemFd.open())
-            vm = stack.enter_context(VmFd(system.ioctl(KVM_CREATE_VM, 0), run_size=0))
+        with _vm() as vm:
             flags = GUEST_MEMFD_FLAG_MMAP & vm.offers(KVM_CAP_GUEST_MEMFD_FLAGS)
             request = kvm_create_guest_memfd(size=PAGE_SIZE, flags=flags)
-            memfd = stack.enter_context(Fd(vm.ioctl(KVM_CREATE_GUEST_MEMFD, request)))
-            for number in range(2):
-                region = kvm_userspace_memory_region2(
-                    slot=number,
-                    flags=KVM_MEM_GUEST_MEMFD,
-                    guest_phys_addr=number * PAGE_SIZE,
-                    memory_size=PAGE_SIZE,
-                    guest_memfd=memfd.fileno(),
-                )
-                vm.ioctl(KVM_SET_USER_MEMORY_REGION2, region)
+            with Fd(vm.ioctl(KVM_CREATE_GUEST_MEMFD, request)) as memfd:
+                for number in range(2):
+                    region = kvm_userspace_memory_region2(
+                        slot=number,
+                        flags=KVM_MEM_GUEST_MEMFD,
+                        guest_phys_addr=number * PAGE_SIZE,
+                        memory_size=PAGE_SIZE,
+                        guest_memfd=memfd.fileno(),
+                    )
+                    vm.ioctl(KVM_SET_USER_MEMORY_REGION2, region)
     except IoctlError as error:
         return error.errno if error.request == KVM_SET_USER_MEMORY_REGION2 else None
     except PyvmmError:
         return None
     return None
+
+
+@contextmanager
+def _vm(vm_type: int = 0) -> Iterator[VmFd]:
+    """Create a VM that never runs."""
+    with SystemFd.open() as system:
+        run_size = system.ioctl(KVM_GET_VCPU_MMAP_SIZE)
+        with VmFd(system.ioctl(KVM_CREATE_VM, vm_type), run_size, vm_type) as vm:
+            yield vm

@@ -26,7 +26,6 @@ from pyvmm.uapi.kvm import (
     KVM_MEM_READONLY,
     KVM_SET_USER_MEMORY_REGION,
     KVM_SET_USER_MEMORY_REGION2,
-    KVM_VM_TYPE_ARM_PROTECTED,
     kvm_clear_dirty_log,
     kvm_dirty_log,
     kvm_userspace_memory_region,
@@ -94,10 +93,9 @@ class Memslots:
 
         ``KVM_SET_USER_MEMORY_REGION``, or ``KVM_SET_USER_MEMORY_REGION2`` with a guest_memfd.
         `size` defaults to the rest of the memory, `number` to the first free one. `flags` are
-        further ``KVM_MEM_*``. The number of
-        an existing slot changes that slot: KVM allows a new GPA and KVM_MEM_LOG_DIRTY_PAGES.
-        The slot keeps `memory` alive. Raises `MemslotError` with the reason, and `ValueError` for
-        a GPA that does not fit into 64 bits.
+        further ``KVM_MEM_*``. The number of an existing slot changes that slot: KVM allows a new
+        GPA and KVM_MEM_LOG_DIRTY_PAGES. The slot keeps `memory` alive. Raises `MemslotError` with
+        the reason, and `ValueError` for a GPA that does not fit into 64 bits.
         """
         hva = memory.hva + at if memory else 0
         if size is None:
@@ -122,6 +120,12 @@ class Memslots:
         self._set(replace(slot, size=0, flags=0, guest_memfd=None))
         self._slots.remove(slot.number)
         self._next = min(self._next, slot.number)
+
+    def remove_backed_by(self, memory: Mapping) -> None:
+        """Delete the memslots backed by `memory`; fault handling may have split them."""
+        for slot in self:
+            if slot.memory is memory:
+                self.remove(slot)
 
     def move(self, slot: Memslot, gpa: int) -> Memslot:
         """Move a memslot to another GPA. Raises `MemslotError`."""
@@ -284,7 +288,7 @@ class Memslots:
             known_ipa_bits=ipa_bits(self._vm.vm_type),
             known_enabled=self._vm.enabled,
             known_memfd_file=file_name(slot.guest_memfd.fileno()) if slot.guest_memfd else None,
-            known_protected=bool(self._vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
+            known_protected=self._vm.protected,
             read_vm_state=partial(vm_state, self._vm),
             pid="self",
         )

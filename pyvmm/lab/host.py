@@ -35,7 +35,8 @@ from pyvmm.lab import (
 )
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.kernel import Kernel
-from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree, option_value
+from pyvmm.lab.lab_devices import option_value
+from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree
 from pyvmm.lab.stage2_server import Stage2Server
 from pyvmm.lab.terminal import Terminal
 from pyvmm.lab.virtio_ports import VirtioPorts

@@ -101,23 +101,24 @@ def arguments(devices: Sequence[LabDevice]) -> list[str]:
         port, name = f"port{slot}", f"device{slot}"
         argv += ["-device", f"pcie-root-port,id={port},chassis={slot},slot={slot},addr={slot:#x}"]
         if device.backend:
-            argv += ["-blockdev", device.backend.format(id=name, disk=_Disk())]
+            disk = option_value(_disk()) if "{disk}" in device.backend else ""
+            argv += ["-blockdev", device.backend.format(id=name, disk=disk)]
         argv += ["-device", f"{device.qemu.format(id=name)},bus={port}"]
     return argv
 
 
-class _Disk:
-    """The path of the disk's image, created in the cache when QEMU's arguments need it."""
+def option_value(path: Path) -> str:
+    """Return a path as the value of a ``KEY=VALUE`` option, in which QEMU wants commas doubled."""
+    return str(path).replace(",", ",,")
 
-    def __str__(self) -> str:
-        path = cache.root() / "disk.img"
-        with cache.create(path) as partial:
-            if partial is not None:
-                partial.write_bytes(disk_contents())
-        return str(path).replace(",", ",,")
 
-    def __format__(self, spec: str) -> str:
-        return str(self)
+def _disk() -> Path:
+    """Return the image of the device "disk", created if the cache lacks it."""
+    path = cache.root() / "disk.img"
+    with cache.create(path) as partial:
+        if partial is not None:
+            partial.write_bytes(disk_contents())
+    return path
 
 
 def disk_contents() -> bytes:

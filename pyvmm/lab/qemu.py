@@ -15,7 +15,7 @@ from pyvmm import units
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import package_tree
 from pyvmm.lab.apt import Progress
-from pyvmm.lab.lab_devices import LabDevice, arguments
+from pyvmm.lab.lab_devices import LabDevice, arguments, option_value
 
 PROGRAM = "qemu-system-aarch64"
 # The oldest version that works. QEMU 7.2 boots, but its "max" CPU lacks FWB and vfio devices cannot
@@ -82,11 +82,6 @@ def parse_size(text: str) -> int:
         return units.parse_size(text)
     except ValueError:
         raise UsageError(f"invalid size {text!r}: pass MiB or GiB, such as 512M or 2G") from None
-
-
-def option_value(path: Path) -> str:
-    """Return a path as the value of a ``KEY=VALUE`` option, in which QEMU wants commas doubled."""
-    return str(path).replace(",", ",,")
 
 
 def find(progress: Progress, chosen: str | None = None) -> Qemu:

@@ -16,7 +16,7 @@ from typing import Self
 
 from pyvmm import scratch_dir
 from pyvmm.lab.gdb import GdbClient, GdbError
-from pyvmm.lab.qemu import option_value
+from pyvmm.lab.lab_devices import option_value
 from pyvmm.lab.stage2 import HCR_VM, Stage2Registers, walk
 from pyvmm.lab.stage2_client import PORT
 

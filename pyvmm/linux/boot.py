@@ -99,10 +99,7 @@ def boot(options: BootOptions) -> BootResult:
         raise LackingError(
             "boot runs arm64 guests on arm64 hosts: python -m pyvmm lab run --device disk -- boot"
         )
-    addresses = [Bdf.parse(address) for address in options.devices]
-    for n, address in enumerate(addresses):
-        if address in addresses[:n]:
-            raise UsageError(f"{address} is given twice: give each device once")
+    addresses = Bdf.parse_all(options.devices)
     path = options.image or built_in_guest.find_image()
     kernel = kernel_image.read(path)
     initrd = _read(options.initrd) if options.initrd else built_in_guest.make_initrd(path)

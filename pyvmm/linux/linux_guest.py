@@ -49,7 +49,7 @@ _EVENTS: dict[int, EndReason] = {
 
 @dataclass(frozen=True)
 class GuestEnd:
-    """How a guest ended.
+    """The end of a guest.
 
     Attributes:
         reason: "stopped" if an exit that nothing handles ended it.

@@ -11,10 +11,10 @@ from pyvmm.machine import RAM_BASE, Machine
 from pyvmm.passthrough.device_report import report_emulated
 from pyvmm.passthrough.placement import BAR_BASE, place
 from pyvmm.pci.bar_slots import Part, SlotOutcome, register, register_flipped
-from pyvmm.vfio.bars import BarMapping, map_bar
+from pyvmm.vfio.bars import BarMapping
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO, open_device
-from pyvmm.vfio.region_backing import RegionBacking
+from pyvmm.vfio.region_backing import map_backed
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.vfio_device import VfioDevice
 
@@ -84,10 +84,8 @@ class AssignedDevice(Closeable):
         return [bar for bar in bars if not self.device.config.is_port_bar(bar.index)]
 
     def _place(self, region: Region, gpa: int, flipped: bool, stack: ExitStack) -> PlacedBar:
-        mapping = stack.enter_context(map_bar(region, self.device.split(region)))
-        virtual = self.device.function.is_virtual
-        backing = RegionBacking(region, self.device.config, virtual=virtual)
-        mapping.memory.backing = backing
+        mapping, backing = map_backed(self.device, region)
+        stack.enter_context(mapping)
         stack.callback(self._unregister, mapping)
         vm = self._machine.vm
         register_area = register_flipped if flipped else register
@@ -109,10 +107,8 @@ class AssignedDevice(Closeable):
         return PlacedBar(region, gpa, mapping, tuple(outcomes))
 
     def _unregister(self, mapping: BarMapping) -> None:
-        # Fault handling may have split them; if the machine was closed first, none are left.
-        for slot in self._machine.vm.memslots:
-            if slot.memory is mapping.memory:
-                self._machine.vm.memslots.remove(slot)
+        # If the machine was closed first, none are left.
+        self._machine.vm.memslots.remove_backed_by(mapping.memory)
 
     def close(self) -> None:
         """Unmap the BARs and close the device; the machine's vCPU must not be running."""

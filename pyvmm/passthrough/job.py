@@ -102,10 +102,7 @@ def run_job(job: Job) -> JobResult:
 
     Raises `PyvmmError` with a one-line explanation.
     """
-    addresses = [Bdf.parse(address) for address in job.devices]
-    for n, address in enumerate(addresses):
-        if address in addresses[:n]:
-            raise UsageError(f"{address} is given twice: give each device once")
+    addresses = Bdf.parse_all(job.devices)
     with ExitStack() as stack:
         system = stack.enter_context(System.open())
         caps = negotiate(system)

@@ -9,8 +9,7 @@ from pyvmm.faults.guest_memory import BackedDevice
 from pyvmm.kvm.vm import Vm
 from pyvmm.pci.bar_slots import SlotOutcome, register
 from pyvmm.pci.counted_device import AccessCounts, CountedDevice
-from pyvmm.vfio.bars import map_bar
-from pyvmm.vfio.region_backing import RegionBacking
+from pyvmm.vfio.region_backing import map_backed
 from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region
 from pyvmm.vfio.vfio_device import VfioDevice
@@ -44,10 +43,7 @@ class GuestBar(Closeable):
         self.wide = bool(device.config.read(_BAR0 + 4 * region.index, 4) & _64_BIT)
         self.gpa: int | None = None
         self.outcomes: tuple[SlotOutcome, ...] = ()
-        self._mapping = map_bar(region, device.split(region, trap=registers))
-        virtual = device.function.is_virtual
-        self._backing = RegionBacking(region, device.config, virtual=virtual)
-        self._mapping.memory.backing = self._backing
+        self._mapping, self._backing = map_backed(device, region, trap=registers)
         self._name = f"{device.function} {region.name}"
         self._registers, self._counts = registers, counts
 
@@ -72,11 +68,8 @@ class GuestBar(Closeable):
     def remove(self) -> None:
         """Delete the BAR's memslots, and what is emulated in its place. Idempotent."""
         if self.gpa is not None:
-            # Fault handling may have split the memslots, or emulate a part.
-            for slot in self._vm.memslots:
-                if slot.memory is self._mapping.memory:
-                    self._vm.memslots.remove(slot)
-            self._bus.detach(self.gpa, self.region.size)
+            self._vm.memslots.remove_backed_by(self._mapping.memory)
+            self._bus.detach(self.gpa, self.region.size)  # fault handling may emulate a part
             self.gpa = None
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ _VM_FAULTS = {1: "OOM", 2: "SIGBUS", 0x10: "HWPOISON", 0x20: "HWPOISON_LARGE", 0
 
 
 class Returns(Enum):
-    """What a function returns: the type for a kretprobe, and the filter that keeps errors only."""
+    """A return type: its name for a kretprobe, and the filter that keeps errors only."""
 
     ERRNO = "s32", "ret < 0 && ret >= -4095"
     PFN = "x64", f"ret >= {_PFN_ERR:#x} && ret <= 0x7fffffffffffffff"

@@ -78,6 +78,11 @@ class TracedVm:
     memslots: SlotIndex[Slot] = field(default_factory=SlotIndex)
     private: PrivateRanges = field(default_factory=PrivateRanges)
 
+    @property
+    def protected(self) -> bool:
+        """Return True for a protected guest (pKVM)."""
+        return bool(self.vm_type & KVM_VM_TYPE_ARM_PROTECTED)
+
     def set_memslot(self, slot: Slot) -> None:
         """Record a successful request: register or move the memslot, or delete it (size 0)."""
         if slot.size:
@@ -135,7 +140,7 @@ class Explainer:
                 known_ipa_bits=ipa_bits(vm.vm_type),
                 known_enabled=vm.enabled,
                 known_memfd_file=memfd_file,
-                known_protected=bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED),
+                known_protected=vm.protected,
                 pid=vm.pid,
             )
         )
@@ -171,7 +176,7 @@ class Explainer:
             errno=errnos.ENOMEM,
             host=self._host,
             exit="run_failure",
-            protected=_is_protected(vm),
+            protected=vm.protected,
             pid=vm.pid,
         )
         if finding := most_likely(kvm_run.CONDITIONS, facts):
@@ -195,15 +200,11 @@ class Explainer:
             known_gpa=gpa,
             slot_known=True,
             known_slot=vm.memslots.at(gpa),
-            protected=_is_protected(vm),
+            protected=vm.protected,
             known_enabled=vm.enabled,
             pid=vm.pid,
         )
         return most_likely(kvm_run.CONDITIONS, facts)
-
-
-def _is_protected(vm: TracedVm) -> bool:
-    return bool(vm.vm_type & KVM_VM_TYPE_ARM_PROTECTED)
 
 
 def _suspects(vm: TracedVm) -> Iterator[int]:

@@ -2,6 +2,7 @@
 """PCI addresses in the notation of sysfs and lspci -D: ``0000:01:00.0``."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from pyvmm.errors import UsageError
@@ -37,6 +38,16 @@ class Bdf(NamedTuple):
         if device > _LAST_DEVICE:
             raise UsageError(f"{text!r} is not a PCI address: the device number must be 00 to 1f")
         return cls(int(match["domain"], 16), int(match["bus"], 16), device, int(match["function"]))
+
+    @classmethod
+    def parse_all(cls, texts: Iterable[str]) -> list[Self]:
+        """Parse several addresses. Raises `UsageError`, also if one is given twice."""
+        addresses: list[Self] = []
+        for address in map(cls.parse, texts):
+            if address in addresses:
+                raise UsageError(f"{address} is given twice: give each device once")
+            addresses.append(address)
+        return addresses
 
     def __str__(self) -> str:
         """Return the address as sysfs writes it."""

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A vfio region as the backing of its mapping: read and write, and whether it responds."""
 
+from collections.abc import Iterable
+
+from pyvmm.vfio.bars import BarMapping, map_bar
 from pyvmm.vfio.config import ConfigSpace
+from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import Region, RegionError
+from pyvmm.vfio.vfio_device import VfioDevice
 
 _D3HOT = 3
 
@@ -39,3 +44,13 @@ class RegionBacking:
         except RegionError as error:
             return f"the device's config space cannot be read ({error})"
         return None
+
+
+def map_backed(
+    device: VfioDevice, region: Region, trap: Iterable[Area] = ()
+) -> tuple[BarMapping, RegionBacking]:
+    """Map a BAR, but not the areas in `trap`, with the region as the mapping's backing."""
+    mapping = map_bar(region, device.split(region, trap=trap))
+    backing = RegionBacking(region, device.config, virtual=device.function.is_virtual)
+    mapping.memory.backing = backing
+    return mapping, backing

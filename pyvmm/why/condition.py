@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A condition under which KVM fails an ioctl, and the judge of such conditions."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -15,6 +16,10 @@ impossible: the facts exclude it, or this kernel and CPU do."""
 MARKS: tuple[Mark, ...] = ("known", "inferred", "impossible")
 
 F = TypeVar("F", bound=Facts)
+
+# 0 beside EFAULT: where x86 emulates the instruction, a failed access becomes KVM_EXIT_MMIO
+# (emulator_read_write_onepage in arch/x86/kvm/x86.c).
+ACCESS_ERRNOS = (errno.EFAULT, 0)
 
 
 class Broken(NamedTuple):

@@ -8,7 +8,7 @@ EFAULT and ENOMEM, and turns both into KVM_PFN_ERR_FAULT: the same bare EFAULT.
 import errno
 
 from pyvmm.units import size
-from pyvmm.why.condition import Broken, inferred, known
+from pyvmm.why.condition import ACCESS_ERRNOS, Broken, Condition, inferred, known
 from pyvmm.why.facts import AccessFacts
 
 
@@ -19,7 +19,7 @@ def poison_marker(f: AccessFacts) -> Broken | None:
     return known(f"a PTE marker poisons HVA {f.page:#x}: UFFDIO_POISON set it, or swap-in failed")
 
 
-def guard_region(f: AccessFacts) -> Broken | None:
+def _guard_region(f: AccessFacts) -> Broken | None:
     """Test for a guard region."""
     if f.host_slot is None or f.area is None:
         return None
@@ -28,7 +28,7 @@ def guard_region(f: AccessFacts) -> Broken | None:
     return None
 
 
-def userfaultfd_missing(f: AccessFacts) -> Broken | None:
+def _userfaultfd_missing(f: AccessFacts) -> Broken | None:
     """Test for a page that only the owner of a userfaultfd provides."""
     if f.host_slot is None or f.area is None or not f.waits_for_userfaultfd:
         return None
@@ -39,7 +39,7 @@ def userfaultfd_missing(f: AccessFacts) -> Broken | None:
     )
 
 
-def userfaultfd_wp(f: AccessFacts) -> Broken | None:
+def _userfaultfd_wp(f: AccessFacts) -> Broken | None:
     """Test for a write to a page that a userfaultfd write-protects."""
     if f.host_slot is None or f.area is None or not f.page_state.uffd:
         return None
@@ -51,7 +51,7 @@ def userfaultfd_wp(f: AccessFacts) -> Broken | None:
     )
 
 
-def file_truncated(f: AccessFacts) -> Broken | None:
+def _file_truncated(f: AccessFacts) -> Broken | None:
     """Test for a page beyond the end of its file."""
     if f.host_slot is None or f.area is None or f.file is None:
         return None
@@ -63,7 +63,7 @@ def file_truncated(f: AccessFacts) -> Broken | None:
     )
 
 
-def file_system_full(f: AccessFacts) -> Broken | None:
+def _file_system_full(f: AccessFacts) -> Broken | None:
     """Test for a hole of a file whose file system has no free block."""
     if f.host_slot is None or f.area is None or f.file is None:
         return None
@@ -75,7 +75,7 @@ def file_system_full(f: AccessFacts) -> Broken | None:
     )
 
 
-def hugetlb_pool_empty(f: AccessFacts) -> Broken | None:
+def _hugetlb_pool_empty(f: AccessFacts) -> Broken | None:
     """Test for a huge page that the pool does not have."""
     if f.host_slot is None or f.area is None or f.page_state.present:
         return None
@@ -88,7 +88,7 @@ def hugetlb_pool_empty(f: AccessFacts) -> Broken | None:
     )
 
 
-def memory_cgroup_limit(f: AccessFacts) -> Broken | None:
+def _memory_cgroup_limit(f: AccessFacts) -> Broken | None:
     """Test for a page that the control group's memory limit does not allow."""
     if (limit := f.memory_limit) is None:
         return None
@@ -101,3 +101,81 @@ def memory_cgroup_limit(f: AccessFacts) -> Broken | None:
     if f.host_slot is None or f.area is None or f.page_state.present or f.page_state.swapped:
         return None
     return None if f.by_pfn else inferred(f"HVA {f.page:#x} has no page, and {reached}")
+
+
+_USERFAULT = "handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c)"
+
+_BY_SIGBUS = ("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT")
+
+# Of a PTE marker, or of a userfaultfd.
+MARKED_PAGES: tuple[Condition[AccessFacts], ...] = (
+    Condition(
+        "guard-region",
+        ACCESS_ERRNOS,
+        "handle_pte_marker (mm/memory.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
+        "the page behind the memslot is a guard region (MADV_GUARD_INSTALL)",
+        _guard_region,
+        remedies=("fresh_page",),
+        evidence=("handle_mm_fault VM_FAULT_SIGSEGV", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    Condition(
+        "userfaultfd-missing",
+        ACCESS_ERRNOS,
+        _USERFAULT,
+        "the page is missing, and a userfaultfd that raises SIGBUS watches it",
+        _userfaultfd_missing,
+        remedies=("fresh_page",),
+        evidence=_BY_SIGBUS,
+    ),
+    # No remedy: only the owner of the userfaultfd lifts the protection, and it wants to see writes.
+    Condition(
+        "userfaultfd-wp",
+        ACCESS_ERRNOS,
+        _USERFAULT,
+        "a write to a page that a userfaultfd write-protects, and that raises SIGBUS",
+        _userfaultfd_wp,
+        evidence=_BY_SIGBUS,
+    ),
+)
+
+# Of the file, pool or control group that the page comes from.
+BACKING: tuple[Condition[AccessFacts], ...] = (
+    Condition(
+        "file-truncated",
+        ACCESS_ERRNOS,
+        "shmem_fault (mm/shmem.c), filemap_fault (mm/filemap.c)",
+        "the file behind the memslot was truncated",
+        _file_truncated,
+        remedies=("extend_file",),
+        evidence=("shmem_fault VM_FAULT_SIGBUS or filemap_fault VM_FAULT_SIGBUS",),
+    ),
+    # No remedy: space comes only from the administrator.
+    Condition(
+        "file-system-full",
+        ACCESS_ERRNOS,
+        "shmem_fault (mm/shmem.c), the file system's page_mkwrite",
+        "the file behind the memslot has a hole, and its file system is full (ENOSPC)",
+        _file_system_full,
+        evidence=_BY_SIGBUS,
+    ),
+    Condition(
+        "hugetlb-pool-empty",
+        ACCESS_ERRNOS,
+        "hugetlb_no_page (mm/hugetlb.c)",
+        "the memory is hugetlb without a reservation, and the pool has no free page",
+        _hugetlb_pool_empty,
+        evidence=("hugetlb_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+    ),
+    Condition(
+        "memory-cgroup-limit",
+        (*ACCESS_ERRNOS, errno.ENOMEM),
+        "mem_cgroup_charge (mm/memcontrol.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
+        "a control group of the VMM has reached memory.max, and nothing in it can be killed",
+        _memory_cgroup_limit,
+        remedies=("retry",),
+        evidence=(
+            "handle_mm_fault VM_FAULT_OOM or kvm_handle_guest_abort -ENOMEM or "
+            "pkvm_create_hyp_vm -ENOMEM",
+        ),
+    ),
+)

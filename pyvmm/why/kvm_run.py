@@ -12,12 +12,10 @@ from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
 from pyvmm.why import host_fault, pfnmap, protected, vcpu
-from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
+from pyvmm.why.condition import ACCESS_ERRNOS, Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import AccessFacts
-from pyvmm.why.registration import CACHEABLE_PFNMAP
 from pyvmm.why.slot import Absent, need
 
-DEVICE_NOT_READY = "device-not-ready"
 REPLACED = "vma-replaced"
 
 _NO_SYNDROME = ("arm_nisv", "arm_ldst64b")  # KVM_EXIT_ARM_NISV, KVM_EXIT_ARM_LDST64B
@@ -136,12 +134,6 @@ def _hva_read_only(f: AccessFacts) -> Broken | None:
     return known(f"HVA {f.page:#x} is not writable (mapped {f.area.perms})")
 
 
-def _device_memory_off(f: AccessFacts) -> Broken | None:
-    if f.area is None or (failure := f.backing_failure) is None:
-        return None
-    return known(f"{failure}: an access to {f.backing_name} raises SIGBUS")
-
-
 def _secret_memory(f: AccessFacts) -> Broken | None:
     if f.area is None or not f.area.path.startswith("/secretmem"):
         return None
@@ -159,25 +151,11 @@ def _vma_replaced(f: AccessFacts) -> Broken | None:
     )
 
 
-# 0 beside EFAULT: where x86 emulates the instruction, a failed access becomes KVM_EXIT_MMIO
-# (emulator_read_write_onepage in arch/x86/kvm/x86.c).
-_ACCESS = (errno.EFAULT, 0)
-_EFAULT = (errno.EFAULT,)
-
-_ABORT = "kvm_handle_guest_abort (arch/arm64/kvm/mmu.c)"
 _USER_MEM = "user_mem_abort (arch/arm64/kvm/mmu.c), kvm_handle_error_pfn (arch/x86/kvm/mmu/mmu.c)"
 _GUP = "check_vma_flags (mm/gup.c) through hva_to_pfn (virt/kvm/kvm_main.c)"
-_USERFAULT = "handle_userfault (mm/userfaultfd.c, formerly fs/userfaultfd.c)"
 _PKVM = "pkvm_mem_abort (arch/arm64/kvm/mmu.c)"
-_REMAPPED = "hva_to_pfn_remapped (virt/kvm/kvm_main.c)"
 
-_VFIO_SIGBUS = " or ".join(
-    f"{function} VM_FAULT_SIGBUS"
-    for function in (
-        *("vfio_pci_mmap_huge_fault", "vfio_pci_mmap_page_fault", "vfio_pci_mmap_fault"),
-        *("nvgrace_gpu_vfio_pci_huge_fault", "nvgrace_gpu_vfio_pci_fault"),
-    )
-)
+_BY_VMA_FLAGS = ("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT")
 
 CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     *vcpu.CONDITIONS,
@@ -221,7 +199,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         "memory-attributes",
-        _ACCESS,
+        ACCESS_ERRNOS,
         "kvm_mmu_faultin_pfn (arch/x86/kvm/mmu/mmu.c)",
         "the guest accesses private memory as shared, or shared as private",
         _memory_attributes,
@@ -230,7 +208,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         "outside-memslots",
-        _ACCESS,
+        ACCESS_ERRNOS,
         "io_mem_abort (arch/arm64/kvm/mmio.c), handle_mmio_page_fault (arch/x86/kvm/mmu/mmu.c)",
         "no memslot backs the GPA",
         _outside_memslots,
@@ -239,7 +217,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         "guest-memfd-closed",
-        _ACCESS,
+        ACCESS_ERRNOS,
         "kvm_gmem_get_pfn (virt/kvm/guest_memfd.c)",
         "the guest_memfd behind the memslot was closed",
         _guest_memfd_closed,
@@ -248,7 +226,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         "guest-memfd-missing",
-        _ACCESS,
+        ACCESS_ERRNOS,
         "kvm_mmu_faultin_pfn_gmem (arch/x86/kvm/mmu/mmu.c)",
         "the guest accesses the memory as private, and the memslot has no guest_memfd",
         _guest_memfd_missing,
@@ -275,7 +253,7 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         "hva-unmapped",
-        _ACCESS,
+        ACCESS_ERRNOS,
         _USER_MEM,
         "nothing is mapped behind the memslot",
         _hva_unmapped,
@@ -284,164 +262,28 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         "hva-no-access",
-        _ACCESS,
+        ACCESS_ERRNOS,
         _GUP,
         "the VMM cannot read the memory behind the memslot",
         _hva_no_access,
         remedies=("protect", "emulate"),
-        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+        evidence=_BY_VMA_FLAGS,
     ),
     Condition(
         "hva-read-only",
-        _ACCESS,
+        ACCESS_ERRNOS,
         _GUP,
         "a write, and the VMM cannot write the memory behind the memslot",
         _hva_read_only,
         remedies=("protect", "emulate"),
-        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+        evidence=_BY_VMA_FLAGS,
     ),
-    Condition(
-        "guard-region",
-        _ACCESS,
-        "handle_pte_marker (mm/memory.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
-        "the page behind the memslot is a guard region (MADV_GUARD_INSTALL)",
-        host_fault.guard_region,
-        remedies=("fresh_page",),
-        evidence=("handle_mm_fault VM_FAULT_SIGSEGV", "hva_to_pfn KVM_PFN_ERR_FAULT"),
-    ),
-    Condition(
-        "userfaultfd-missing",
-        _ACCESS,
-        _USERFAULT,
-        "the page is missing, and a userfaultfd that raises SIGBUS watches it",
-        host_fault.userfaultfd_missing,
-        remedies=("fresh_page",),
-        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
-    ),
-    # No remedy: only the owner of the userfaultfd lifts the protection, and it wants to see writes.
-    Condition(
-        "userfaultfd-wp",
-        _ACCESS,
-        _USERFAULT,
-        "a write to a page that a userfaultfd write-protects, and that raises SIGBUS",
-        host_fault.userfaultfd_wp,
-        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
-    ),
-    Condition(
-        "device-memory-off",
-        _ACCESS,
-        "vfio_pci_mmap_huge_fault (drivers/vfio/pci/vfio_pci_core.c)",
-        "the vfio device behind the memslot is gone, in D3hot, or its memory space is disabled",
-        _device_memory_off,
-        remedies=("emulate_region",),
-        evidence=(_VFIO_SIGBUS,),
-    ),
-    Condition(
-        "device-unaligned",
-        _EFAULT,
-        _ABORT,
-        "an unaligned access to memory that is Normal in stage 1 and Device in stage 2: KVM does "
-        "not handle the abort, and the kernel logs 'Unsupported FSC'",
-        pfnmap.device_unaligned,
-        arch="arm64",
-        remedies=("emulate_aligned",),
-        evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
-    ),
-    # Linux 7.3 injects the abort into the guest instead (kvm_inject_dabt_excl_atomic).
-    Condition(
-        "device-atomic",
-        _EFAULT,
-        _ABORT,
-        "an atomic or exclusive to memory that is not cacheable in stage 2, on a CPU that does not "
-        "support it there: the kernel logs 'Unsupported FSC'",
-        pfnmap.device_atomic,
-        arch="arm64",
-        remedies=("emulate_aligned",),
-        evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
-    ),
-    Condition(
-        "pfnmap-not-writable",
-        _EFAULT,
-        _REMAPPED,
-        "a write to PFNMAP memory whose host PTE is still read-only",
-        pfnmap.pfnmap_not_writable,
-        arch="arm64",  # x86 emulates the write: kvm_handle_error_pfn in arch/x86/kvm/mmu/mmu.c
-        remedies=("prefault", "emulate_region"),
-        evidence=("hva_to_pfn KVM_PFN_ERR_RO_FAULT",),
-    ),
-    Condition(
-        CACHEABLE_PFNMAP,
-        _EFAULT,
-        "user_mem_abort (arch/arm64/kvm/mmu.c)",
-        "device memory (PFNMAP or MIXEDMAP) mapped cacheable is behind the memslot: it replaced "
-        "another mapping, or KVM does not check it at registration",
-        pfnmap.cacheable_pfnmap,
-        arch="arm64",
-        remedies=("copy", "restore_replaced", "emulate_region"),
-        evidence=("user_mem_abort -EFAULT",),
-    ),
-    Condition(
-        "memory-tagging",
-        _EFAULT,
-        "kvm_s2_fault_compute_prot, formerly user_mem_abort (arch/arm64/kvm/mmu.c)",
-        "the VM has KVM_CAP_ARM_MTE enabled, and the memory cannot hold tags",
-        pfnmap.memory_tagging,
-        arch="arm64",
-        remedies=("restore_replaced",),
-        evidence=("user_mem_abort -EFAULT",),
-    ),
-    Condition(
-        DEVICE_NOT_READY,
-        _EFAULT,
-        "vfio_pci_vmf_insert_pfn (drivers/vfio/pci/vfio_pci_core.c), "
-        "nvgrace_gpu_check_device_ready (drivers/vfio/pci/nvgrace-gpu/main.c)",
-        "the vfio device behind the memslot is in runtime suspend, or its memory is not ready "
-        "after a reset",
-        pfnmap.device_not_ready,
-        remedies=("emulate_region",),
-        evidence=(_VFIO_SIGBUS,),
-    ),
-    Condition(
-        "file-truncated",
-        _ACCESS,
-        "shmem_fault (mm/shmem.c), filemap_fault (mm/filemap.c)",
-        "the file behind the memslot was truncated",
-        host_fault.file_truncated,
-        remedies=("extend_file",),
-        evidence=("shmem_fault VM_FAULT_SIGBUS or filemap_fault VM_FAULT_SIGBUS",),
-    ),
-    # No remedy: space comes only from the administrator.
-    Condition(
-        "file-system-full",
-        _ACCESS,
-        "shmem_fault (mm/shmem.c), the file system's page_mkwrite",
-        "the file behind the memslot has a hole, and its file system is full (ENOSPC)",
-        host_fault.file_system_full,
-        evidence=("handle_mm_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
-    ),
-    Condition(
-        "hugetlb-pool-empty",
-        _ACCESS,
-        "hugetlb_no_page (mm/hugetlb.c)",
-        "the memory is hugetlb without a reservation, and the pool has no free page",
-        host_fault.hugetlb_pool_empty,
-        evidence=("hugetlb_fault VM_FAULT_SIGBUS", "hva_to_pfn KVM_PFN_ERR_FAULT"),
-    ),
-    Condition(
-        "memory-cgroup-limit",
-        (*_ACCESS, errno.ENOMEM),
-        "mem_cgroup_charge (mm/memcontrol.c) through hva_to_pfn (virt/kvm/kvm_main.c)",
-        "a control group of the VMM has reached memory.max, and nothing in it can be killed",
-        host_fault.memory_cgroup_limit,
-        remedies=("retry",),
-        evidence=(
-            "handle_mm_fault VM_FAULT_OOM or kvm_handle_guest_abort -ENOMEM or "
-            "pkvm_create_hyp_vm -ENOMEM",
-        ),
-    ),
+    *host_fault.MARKED_PAGES,
+    *pfnmap.CONDITIONS,
+    *host_fault.BACKING,
     Condition(
         "protected-reclaimed",
-        _EFAULT,
+        (errno.EFAULT,),
         _PKVM,
         "a page of a protected guest cannot be pinned, or was taken from it",
         protected.reclaimed,
@@ -460,19 +302,19 @@ CONDITIONS: tuple[Condition[AccessFacts], ...] = (
     ),
     Condition(
         REPLACED,
-        _ACCESS,
+        ACCESS_ERRNOS,
         _GUP,
         "another mapping replaced the one behind the memslot",
         _vma_replaced,
         remedies=("restore",),
-        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+        evidence=_BY_VMA_FLAGS,
     ),
     Condition(
         "secret-memory",
-        _ACCESS,
+        ACCESS_ERRNOS,
         _GUP,
         "the memory behind the memslot is a memfd_secret",
         _secret_memory,
-        evidence=("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT"),
+        evidence=_BY_VMA_FLAGS,
     ),
 )

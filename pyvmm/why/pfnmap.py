@@ -6,13 +6,25 @@ arm64 treats RAM (pfn_is_map_memory) as ordinary memory: kvm_s2_fault_pin_pfn in
 arch/arm64/kvm/mmu.c, user_mem_abort in older kernels.
 """
 
+import errno
+
 from pyvmm.memory import PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_ARM_MTE
-from pyvmm.why.condition import Broken, inferred, known
+from pyvmm.why.condition import ACCESS_ERRNOS, Broken, Condition, inferred, known
 from pyvmm.why.facts import AccessFacts
+from pyvmm.why.registration import CACHEABLE_PFNMAP
+
+DEVICE_NOT_READY = "device-not-ready"
 
 
-def device_unaligned(f: AccessFacts) -> Broken | None:
+def _device_memory_off(f: AccessFacts) -> Broken | None:
+    """Test for a vfio device whose memory does not respond."""
+    if f.area is None or (failure := f.backing_failure) is None:
+        return None
+    return known(f"{failure}: an access to {f.backing_name} raises SIGBUS")
+
+
+def _device_unaligned(f: AccessFacts) -> Broken | None:
     """Test for an unaligned access that stage 1 allows and a Device stage 2 does not."""
     if f.host_slot is None or not f.by_pfn:
         return None
@@ -31,7 +43,7 @@ def device_unaligned(f: AccessFacts) -> Broken | None:
     )
 
 
-def device_atomic(f: AccessFacts) -> Broken | None:
+def _device_atomic(f: AccessFacts) -> Broken | None:
     """Test for an atomic or exclusive on memory that is not cacheable in stage 2."""
     if f.host_slot is None or f.vma is None or not f.by_pfn or not f.atomic:
         return None
@@ -46,7 +58,7 @@ def device_atomic(f: AccessFacts) -> Broken | None:
     )
 
 
-def memory_tagging(f: AccessFacts) -> Broken | None:
+def _memory_tagging(f: AccessFacts) -> Broken | None:
     """Test for memory without tags in a VM with MTE."""
     if f.host_slot is None or KVM_CAP_ARM_MTE not in f.enabled or f.vma is None:
         return None
@@ -59,7 +71,7 @@ def memory_tagging(f: AccessFacts) -> Broken | None:
     return known(why) if f.vma.mte_allowed is False and not f.by_pfn else inferred(why)
 
 
-def pfnmap_not_writable(f: AccessFacts) -> Broken | None:
+def _pfnmap_not_writable(f: AccessFacts) -> Broken | None:
     """Test for a write through a host PTE that is still read-only."""
     if f.vma is None or not f.pfnmap or not f.area_allows(PROT_WRITE):
         return None
@@ -88,7 +100,7 @@ def _from_gpu_driver(f: AccessFacts) -> bool:
     return f.vma is not None and f.vma.path.startswith(("/dmabuf:", "/dev/dri/"))
 
 
-def device_not_ready(f: AccessFacts) -> Broken | None:
+def _device_not_ready(f: AccessFacts) -> Broken | None:
     """Test for a vfio mapping that raises SIGBUS for a reason that user space cannot see."""
     if f.vma is None or not f.vma.is_vfio or f.private_mapping or f.backing_failure:
         return None
@@ -99,7 +111,7 @@ def device_not_ready(f: AccessFacts) -> Broken | None:
     )
 
 
-def cacheable_pfnmap(f: AccessFacts) -> Broken | None:
+def _cacheable_pfnmap(f: AccessFacts) -> Broken | None:
     """Test for cacheable device memory on a CPU without FWB and DIC."""
     if not f.host.rejects_cacheable_pfnmap or f.host_slot is None or not f.by_pfn:
         return None
@@ -119,3 +131,93 @@ def cacheable_pfnmap(f: AccessFacts) -> Broken | None:
     if f.rejected_as_cacheable is None and f.vma and not f.vma.any_uncached:
         return inferred(why)
     return None
+
+
+_EFAULT = (errno.EFAULT,)
+
+_ABORT = "kvm_handle_guest_abort (arch/arm64/kvm/mmu.c)"
+
+_VFIO_SIGBUS = " or ".join(
+    f"{function} VM_FAULT_SIGBUS"
+    for function in (
+        *("vfio_pci_mmap_huge_fault", "vfio_pci_mmap_page_fault", "vfio_pci_mmap_fault"),
+        *("nvgrace_gpu_vfio_pci_huge_fault", "nvgrace_gpu_vfio_pci_fault"),
+    )
+)
+
+CONDITIONS: tuple[Condition[AccessFacts], ...] = (
+    Condition(
+        "device-memory-off",
+        ACCESS_ERRNOS,
+        "vfio_pci_mmap_huge_fault (drivers/vfio/pci/vfio_pci_core.c)",
+        "the vfio device behind the memslot is gone, in D3hot, or its memory space is disabled",
+        _device_memory_off,
+        remedies=("emulate_region",),
+        evidence=(_VFIO_SIGBUS,),
+    ),
+    Condition(
+        "device-unaligned",
+        _EFAULT,
+        _ABORT,
+        "an unaligned access to memory that is Normal in stage 1 and Device in stage 2: KVM does "
+        "not handle the abort, and the kernel logs 'Unsupported FSC'",
+        _device_unaligned,
+        arch="arm64",
+        remedies=("emulate_aligned",),
+        evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
+    ),
+    # Linux 7.3 injects the abort into the guest instead (kvm_inject_dabt_excl_atomic).
+    Condition(
+        "device-atomic",
+        _EFAULT,
+        _ABORT,
+        "an atomic or exclusive to memory that is not cacheable in stage 2, on a CPU that does not "
+        "support it there: the kernel logs 'Unsupported FSC'",
+        _device_atomic,
+        arch="arm64",
+        remedies=("emulate_aligned",),
+        evidence=("kvm_handle_guest_abort -EFAULT", "log: Unsupported FSC"),
+    ),
+    Condition(
+        "pfnmap-not-writable",
+        _EFAULT,
+        "hva_to_pfn_remapped (virt/kvm/kvm_main.c)",
+        "a write to PFNMAP memory whose host PTE is still read-only",
+        _pfnmap_not_writable,
+        arch="arm64",  # x86 emulates the write: kvm_handle_error_pfn in arch/x86/kvm/mmu/mmu.c
+        remedies=("prefault", "emulate_region"),
+        evidence=("hva_to_pfn KVM_PFN_ERR_RO_FAULT",),
+    ),
+    Condition(
+        CACHEABLE_PFNMAP,
+        _EFAULT,
+        "user_mem_abort (arch/arm64/kvm/mmu.c)",
+        "device memory (PFNMAP or MIXEDMAP) mapped cacheable is behind the memslot: it replaced "
+        "another mapping, or KVM does not check it at registration",
+        _cacheable_pfnmap,
+        arch="arm64",
+        remedies=("copy", "restore_replaced", "emulate_region"),
+        evidence=("user_mem_abort -EFAULT",),
+    ),
+    Condition(
+        "memory-tagging",
+        _EFAULT,
+        "kvm_s2_fault_compute_prot, formerly user_mem_abort (arch/arm64/kvm/mmu.c)",
+        "the VM has KVM_CAP_ARM_MTE enabled, and the memory cannot hold tags",
+        _memory_tagging,
+        arch="arm64",
+        remedies=("restore_replaced",),
+        evidence=("user_mem_abort -EFAULT",),
+    ),
+    Condition(
+        DEVICE_NOT_READY,
+        _EFAULT,
+        "vfio_pci_vmf_insert_pfn (drivers/vfio/pci/vfio_pci_core.c), "
+        "nvgrace_gpu_check_device_ready (drivers/vfio/pci/nvgrace-gpu/main.c)",
+        "the vfio device behind the memslot is in runtime suspend, or its memory is not ready "
+        "after a reset",
+        _device_not_ready,
+        remedies=("emulate_region",),
+        evidence=(_VFIO_SIGBUS,),
+    ),
+)

@@ -11,7 +11,6 @@ from types import FrameType
 
 import pytest
 
-from pyvmm.errors import SkippedError
 from pyvmm.guest import probe, repeat
 from pyvmm.guest.payload import Payload
 from pyvmm.guest.probe import Op, Probe
@@ -23,12 +22,12 @@ from pyvmm.kvm.vcpu import register_size
 from pyvmm.machine import Machine
 from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.memory import PAGE_SIZE, Mapping
-from pyvmm.provoke.userfaultfd import MISSING, Userfaultfd
 from pyvmm.uapi.kvm import KVM_CAP_ONE_REG, KVM_REG_SIZE_U64, KVM_REG_X86
 from pyvmm.uapi.kvm_x86_64 import KVM_X86_REG_TYPE_MSR
 from tests.kvm.conftest import Touch
 from tests.kvm.gpas import DEVICE_GPA, MEMORY_GPA
 from tests.process import open_fds
+from tests.userfaultfds import watched_for_missing
 
 FOREVER = 1 << 60
 PORT = 0x80
@@ -85,7 +84,7 @@ def test_stop_a_spinning_guest(machine: Machine, thread: ThreadPoolExecutor) -> 
 @pytest.mark.needs_arch("aarch64")
 def test_stop_waits_for_a_userfaultfd(machine: Machine, thread: ThreadPoolExecutor) -> None:
     """The signal is pending, and the vCPU's thread sleeps until the page is there."""
-    with Mapping.anonymous(PAGE_SIZE) as memory, watched(memory) as uffd:
+    with Mapping.anonymous(PAGE_SIZE) as memory, watched_for_missing(memory) as uffd:
         machine.vm.memslots.add(MEMORY_GPA, memory)
         machine.load(Payload.builtin("probe", machine.arch.NAME))
         machine.enter(probe.pack([Probe(MEMORY_GPA)]))
@@ -97,14 +96,6 @@ def test_stop_waits_for_a_userfaultfd(machine: Machine, thread: ThreadPoolExecut
         assert machine.vcpu.blocked_in == "handle_userfault"
         uffd.zero(memory.hva)
         assert is_interrupted(running)
-
-
-def watched(memory: Mapping) -> Userfaultfd:
-    """Return a userfaultfd that watches `memory` for missing pages."""
-    try:
-        return Userfaultfd().register(memory.hva, memory.size, MISSING)
-    except SkippedError as error:
-        pytest.skip(str(error))
 
 
 def stop_signal_is_pending(vcpu: Vcpu) -> bool:

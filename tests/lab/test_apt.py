@@ -13,6 +13,7 @@ import pytest
 from pyvmm.errors import LackingError
 from pyvmm.lab import apt, cache, host, kernel
 from pyvmm.lab.apt import no_progress
+from tests.lab.damage import DAMAGE, replace_by_directory
 
 # apt rejects Debian's signed backports lists as expired: they are older than a second.
 EXPIRED = """\
@@ -75,26 +76,6 @@ def test_unreachable_mirror_is_one_line_and_leaves_no_tree(tmp_path: Path) -> No
     assert not list(tmp_path.glob("pyvmm/trees/[!.]*"))
 
 
-def _flip(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
-
-
-def _replace_by_directory(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-DAMAGE: dict[str, Callable[[Path], None]] = {
-    "flip": _flip,
-    "truncate": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "empty": lambda file: os.truncate(file, 0),
-    "remove": Path.unlink,
-    "directory": _replace_by_directory,
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_cache_of_apt(
     arm64: apt.Apt,
@@ -113,7 +94,7 @@ def test_damaged_cache_of_apt(
     [lists] = home.glob("lists/*_Packages*")
     names = ["sources.list", "apt.conf", "fresh"]
     # apt rebuilds its binary caches, but reports a directory in their place.
-    names += [] if damage is _replace_by_directory else ["pkgcache.bin", "srcpkgcache.bin"]
+    names += [] if damage is replace_by_directory else ["pkgcache.bin", "srcpkgcache.bin"]
     for file in (archive, lists, *(home / name for name in names)):
         damage(file)
         assert copy.versions("base-files") == versions

@@ -14,6 +14,7 @@ import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import cache
+from tests.lab.damage import DAMAGE as FILE_DAMAGE
 from tests.process import as_nobody
 
 BUILDER = """\
@@ -117,30 +118,12 @@ def test_unwritable_cache_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
             pass
 
 
-def _flip(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
-
-
-def _replace_by_directory(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
 def _replace_by_link(file: Path) -> None:
     file.rename(file.with_name("moved"))
     file.symlink_to("moved")
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {
-    "flip": _flip,
-    "truncate": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "empty": lambda file: os.truncate(file, 0),
-    "remove": Path.unlink,
-    "directory": _replace_by_directory,
-    "link": _replace_by_link,
-}
+DAMAGE = {**FILE_DAMAGE, "link": _replace_by_link}
 
 
 def _make_file(path: Path) -> None:

@@ -107,14 +107,19 @@ def test_damaged_lab_kernel(
         kernel.find(None, no_progress)
 
 
-def test_damaged_debian_kernel_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", "")  # no apt
+def _cache_debian_kernel(modules: str | None) -> None:
     with cache.create(kernel.store() / "debian-6.12.1") as partial:
         assert partial is not None
         partial.mkdir()
         (partial / "Image").write_bytes(bytes(1000))
-        (partial / kernel._MODULES).write_text(kernel._wanted_modules())
+        if modules:
+            (partial / kernel._MODULES).write_text(modules)
+
+
+def test_damaged_debian_kernel_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # no apt
+    _cache_debian_kernel(kernel._wanted_modules())
     assert kernel.find("debian:6.12", no_progress)
     os.truncate(kernel.store() / "debian-6.12.1/Image", 500)
     with pytest.raises(LackingError, match="apt-get is not on PATH"):
@@ -127,11 +132,6 @@ def test_debian_kernel_with_the_modules_of_an_earlier_version_is_not_used(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")  # no apt
-    with cache.create(kernel.store() / "debian-6.12.1") as partial:
-        assert partial is not None
-        partial.mkdir()
-        (partial / "Image").write_bytes(bytes(1000))
-        if modules:
-            (partial / kernel._MODULES).write_text(modules)
+    _cache_debian_kernel(modules)
     with pytest.raises(LackingError, match="apt-get is not on PATH"):
         kernel.find("debian:6.12", no_progress)

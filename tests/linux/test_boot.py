@@ -103,7 +103,7 @@ def test_console_without_the_ring(start: Start) -> None:
 
 
 def test_console_input(start: Start) -> None:
-    """Input until the guest ends: Linux drops what arrives before it opens the UART."""
+    """Input until the guest ends: Linux drops what the UART has before it opens it."""
     source, sink = os.pipe()
     ended = threading.Event()
 
@@ -115,7 +115,7 @@ def test_console_input(start: Start) -> None:
     with os.fdopen(source), os.fdopen(sink, "w"):
         typist.start()
         try:
-            script = "read line; echo got $line; poweroff -f"
+            script = "until [ x$line = xhello ]; do read line; done; echo got $line; poweroff -f"
             _, console = start(script, source=source, timeout=60)
         finally:
             ended.set()

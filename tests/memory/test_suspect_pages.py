@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from pyvmm import libc
-from pyvmm.errors import SkippedError
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.memory.pagemap import page_state
 from pyvmm.memory.suspect_pages import suspect_pages
 from pyvmm.memory.vma import vmas
-from pyvmm.provoke import detached_tmpfs, userfaultfd
-from pyvmm.provoke.userfaultfd import Userfaultfd
+from pyvmm.provoke import detached_tmpfs
+from tests.userfaultfds import watched_for_missing
 
 MADV_GUARD_INSTALL = 102
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -49,11 +48,7 @@ def test_the_first_guard_region(memory: Mapping) -> None:
 def test_the_first_page_that_a_userfaultfd_watches(memory: Mapping) -> None:
     memory.place_anonymous()
     memory.write(0, b"there")
-    try:
-        uffd = Userfaultfd()
-    except SkippedError as error:
-        pytest.skip(str(error))
-    with uffd.register(memory.hva, memory.size, userfaultfd.MISSING):
+    with watched_for_missing(memory):
         assert suspects(memory) == [1]
 
 

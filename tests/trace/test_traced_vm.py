@@ -5,20 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyvmm.errors import SkippedError
 from pyvmm.ioctl import Fd
 from pyvmm.kvm import Vm
 from pyvmm.kvm.exits import MemoryFault
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
 from pyvmm.memory.memory_cgroup import memory_limits
-from pyvmm.provoke import userfaultfd
-from pyvmm.provoke.userfaultfd import Userfaultfd
 from pyvmm.trace.events import Ioctl, Run
 from pyvmm.trace.traced_vm import UNKNOWN, Explainer, TracedVm
 from pyvmm.trace.values import Values
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_MEM_GUEST_MEMFD, KVM_MEM_READONLY
 from pyvmm.why import Slot
 from tests.trace.conftest import Traces
+from tests.userfaultfds import watched_for_missing
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -164,11 +162,7 @@ def test_truncated_file_behind_a_memslot(explainer: Explainer, memory: Mapping) 
 def test_userfaultfd_behind_a_memslot(explainer: Explainer, memory: Mapping) -> None:
     """Nobody answers: a read of the page would wait for ever."""
     memory.write(0, b"there")
-    try:
-        uffd = Userfaultfd()
-    except SkippedError as error:
-        pytest.skip(str(error))
-    with uffd.register(memory.hva, memory.size, userfaultfd.MISSING):
+    with watched_for_missing(memory):
         cause, why = explainer.bare_fault(traced_vm(memory))
     assert cause == "userfaultfd-missing"
     assert f"GPA {0x10_0000 + PAGE_SIZE:#x}" in why

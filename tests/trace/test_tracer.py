@@ -250,15 +250,21 @@ def test_missing_process() -> None:
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_attach_and_detach(background: Start) -> None:
-    program = "threading.Thread(target=lambda: ask(10**9), daemon=True).start()\ntime.sleep(60)"
-    process = background(sys.executable, "-c", f"{ASKS}\n{program}")
+def follow_ten_calls(pid: int) -> Counting:
+    """Attach to thread `pid` and its process, and let go after ten ioctls."""
     handler = Counting()
     tracer = Tracer(handler, ("ioctl",))
     handler.on_tenth_call = tracer.stop
-    tracer.attach(process.pid)
+    tracer.attach(pid)
     tracer.run()
     tracer.let_go()
+    return handler
+
+
+def test_attach_and_detach(background: Start) -> None:
+    program = "threading.Thread(target=lambda: ask(10**9), daemon=True).start()\ntime.sleep(60)"
+    process = background(sys.executable, "-c", f"{ASKS}\n{program}")
+    handler = follow_ten_calls(process.pid)
     assert handler.results.keys() == {12}
     status = Path(f"/proc/{process.pid}/status").read_text()
     assert "TracerPid:\t0" in status
@@ -275,12 +281,7 @@ def test_attach_to_a_thread_that_ends(background: Start) -> None:
     """
     process = background(sys.executable, "-c", ASKS + textwrap.dedent(program))
     assert process.stdout
-    handler = Counting()
-    tracer = Tracer(handler, ("ioctl",))
-    handler.on_tenth_call = tracer.stop
-    tracer.attach(int(process.stdout.readline()))
-    tracer.run()
-    tracer.let_go()
+    handler = follow_ten_calls(int(process.stdout.readline()))
     assert handler.calls.keys() == {process.pid}
     assert not handler.events
 
@@ -295,12 +296,7 @@ def test_attach_to_a_process_whose_first_thread_has_ended(background: Start) -> 
     process.stdout.readline()
     while "State:\tZ" not in Path(f"/proc/{process.pid}/status").read_text():
         time.sleep(0.05)
-    handler = Counting()
-    tracer = Tracer(handler, ("ioctl",))
-    handler.on_tenth_call = tracer.stop
-    tracer.attach(process.pid)
-    tracer.run()
-    tracer.let_go()
+    handler = follow_ten_calls(process.pid)
     assert handler.calls.keys() == {process.pid}
 
 

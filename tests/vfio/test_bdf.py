@@ -50,3 +50,8 @@ def test_random_text_parses_or_is_a_usage_error(text: str) -> None:
         assert str(Bdf.parse(text)) == text.lower()
     except UsageError as error:
         assert "\n" not in str(error)  # noqa: PT017 (most texts are rejected)
+
+
+def test_an_address_given_twice_is_rejected() -> None:
+    with pytest.raises(UsageError, match=r"0000:01:00\.0 is given twice"):
+        Bdf.parse_all(["0000:01:00.0", "0000:02:00.0", "0000:01:00.0"])

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from pyvmm.errors import SkippedError
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
 from pyvmm.memory.backing_file import BackingFile
-from pyvmm.provoke import fixed_mmap, userfaultfd
-from pyvmm.provoke.userfaultfd import Userfaultfd
+from pyvmm.provoke import fixed_mmap
 from pyvmm.uapi.kvm import (
     KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED,
     KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES,
@@ -22,6 +20,7 @@ from pyvmm.uapi.kvm import (
 from pyvmm.why import Absent, AccessFacts, Host, RegistrationFacts, Slot
 from pyvmm.why.facts import missing_features
 from pyvmm.why.slot import UndescribedMemfd
+from tests.userfaultfds import watched_for_missing
 from tests.why.areas import GPA, PresetFacts, area
 from tests.why.hosts import ARM64_WITH_FWB, ARM64_WITHOUT_FWB, X86, offering
 
@@ -263,11 +262,7 @@ def test_a_file_that_the_vmm_closed() -> None:
 
 def test_a_missing_page_that_a_userfaultfd_watches_is_not_read(memory: Mapping) -> None:
     """A read would wait for ever: nobody answers."""
-    try:
-        uffd = Userfaultfd()
-    except SkippedError as error:
-        pytest.skip(str(error))
-    with uffd.register(memory.hva, memory.size, userfaultfd.MISSING):
+    with watched_for_missing(memory) as uffd:
         assert not access(memory).readable
         uffd.zero(memory.hva)
         assert access(memory).readable
