@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,12 +84,18 @@ class _Program:
 
 
 def filter_program(
-    rules: Iterable[Rule], match: int, otherwise: int, foreign: int, arch: int = ARCH
+    rules: Iterable[Rule],
+    match: int,
+    otherwise: int,
+    foreign: int,
+    arch: int = ARCH,
+    absent: Collection[int] = (),
 ) -> bytes:
     """Return a BPF program: action `match` if a rule applies, else `otherwise`.
 
-    The action for system calls of another architecture than `arch` is `foreign`. The filter
-    compares in the order of `rules`: put the frequent ones first.
+    The action for system calls of another architecture than `arch` is `foreign`. System calls
+    whose numbers are in `absent` fail with ENOSYS. The filter compares in the order of `rules`: put
+    the frequent ones first.
     """
     calls: dict[int, list[Rule]] = {}
     for rule in rules:
@@ -103,6 +109,8 @@ def filter_program(
     program.emit(_LOAD, _NUMBER_AT)
     for number in calls:
         program.emit(_JEQ, number, f"call {number}" if number in conditional else "match")
+    for number in absent:
+        program.emit(_JEQ, number, "absent")
     program.emit(_RETURN, otherwise)
     for number, group in conditional.items():
         program.label(f"call {number}")
@@ -111,6 +119,8 @@ def filter_program(
         program.emit(_RETURN, otherwise)
     program.label("match")
     program.emit(_RETURN, match)
+    program.label("absent")
+    program.emit(_RETURN, ERRNO | errno.ENOSYS)
     return program.assemble()
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import errno
 import os
 
 import pytest
@@ -15,7 +16,7 @@ RULES = (
     Rule(12, (Argument(0, (0,), mask=4), Argument(2, (5,)))),
     Rule(12, (Argument(0, (4,), mask=4), Argument(3, (6,)))),
 )
-CODE = seccomp.filter_program(RULES, YES, NO, FOREIGN)
+CODE = seccomp.filter_program(RULES, YES, NO, FOREIGN, absent=(14,))
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ CODE = seccomp.filter_program(RULES, YES, NO, FOREIGN)
         pytest.param(12, (7, 0, 5, 6), YES, id="second rule"),
         pytest.param(12, (7, 0, 5, 5), NO, id="neither rule"),
         pytest.param(13, (), NO, id="no rule"),
+        pytest.param(14, (), seccomp.ERRNO | errno.ENOSYS, id="absent"),
     ],
 )
 def test_rules(number: int, args: tuple[int, ...], expected: int) -> None:

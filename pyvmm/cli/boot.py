@@ -13,6 +13,8 @@ from typing import Any
 
 from pyvmm.cli.option_types import add_iommu_mode, seconds, size
 from pyvmm.cli.report_file import ReportFile
+from pyvmm.cli.report_writer import ReportWriter
+from pyvmm.cli.sandbox_option import add_no_sandbox, wants_sandbox
 from pyvmm.errors import Status
 from pyvmm.linux.boot import BootOptions, BootResult, boot
 from pyvmm.passthrough.document import fault_to_json, memslot_to_json
@@ -55,13 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ring: characters go through coalesced MMIO (default); trap: every access exits",
     )
     add("--timeout", type=seconds, metavar="S", help="stop the guest after S seconds")
+    add_no_sandbox(parser)
     add("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
     add("--report", type=Path, metavar="FILE", help="write the JSON to this file as well")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the guest, print how it ran, and return the exit status."""
-    report = ReportFile(args.report) if args.report else None
+    report = ReportWriter(ReportFile(args.report)) if args.report else None
     with _input() as source:
         result = boot(
             BootOptions(
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 ring=args.console == "ring",
                 timeout=args.timeout,
                 source=source,
+                sandbox=wants_sandbox(args),
             )
         )
     document = to_json(result)

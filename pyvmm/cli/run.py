@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from pyvmm import sandbox
 from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
 from pyvmm.cli.option_types import add_iommu_mode
 from pyvmm.cli.recording import add_argument, recording
 from pyvmm.cli.report_file import ReportFile
 from pyvmm.cli.report_writer import ReportWriter
+from pyvmm.cli.sandbox_option import add_no_sandbox, wants_sandbox
 from pyvmm.errors import Status, UsageError
 from pyvmm.faults import policy
 from pyvmm.memory import PAGE_SIZE
@@ -96,11 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="register anonymous memory for this BAR and then map the device over it, which KVM "
         "does not check until the guest's access",
     )
-    parser.add_argument(
-        "--no-sandbox",
-        action="store_true",
-        help="do not restrict the process that runs the guest (docs/safety.md)",
-    )
+    add_no_sandbox(parser)
     add_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")
     parser.add_argument(
@@ -121,9 +117,6 @@ def run(args: argparse.Namespace) -> int:
     report = ReportWriter(ReportFile(args.report)) if args.report else None
     with ExitStack() as stack:
         console = stack.enter_context(_create(args.console)) if args.console else sys.stderr.buffer
-        if not args.no_sandbox:
-            for restriction in sandbox.unenforced():
-                output.note(f"the sandbox is incomplete: {restriction}")
         recorded = stack.enter_context(recording(args.provenance))
         for function in map(PciFunction.find, args.vfio if args.bind else ()):
             if driver := rebind.kept_driver(function):
@@ -142,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
                 on_fault=on_fault,
                 on_fault_in=on_fault_in,
                 flip=frozenset(region.upper() for region in args.flip),
-                sandbox=not args.no_sandbox,
+                sandbox=wants_sandbox(args),
                 recorder=recorded.recorder,
             )
         )

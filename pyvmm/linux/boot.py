@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pyvmm import kernel_image
+from pyvmm import kernel_image, sandbox
 from pyvmm.arch.native import native
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.faults import FaultRecord
@@ -45,6 +45,7 @@ class BootOptions:
         ring: False to let every access to the UART exit.
         timeout: seconds from the first power-on, or None.
         source: the file descriptor of the guest's input, or None.
+        sandbox: restrict this process for good before the guest runs (`pyvmm.sandbox.enter`).
     """
 
     console: BinaryIO
@@ -59,6 +60,7 @@ class BootOptions:
     ring: bool = True
     timeout: float | None = None
     source: int | None = None
+    sandbox: bool = False
 
 
 @dataclass
@@ -124,6 +126,8 @@ def boot(options: BootOptions) -> BootResult:
             range(RAM_BASE + layout.initrd, RAM_BASE + layout.initrd + len(initrd)),
             range(1, len(devices) + 1),
         )
+        if options.sandbox:
+            sandbox.enter(linux_guest=True)
         result = BootResult(GuestEnd("reset"))
         deadline = time.monotonic() + options.timeout if options.timeout else float("inf")
         while result.end.reason == "reset":

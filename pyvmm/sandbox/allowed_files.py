@@ -12,7 +12,7 @@ from pyvmm.sandbox.landlock import DEVICE, READ, WRITE
 _PACKAGE = Path(__file__).parents[1]
 
 
-def rights() -> Mapping[Path, int]:
+def rights(linux_guest: bool) -> Mapping[Path, int]:
     """Return the rights by path.
 
     * ``/dev/kvm``: a VM made for the purpose shows whether KVM rejects a memslot.
@@ -20,6 +20,7 @@ def rights() -> Mapping[Path, int]:
     * The pools of huge pages, and memory limits of control groups, which explain it, too.
     * On x86, the parameters ept and npt, which decide the width of guest physical addresses.
     * Python's modules and shared libraries, which are imported where they are used.
+    * For a Linux guest, ``/proc/interrupts``, which counts its devices' interrupts.
     * ``/dev/null``, which replaces a closed stdout.
     """
     readable = [
@@ -30,6 +31,8 @@ def rights() -> Mapping[Path, int]:
         Path("/sys/module/kvm_amd/parameters"),
         *_code(),
     ]
+    if linux_guest:
+        readable.append(Path("/proc/interrupts"))
     return {
         **dict.fromkeys(readable, READ),
         KVM: DEVICE,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ioctls that a run may still make: to run, to repair faults, and to release devices."""
+"""The ioctls that a run may still make: to run, to repair faults, and to release devices.
+
+A Linux guest also needs those that create its VM, since it may reboot.
+"""
 
 import termios
 
@@ -39,12 +42,28 @@ _RELEASE = (
     iommufd.IOMMU_IOAS_UNMAP,
 )
 
+# To create another VM with interrupt controllers after a reboot, to route the interrupts that the
+# guest's drivers enable, to reset devices, and to restore the terminal (glibc 2.42: TCSETSW2).
+_LINUX_GUEST = (
+    kvm.KVM_IRQ_LINE,
+    kvm.KVM_IRQFD,
+    kvm.KVM_SET_GSI_ROUTING,
+    kvm.KVM_REGISTER_COALESCED_MMIO,
+    kvm.KVM_UNREGISTER_COALESCED_MMIO,
+    kvm.KVM_CREATE_DEVICE,
+    kvm.KVM_ENABLE_CAP,
+    vfio.VFIO_DEVICE_RESET,
+    termios.TCSETSW,
+    0x402C_542C,
+)
+
 _FILES = (PROCMAP_QUERY, termios.TCGETS, termios.TIOCGWINSZ, termios.FIOCLEX)
 
 
-def ioctls() -> tuple[int, ...]:
+def ioctls(linux_guest: bool) -> tuple[int, ...]:
     """Return the ioctl numbers, the frequent ``KVM_RUN`` first."""
-    return (*_RUN, *_of_architecture(), *_ANOTHER_VM, *_RELEASE, *_FILES)
+    of_linux = _LINUX_GUEST if linux_guest else ()
+    return (*_RUN, *_of_architecture(), *_ANOTHER_VM, *_RELEASE, *_FILES, *of_linux)
 
 
 def _of_architecture() -> tuple[Ioctl, ...]:

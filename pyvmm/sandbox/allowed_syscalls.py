@@ -2,7 +2,8 @@
 """The system calls that a run may still make.
 
 Memory becomes executable only by mapping a file that is not writable, as the dynamic linker does.
-Threads, processes, sockets, signals and execve(2) are not on the list.
+Processes, sockets, signals and execve(2) are not on the list, and threads only for a Linux guest,
+which has one per vCPU and new ones after a reboot.
 """
 
 import errno
@@ -73,6 +74,17 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
+LINUX_GUEST: dict[str, tuple[int | None, int | None]] = {
+    "eventfd2": (290, 19),
+    "pselect6": (270, 72),
+    "select": (23, None),
+    # of a thread's start
+    "rseq": (334, 293),
+    "set_robust_list": (273, 99),
+}
+_CLONE = (56, 220)
+_CLONE3 = 435  # on every architecture
+_CLONE_THREAD = 0x10000
 _IOCTL = (16, 29)
 _MMAP = (9, 222)
 _MPROTECT = (10, 226)
@@ -80,13 +92,19 @@ _TGKILL = (234, 131)
 _PROCESS_VM = ((310, 270), (311, 271))  # readv, writev
 
 
-def program() -> bytes:
+def program(linux_guest: bool) -> bytes:
     """Return the seccomp filter; a system call that is not allowed fails with EPERM."""
-    refuse = seccomp.ERRNO | errno.EPERM
-    return seccomp.filter_program(_rules(), seccomp.ALLOW, refuse, foreign=seccomp.KILL_PROCESS)
+    return seccomp.filter_program(
+        _rules(linux_guest),
+        seccomp.ALLOW,
+        seccomp.ERRNO | errno.EPERM,
+        foreign=seccomp.KILL_PROCESS,
+        # Its flags are in memory, which a filter cannot read; glibc then calls clone(2).
+        absent=(_CLONE3,) if linux_guest else (),
+    )
 
 
-def _rules() -> Iterator[Rule]:
+def _rules(linux_guest: bool) -> Iterator[Rule]:
     """Yield the rules, the frequent ioctl(2) first."""
     native = 0 if os.uname().machine == "x86_64" else 1
     own_pid = (Argument(0, (os.getpid(),)),)
@@ -95,8 +113,10 @@ def _rules() -> Iterator[Rule]:
         Argument(2, (0,), mask=mmap.PROT_WRITE),
         Argument(3, (0,), mask=mmap.MAP_ANONYMOUS),
     )
-    yield Rule(_IOCTL[native], (Argument(1, ioctls()),))
-    for numbers in NUMBERS.values():
+    yield Rule(_IOCTL[native], (Argument(1, ioctls(linux_guest)),))
+    if linux_guest:
+        yield Rule(_CLONE[native], (Argument(0, (_CLONE_THREAD,), mask=_CLONE_THREAD),))
+    for numbers in (*NUMBERS.values(), *(LINUX_GUEST.values() if linux_guest else ())):
         if (number := numbers[native]) is not None:
             yield Rule(number)
     yield Rule(_MMAP[native], not_executable)

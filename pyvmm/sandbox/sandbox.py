@@ -18,11 +18,13 @@ def unenforced() -> list[str]:
     return missing
 
 
-def enter() -> None:
+def enter(linux_guest: bool = False) -> None:
     """Restrict this process for good. Parts that the kernel lacks are skipped: see `unenforced`.
 
-    Open descriptors and mappings stay usable. Raises `RuntimeError` if the process has several
-    threads, since the restrictions apply to the calling thread and those that it starts.
+    Open descriptors and mappings stay usable. With `linux_guest`, the process may also start
+    threads for vCPUs, create VMs with interrupt controllers, and reset devices: Linux reboots.
+    Raises `RuntimeError` if the process has several threads, since the restrictions apply to the
+    calling thread and those that it starts.
     """
     # Not /proc/self/task: after KVM_RUN that has a kernel thread of KVM's (kvm-nx-lpage-recovery).
     if threading.active_count() > 1:
@@ -30,7 +32,7 @@ def enter() -> None:
     disable_core_dumps()
     seccomp.set_no_new_privs()
     if landlock.abi():
-        landlock.restrict(allowed_files.rights())
+        landlock.restrict(allowed_files.rights(linux_guest))
     drop_capabilities()
     if seccomp.has_filters():
-        seccomp.install_filter(allowed_syscalls.program())
+        seccomp.install_filter(allowed_syscalls.program(linux_guest))

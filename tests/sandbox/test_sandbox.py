@@ -15,6 +15,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -272,6 +273,35 @@ def test_fault_is_explained_and_fixed(kvm: System) -> None:
             return f"{record.fault.cause} {record.outcome} {answer.outcome.name}"
 
     assert in_child(run) == "hva-no-access resolved OK"
+
+
+def _in_sandbox_of_linux(attack: Callable[[], object]) -> str:
+    """Return the errno of `attack` in the sandbox of a Linux guest, or "allowed"."""
+
+    def run() -> str:
+        sandbox.enter(linux_guest=True)
+        attacker = Attacker(attack)
+        attacker.write(0, 4, 1)
+        return attacker.result
+
+    return in_child(run)
+
+
+@needs_seccomp
+def test_a_linux_guest_has_threads_but_no_processes() -> None:
+    assert _in_sandbox_of_linux(_thread) == "allowed"
+    assert _in_sandbox_of_linux(os.fork) == "EPERM"
+    assert _in_sandbox_of_linux(lambda: os.execv("/bin/true", ["true"])) == "EPERM"
+    assert _in_sandbox_of_linux(lambda: os.posix_spawn("/bin/true", ["true"], {})) == "EPERM"
+
+
+@needs_landlock
+def test_threads_of_a_linux_guest_are_restricted(file: Path) -> None:
+    def attack() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(file.read_text).result()
+
+    assert _in_sandbox_of_linux(attack) == "EACCES"
 
 
 def test_threads_are_refused() -> None:
