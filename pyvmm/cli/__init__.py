@@ -9,7 +9,7 @@ A command's module defines ``add_arguments(parser)``, which sets these defaults:
     takes_headers   False if ``--kvm-headers`` has no effect on the command
 
 The module is imported when its command is parsed: ``caps`` does not import the lab, and the lab
-does not import KVM.
+does not import KVM. `tree` imports them all, for the man pages and the shells' completion.
 """
 
 import argparse
@@ -47,7 +47,8 @@ pyvmm drives KVM, vfio and iommufd. Try:
 
 USAGE = """python -m pyvmm [--kvm-headers DIR] --vfio BDF [OPTIONS]
        python -m pyvmm [--kvm-headers DIR] COMMAND [ARGS…]
-       python -m pyvmm COMMAND --help"""
+       python -m pyvmm COMMAND --help
+       python -m pyvmm --version"""
 
 EXIT_STATUSES = (
     "exit status: 0 done, 1 the guest or the check failed, 2 wrong usage, 3 the machine lacks "
@@ -66,10 +67,15 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._command = command
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse `args`; reject unknown ones unless the command sets ``takes_unknown``."""
+    def load(self) -> None:
+        """Import the command's module and add its arguments."""
         if self._command:
             importlib.import_module(f"pyvmm.cli.{self._command}").add_arguments(self)
+            self._command = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse `args`; reject unknown ones unless the command sets ``takes_unknown``."""
+        self.load()
         options, unknown = super().parse_known_args(args, namespace)
         if unknown and not getattr(options, "takes_unknown", False):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -100,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = [*arguments, "--"].index("--")
     global_options = _global_options()
     options, rest = global_options.parse_known_args(arguments[:end])
+    if options.version:
+        print(_version())
+        return Status.DONE
     if rest == ["help"]:
         rest = ["--help"]
     elif rest and rest[0].startswith("-") and rest[0] not in ("-h", "--help"):
@@ -130,10 +139,25 @@ def _global_options() -> argparse.ArgumentParser:
         "tree, an unpacked linux-libc-dev, or the result of make headers_install; lab passes them "
         "on to the emulated host",
     )
+    parser.add_argument(
+        "--version", action="store_true", help="print pyvmm's version, and that of its headers"
+    )
     return parser
 
 
-def _parser(global_options: argparse.ArgumentParser) -> CommandParser:
+def _version() -> str:
+    from pyvmm import __version__
+    from pyvmm.uapi import builtin
+
+    return f"pyvmm {__version__}, with the kernel headers of Linux {builtin.version()}"
+
+
+def tree() -> CommandParser:
+    """Return the parser with the arguments of all commands, whose modules it imports."""
+    return _parser(_global_options(), load=True)
+
+
+def _parser(global_options: argparse.ArgumentParser, *, load: bool = False) -> CommandParser:
     parser = CommandParser(
         usage=USAGE,
         parents=[global_options],
@@ -145,5 +169,7 @@ def _parser(global_options: argparse.ArgumentParser) -> CommandParser:
         title="commands", metavar="COMMAND", required=True, prog="python -m pyvmm"
     )
     for name, summary in COMMANDS.items():
-        commands.add_parser(name, help=summary, command=name)
+        command = commands.add_parser(name, help=summary, command=name)
+        if load:
+            command.load()
     return parser

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,6 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         ("kvm-headers", options.kvm_headers),
     ):
         argv += [f"--{name}={value}"] if value is not None else []
-    if len(options.mode) > 1:
-        raise UsageError("lab test runs in one mode of KVM: give one --mode")
     argv += [f"--lab-cpu={name}" for name in options.cpu]
     argv += [f"--lab-kernel={name}" for name in options.kernel]
     argv += [f"--lab-mode={name}" for name in options.mode]
@@ -152,6 +151,7 @@ def _hosts(options: argparse.Namespace) -> list[host.Host]:
             made = host.prepare_by_name(
                 program, name, machine, report, _files(options), options.package
             )
+            made = replace(made, verbose=options.verbose)
             if made in hosts:  # debian, and the same one by its version
                 raise UsageError(f"--kernel {name} is {made.kernel.name}, given before")
             hosts.append(made)
@@ -222,6 +222,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for each in (run_parser, test, shell, table):
         _machine_options(each)
+    for each in (run_parser, shell):
+        each.add_argument(
+            "-v",
+            "--verbose",
+            action="store_true",
+            help="show QEMU's command line and the host's console, with all kernel messages",
+        )
     status = command("status", "list the cached files with their size and age", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
     command("clean", "remove the cached files", _clean)
@@ -232,35 +239,35 @@ def _qemu_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(takes_command=True, takes_headers=True)
+    parser.set_defaults(takes_command=True, takes_headers=True, verbose=False)
     _qemu_option(parser)
     add = parser.add_argument
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
     add(
         "--cpu",
-        help="CPU model of QEMU, with its options (max); max+mte has memory tags; may be repeated",
+        help="CPU model of QEMU, with its options (max); max+mte has memory tags; repeatable",
         **several,
     )
-    add("--kernel", help=f"{kernel.NAMES}; may be repeated", **several)
+    add("--kernel", help=f"{kernel.NAMES}; repeatable", **several)
     names = ", ".join(lab_devices.NAMES)
-    add("--device", help=f"{names}; may be repeated", **several)
+    add("--device", help=f"{names}; repeatable", **several)
     add(
         "--device-arg",
         action="append",
         default=[],
         metavar="ARG",
-        help="add -device ARG to QEMU",
+        help="add -device ARG to QEMU; repeatable",
     )
     add(
         "--mode",
         action="append",
         default=[],
         choices=kvm_mode.NAMES,
-        help="mode of KVM in the host (kvm-arm.mode of its kernel); may be repeated",
+        help="mode of KVM in the host (kvm-arm.mode of its kernel); repeatable",
     )
     add(
         "--package",
-        help=f"Debian package to unpack into {host.PACKAGES}/NAME of the host; may be repeated",
+        help=f"Debian package to unpack into {host.PACKAGES}/NAME of the host; repeatable",
         **several,
     )
     add("--append", default="", metavar="TEXT", help="append to the kernel command line")

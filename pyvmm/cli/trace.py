@@ -198,8 +198,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     difference = commands.add_parser("diff", help="compare two recorded traces", description=about)
     difference.set_defaults(run=_diff, takes_command=False)
-    difference.add_argument("first", type=Path, metavar="A")
-    difference.add_argument("second", type=Path, metavar="B")
+    difference.add_argument("first", type=Path, metavar="A", help="the first recording")
+    difference.add_argument("second", type=Path, metavar="B", help="the second one")
     difference.add_argument("--json", action="store_true", help="print JSON (pyvmm.trace-diff/1)")
 
 

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,7 @@ class Host:
         fdtput: the command line of fdtput(1).
         files: files of this machine, in the host as `FILES`/NAME.
         packages: unpacked Debian packages by name, in the host as `PACKAGES`/NAME.
+        verbose: print QEMU's command line and the console on stderr.
     """
 
     qemu: Qemu
@@ -81,6 +83,7 @@ class Host:
     fdtput: tuple[str, ...]
     files: tuple[Path, ...] = ()
     packages: Mapping[str, Path] = field(default_factory=dict)
+    verbose: bool = False
 
     def run(
         self,
@@ -122,6 +125,8 @@ class Host:
             argv += [*ports.arguments(), *(terminal.arguments() if terminal else ())]
             argv += stack.enter_context(Stage2Server()).arguments()
             descriptors += [*ports.descriptors(), *(terminal.descriptors() if terminal else ())]
+            if self.verbose:
+                print(shlex.join(argv), file=sys.stderr, flush=True)
             process = stack.enter_context(_qemu_process(argv, descriptors))
             yield RunningHost(self, ports, process, log, compiled, directory)
 
@@ -175,11 +180,14 @@ class Host:
         initrd = stack.enter_context(_memfd(archives))
         descriptors = [initrd]
         parameters = f"mem={self.machine.memory >> 20}M {kvm_mode.parameter(self.machine.mode)}"
-        line = f"{_COMMAND_LINE} {parameters} {self.machine.append}"
+        messages = "loglevel=7" if self.verbose else ""
+        line = f"{_COMMAND_LINE} {messages} {parameters} {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
         argv += ["-kernel", str(self.kernel.image), "-append", line]
         argv += ["-initrd", f"/dev/fd/{initrd}"]
-        argv += ["-serial", f"file:{log}"]
+        kind = "stdio,signal=off" if self.verbose else "null"
+        argv += ["-chardev", f"{kind},id=console,logfile={option_value(log)}"]
+        argv += ["-serial", "chardev:console"]
         root = f"driver=file,node-name=root,read-only=on,filename={option_value(self.image)}"
         argv += ["-blockdev", root]
         argv += ["-device", "virtio-blk-device,drive=root"]
@@ -370,7 +378,7 @@ def _qemu_process(
     with subprocess.Popen(
         [setpriv, "--pdeathsig", "KILL", "--", *argv],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=2,  # the console, if the host is verbose
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         process_group=0,  # Ctrl-C must reach only this process, which ends QEMU

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The option ``--lab``: tests run in the emulated arm64 host and are reported in this session.
 
-Each combination of ``--lab-cpu`` and ``--lab-kernel`` is a target. If there are several, every test
-has a parameter for the target: ``test_x[max-lab]``. A target boots for its first test and then runs
-its other tests in the same boot. Its reports become those of this session, so ``-x``,
-``--junitxml`` and other options work as usual. A test that kills or hangs the host has failed; the
-next test starts a new boot.
+Each combination of ``--lab-cpu``, ``--lab-kernel`` and ``--lab-mode`` is a target. If there are
+several, every test has a parameter for the target: ``test_x[max-lab]``. A target boots for its
+first test and then runs its other tests in the same boot. Its reports become those of this session,
+so ``-x``, ``--junitxml`` and other options work as usual. A test that kills or hangs the host has
+failed; the next test starts a new boot.
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ _SESSION_OPTIONS = {
 
 @dataclass
 class LabTarget:
-    """A CPU and a kernel to run tests on, and the state of the current boot.
+    """A CPU, a kernel and a mode of KVM to run tests with, and the state of the current boot.
 
     Attributes:
         name: the name in node ids.
@@ -56,6 +57,7 @@ class LabTarget:
     name: str
     cpu: str
     kernel: str | None
+    mode: str | None
     session: HostSession | None = None
     failure: str = ""
     has_run_test: bool = False
@@ -69,8 +71,9 @@ class LabPlugin:
     def __init__(self, config: pytest.Config) -> None:
         """Create the targets of the options."""
         self._config = config
-        self._targets = _targets(config.option.lab_cpu, config.option.lab_kernel)
-        self._hosts: dict[tuple[str, str | None], Host] = {}
+        option = config.option
+        self._targets = _targets(option.lab_cpu, option.lab_kernel, option.lab_mode)
+        self._hosts: dict[str, Host] = {}
         self._items: list[pytest.Item] = []
 
     def pytest_report_header(self) -> str:
@@ -179,7 +182,7 @@ class LabPlugin:
         tests = [self._nodeid_in_host(each) for each in left if _target_index(each) == index]
         with self._uncaptured():
             return HostSession(
-                self._hosts[target.cpu, target.kernel],
+                self._hosts[target.name],
                 tests,
                 root=self._config.rootpath,
                 ini=self._config.inipath,
@@ -225,21 +228,20 @@ class LabPlugin:
             capture.resume_global_capture()
 
 
-def _targets(cpus: Sequence[str], kernels: Sequence[str]) -> list[LabTarget]:
+def _targets(cpus: Sequence[str], kernels: Sequence[str], modes: Sequence[str]) -> list[LabTarget]:
     targets: list[LabTarget] = []
-    for cpu in cpus or ["max"]:
-        for kernel in kernels or (None,):
-            # A build tree or its Image is named after the directory of the tree.
-            path = (kernel or "lab").removesuffix("/").removesuffix("/arch/arm64/boot/Image")
-            name = f"{cpu}-{path.rpartition('/')[2]}"
-            same = sum(target.name.partition("@")[0] == name for target in targets)
-            targets.append(LabTarget(f"{name}@{same + 1}" if same else name, cpu, kernel))
+    for cpu, kernel, mode in itertools.product(
+        cpus or ("max",), kernels or (None,), modes or (None,)
+    ):
+        # A build tree or its Image is named after the directory of the tree.
+        path = (kernel or "lab").removesuffix("/").removesuffix("/arch/arm64/boot/Image")
+        name = "-".join(filter(None, (cpu, path.rpartition("/")[2], mode)))
+        same = sum(target.name.partition("@")[0] == name for target in targets)
+        targets.append(LabTarget(f"{name}@{same + 1}" if same else name, cpu, kernel, mode))
     return targets
 
 
-def _hosts(
-    targets: Sequence[LabTarget], option: Any, progress: Progress
-) -> dict[tuple[str, str | None], Host]:
+def _hosts(targets: Sequence[LabTarget], option: Any, progress: Progress) -> dict[str, Host]:
     program = qemu.find(progress, option.lab_qemu)
     files = [header_set.cache_file(option.kvm_headers, "arm64")] if option.kvm_headers else []
     hosts = {}
@@ -250,9 +252,9 @@ def _hosts(
             devices=tuple(lab_devices.lookup(option.lab_device)),
             device_arguments=tuple(option.lab_device_arg),
             append=option.lab_append,
-            mode=option.lab_mode,
+            mode=target.mode,
         )
-        hosts[target.cpu, target.kernel] = host.prepare_by_name(
+        hosts[target.name] = host.prepare_by_name(
             program, target.kernel, machine, progress, files, option.lab_package
         )
     return hosts

@@ -34,19 +34,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add = parser.getgroup("pyvmm-lab", "pyvmm: the emulated arm64 host").addoption
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
     add("--lab", action="store_true", help="run the tests in the emulated arm64 host")
-    add("--lab-cpu", help="CPU model of QEMU, with its options; may be repeated", **several)
-    kernels = "lab, debian:VERSION, or an Image or build tree; may be repeated"
+    add("--lab-cpu", help="CPU model of QEMU, with its options; repeatable", **several)
+    kernels = "lab, debian:VERSION, or an Image or build tree; repeatable"
     add("--lab-kernel", help=kernels, **several)
-    add("--lab-device", help="bochs, edu, nvme or grace; may be repeated", **several)
+    add(
+        "--lab-device",
+        help="emulated device (see python -m pyvmm lab test --help); repeatable",
+        **several,
+    )
     add("--lab-shell-on-failure", action="store_true", help="open a shell when a test fails")
     seconds = "time limit in seconds for each test, after which its host is restarted (300)"
     add("--lab-timeout", type=float, default=300.0, metavar="S", help=seconds)
     add("--lab-memory", default="2G", metavar="SIZE", help="RAM of the kernel (2G)")
-    modes = "mode of KVM in the host: vhe, nvhe, protected or nested"
-    add("--lab-mode", metavar="NAME", help=modes)
+    modes = "mode of KVM in the host: vhe, nvhe, protected or nested; repeatable"
+    add("--lab-mode", help=modes, **several)
     add("--lab-append", default="", metavar="TEXT", help="append to the kernel command line")
     add("--lab-device-arg", help="additional -device argument of QEMU", **several)
-    packages = "Debian package to unpack into /run/packages/NAME of the host; may be repeated"
+    packages = "Debian package to unpack into /run/packages/NAME of the host; repeatable"
     add("--lab-package", help=packages, **several)
     add("--lab-qemu", metavar="PROGRAM", help="QEMU program to use")
 

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line as a whole: exit statuses, and one line per error."""
 
+import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pyvmm import cli
 from pyvmm.errors import Status
+from pyvmm.uapi import builtin
 
 PYVMM = [sys.executable, "-m", "pyvmm"]
 
@@ -33,6 +39,38 @@ def test_no_arguments_print_what_to_try() -> None:
     assert (done.returncode, done.stderr) == (Status.DONE, "")
     assert "python -m pyvmm caps" in done.stdout
     assert "python -m pyvmm --help" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("caps", "--version")])
+def test_version(arguments: tuple[str, ...]) -> None:
+    done = pyvmm(*arguments)
+    assert (done.returncode, done.stderr) == (Status.DONE, "")
+    headers = re.escape(builtin.version())
+    assert re.fullmatch(rf"pyvmm \d+\.\d+\.\d+, .* of Linux {headers}\n", done.stdout)
+
+
+def test_the_tree_has_every_command_and_explains_every_argument() -> None:
+    tree = cli.tree()
+    [commands] = subcommands(tree)
+    assert list(commands.choices) == list(cli.COMMANDS)
+    unexplained = [
+        f"{parser.prog} {action.metavar or action.dest}"
+        for parser in parsers(tree)
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert unexplained == []
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for commands in subcommands(parser):
+        for each in commands.choices.values():
+            yield from parsers(each)
+
+
+def subcommands(parser: argparse.ArgumentParser) -> list[Any]:
+    return [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
 
 
 def test_help_imports_no_command() -> None:

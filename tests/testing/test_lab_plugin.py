@@ -81,7 +81,7 @@ def test_each_target_is_a_parameter(session: Session) -> None:
     assert "test_dic[max-lab-2]" not in result.ktap
 
 
-def test_mode_of_kvm(session: Session) -> None:
+def test_modes_of_kvm(session: Session) -> None:
     text = """
         import subprocess
 
@@ -89,7 +89,9 @@ def test_mode_of_kvm(session: Session) -> None:
             log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
             assert "Hyp nVHE mode initialized" in log
     """
-    assert session(text, "--lab", "--lab-mode=nvhe").line("test_mode") == "ok test_mode"
+    result = session(text, "--lab", "--lab-mode=nvhe", "--lab-mode=vhe")
+    assert result.line("test_mode[max-lab-nvhe]") == "ok test_mode[max-lab-nvhe]"
+    assert result.line("test_mode[max-lab-vhe]") == "not ok test_mode[max-lab-vhe]"
 
 
 def test_x_ends_the_host(session: Session) -> None:
