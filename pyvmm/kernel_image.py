@@ -8,13 +8,16 @@ data, and the section table of a kernel with an EFI stub, which is exact.
 """
 
 import gzip
+import io
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyvmm.errors import UsageError
+from pyvmm.input_file import read_bytes
 
+_LIMIT = 256 << 20  # bytes, also uncompressed; kernels have 10 to 70 MiB
 _GZIP = b"\x1f\x8b"
 _MAGIC = b"ARM\x64"
 _MAGIC_OFFSET = 0x38
@@ -43,10 +46,7 @@ class KernelImage:
 
 def read(path: Path) -> KernelImage:
     """Read an Image, plain or compressed with gzip. Raises `UsageError` as `check` does."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the kernel {path}: {error.strerror}") from None
+    data = read_bytes(path, _LIMIT)
     try:
         image = _complete(data)
         if image.startswith(_ZBOOT_MAGIC, 4):
@@ -59,8 +59,9 @@ def read(path: Path) -> KernelImage:
 
 def check(path: Path) -> None:
     """Raise `UsageError` if `path` is not an arm64 Image, plain or compressed, or is truncated."""
+    data = read_bytes(path, _LIMIT)
     try:
-        _complete(path.read_bytes())
+        _complete(data)
     except _DAMAGE as error:
         raise _error(path, error) from None
 
@@ -74,7 +75,7 @@ def _error(path: Path, error: Exception) -> UsageError:
 
 def _complete(data: bytes) -> bytes:
     """Return the uncompressed image, with its length checked; raise one of `_DAMAGE`."""
-    image = gzip.decompress(data) if data.startswith(_GZIP) else data
+    image = _decompress(data) if data.startswith(_GZIP) else data
     if not image.startswith(_MAGIC, _MAGIC_OFFSET) and not image.startswith(_ZBOOT_MAGIC, 4):
         raise ValueError(f"the magic {_MAGIC.decode()} is missing at {_MAGIC_OFFSET:#x}")
     least = max(_branch_target(image), _end_of_sections(image))
@@ -88,7 +89,15 @@ def _zboot_payload(image: bytes) -> bytes:
     name = compression.split(b"\0")[0].decode(errors="replace")
     if name != "gzip":
         raise ValueError(f"its payload is compressed with {name}: unpack it first")
-    return gzip.decompress(image[offset : offset + size])
+    return _decompress(image[offset : offset + size])
+
+
+def _decompress(data: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        image = file.read(_LIMIT + 1)
+    if len(image) > _LIMIT:
+        raise ValueError(f"it has more than {_LIMIT >> 20} MiB uncompressed")
+    return image
 
 
 def _branch_target(image: bytes) -> int:

@@ -33,8 +33,12 @@ def image() -> bytes:
         lambda image: gzip.compress(image, 1)[:-100000],
         lambda image: gzip.compress(b"not a kernel"),
         lambda image: b"\x1f\x8b" + bytes(64),
+        lambda image: gzip.compress(bytes((256 << 20) + 1), 1),
     ],
-    ids=["empty", "text", "no magic", "page", "half", "zeroes", "cut gzip", "gzip", "no gzip"],
+    ids=[
+        *("empty", "text", "no magic", "page", "half", "zeroes", "cut gzip", "gzip", "no gzip"),
+        "gzip bomb",
+    ],
 )
 def test_file_that_is_no_kernel(
     image: bytes, damage: Callable[[bytes], bytes], tmp_path: Path

@@ -106,14 +106,14 @@ def _debian(version: str, progress: Progress) -> Kernel:
 def _is_complete(path: Path) -> bool:
     """Return True if a cached Debian kernel is intact and has the modules of `kernel_modules`.
 
-    An earlier version of pyvmm may have packed fewer modules.
+    Another version of pyvmm may have packed fewer modules, or more.
     """
     wanted = path / _MODULES
-    return cache.is_intact(path) and wanted.exists() and wanted.read_text() == _wanted_modules()
-
-
-def _wanted_modules() -> str:
-    return "\n".join(kernel_modules.WANTED)
+    return (
+        cache.is_intact(path)
+        and wanted.exists()
+        and set(wanted.read_text().split()) >= set(kernel_modules.WANTED)
+    )
 
 
 def _offered(apt: Apt) -> tuple[set[str], set[str]]:
@@ -175,7 +175,7 @@ def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
             images = (installed / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
             next(image for image in images if image.exists()).rename(partial / "Image")
             (partial / "modules.cpio").write_bytes(kernel_modules.archive(installed))
-            (partial / _MODULES).write_text(_wanted_modules())
+            (partial / _MODULES).write_text("\n".join(kernel_modules.WANTED))
             cache.remove(unpacked)
             for archive in archives:
                 archive.unlink()

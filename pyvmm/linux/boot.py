@@ -14,6 +14,7 @@ from pyvmm import kernel_image, sandbox
 from pyvmm.arch.native import native
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.faults import FaultRecord
+from pyvmm.input_file import read_bytes
 from pyvmm.kernel_image import KernelImage
 from pyvmm.kvm.system import System
 from pyvmm.linux import built_in_guest, loader
@@ -104,7 +105,11 @@ def boot(options: BootOptions) -> BootResult:
     addresses = Bdf.parse_all(options.devices)
     path = options.image or built_in_guest.find_image()
     kernel = kernel_image.read(path)
-    initrd = _read(options.initrd) if options.initrd else built_in_guest.make_initrd(path)
+    initrd = (
+        read_bytes(options.initrd, options.ram)
+        if options.initrd
+        else built_in_guest.make_initrd(path)
+    )
     layout = loader.lay_out(kernel, len(initrd), options.ram)
     with ExitStack() as stack:
         system = stack.enter_context(System.open())
@@ -178,10 +183,3 @@ def _load(
     ram.write(layout.kernel, kernel.data)
     ram.write(layout.initrd, initrd)
     ram.write(layout.tree, tree)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the initrd {path}: {error.strerror}") from None

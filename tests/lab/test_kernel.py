@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.lab import cache, host, kernel, kernel_build
+from pyvmm.lab import cache, host, kernel, kernel_build, kernel_modules
 from pyvmm.lab.apt import Apt, no_progress
 
 
@@ -119,7 +119,7 @@ def _cache_debian_kernel(modules: str | None) -> None:
 def test_damaged_debian_kernel_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")  # no apt
-    _cache_debian_kernel(kernel._wanted_modules())
+    _cache_debian_kernel("\n".join((*kernel_modules.WANTED, "one_more")))
     assert kernel.find("debian:6.12", no_progress)
     os.truncate(kernel.store() / "debian-6.12.1/Image", 500)
     with pytest.raises(LackingError, match="apt-get is not on PATH"):

@@ -189,8 +189,10 @@ def test_a_hung_guest_is_stopped(start: Start) -> None:
         ({"cpus": 1000}, "--cpus 1000: this host's guests have 1 to "),
         ({"ram": 1 << 40}, "--ram: this host's guests have at most 511G"),
         ({"image": Path(__file__)}, "test_boot.py is no complete arm64 kernel"),
-        ({"image": Path("/absent")}, "cannot read the kernel /absent: No such file"),
-        ({"initrd": Path("/absent")}, "cannot read the initrd /absent: No such file"),
+        ({"image": Path("/absent")}, "cannot read /absent: No such file"),
+        ({"initrd": Path("/absent")}, "cannot read /absent: No such file"),
+        ({"image": Path("/dev/zero")}, "cannot read /dev/zero: it is larger than 256 MiB"),
+        ({"initrd": Path("/dev/zero")}, "cannot read /dev/zero: it is larger than 256 MiB"),
     ],
 )
 def test_wrong_options(start: Start, options: dict[str, Any], says: str) -> None:
