@@ -7,15 +7,17 @@ import json
 import sys
 import termios
 import tty
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli.option_types import add_iommu_mode, seconds, size
+from pyvmm.cli.option_types import add_fault_options, add_iommu_mode, seconds, size
 from pyvmm.cli.report_file import ReportFile
 from pyvmm.cli.report_writer import ReportWriter
 from pyvmm.cli.sandbox_option import add_no_sandbox, wants_sandbox
 from pyvmm.errors import Status
+from pyvmm.faults import policy
 from pyvmm.linux.boot import BootOptions, BootResult, boot
 from pyvmm.passthrough.document import fault_to_json, memslot_to_json
 
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_iommu_mode(parser)
     add("--bind", action="store_true", help="bind the devices to vfio for this run")
+    add_fault_options(parser)
     add(
         "--console",
         choices=("ring", "trap"),
@@ -64,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the guest, print how it ran, and return the exit status."""
+    on_fault, on_fault_in = policy.parse(args.on_fault)
     report = ReportWriter(ReportFile(args.report)) if args.report else None
     with _input() as source:
         result = boot(
@@ -81,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
                 timeout=args.timeout,
                 source=source,
                 sandbox=wants_sandbox(args),
+                on_fault=on_fault,
+                on_fault_in=on_fault_in,
+                flip=frozenset(region.upper() for region in args.flip),
             )
         )
     document = to_json(result)
@@ -130,7 +137,9 @@ def to_json(result: BootResult) -> dict[str, Any]:
         "exits": dict(result.exits),
         "accesses": accesses,
         "interrupts": result.interrupts,
-        "faults": [fault_to_json(record) for record in result.faults],
+        "faults": [fault_to_json(record) for record in result.faults.records],
+        "fault_counts": dict(result.faults.counts),
+        "repeated_accesses": result.faults.repeated,
     }
 
 
@@ -148,5 +157,10 @@ def _print(result: BootResult) -> None:
     for device, slot in result.slots:
         if slot.outcome == "rejected":
             print(f"{device} {slot.part.region} is emulated: {slot.errno}: {slot.why}")
-    for record in result.faults:
-        print(f"fault: {record.fault.cause}: {record.fault.why}; {record.how}")
+    faults = result.faults
+    for text, count in Counter(
+        f"{record.fault.cause}: {record.fault.why}; {record.how}" for record in faults.records
+    ).items():
+        print(f"{count} faults: {text}" if count > 1 else f"fault: {text}")
+    if unlisted := faults.counts.total() - sum(r.attempts for r in faults.records):
+        print(f"and {unlisted} further faults")

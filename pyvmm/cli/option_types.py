@@ -61,3 +61,26 @@ def add_iommu_mode(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         help="the IOMMU interface to use (default: auto, the best available)",
     )
+
+
+def add_fault_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options ``--on-fault`` and ``--flip``."""
+    from pyvmm.faults import policy
+
+    parser.add_argument(
+        "--on-fault",
+        action="append",
+        default=[],
+        metavar="[REGION=]POLICY",
+        help="the reaction to an access that KVM cannot resolve: "
+        f"{', '.join(policy.NAMES)} (default: auto, which fixes or emulates what the guest "
+        "cannot notice, and stops at the rest); BAR4=emulate is for one region; repeatable",
+    )
+    parser.add_argument(
+        "--flip",
+        action="append",
+        default=[],
+        metavar="REGION",
+        help="register anonymous memory for this BAR and then map the device over it, which KVM "
+        "does not check until the guest's access",
+    )

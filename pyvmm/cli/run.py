@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from pyvmm.cli import output
 from pyvmm.cli.caps import print_verdicts
-from pyvmm.cli.option_types import add_iommu_mode
+from pyvmm.cli.option_types import add_fault_options, add_iommu_mode
 from pyvmm.cli.recording import add_argument, recording
 from pyvmm.cli.report_file import ReportFile
 from pyvmm.cli.report_writer import ReportWriter
@@ -79,23 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write what the payload prints to this file; default: stderr",
     )
-    parser.add_argument(
-        "--on-fault",
-        action="append",
-        default=[],
-        metavar="[REGION=]POLICY",
-        help="the reaction to an access that KVM cannot resolve: "
-        f"{', '.join(policy.NAMES)} (default: auto, which fixes or emulates what the guest "
-        "cannot notice, and stops at the rest); BAR4=emulate is for one region; repeatable",
-    )
-    parser.add_argument(
-        "--flip",
-        action="append",
-        default=[],
-        metavar="REGION",
-        help="register anonymous memory for this BAR and then map the device over it, which KVM "
-        "does not check until the guest's access",
-    )
+    add_fault_options(parser)
     add_no_sandbox(parser)
     add_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON (schema pyvmm.run/1)")

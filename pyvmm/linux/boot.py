@@ -4,6 +4,7 @@
 import mmap
 import time
 from collections import Counter
+from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from typing import BinaryIO
 from pyvmm import kernel_image, sandbox
 from pyvmm.arch.native import native
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.faults import FaultRecord
+from pyvmm.faults import Faults, Policy, auto
+from pyvmm.faults.policy import by_region
+from pyvmm.faults.repairs import MappedMemory
 from pyvmm.input_file import read_bytes
 from pyvmm.kernel_image import KernelImage
 from pyvmm.kvm.system import System
@@ -22,7 +25,7 @@ from pyvmm.linux.board import MAX_CPUS, RAM_BASE, Board
 from pyvmm.linux.guest_console import GuestConsole
 from pyvmm.linux.linux_guest import GuestEnd, LinuxGuest
 from pyvmm.memory import Mapping
-from pyvmm.pci.bar_slots import SlotOutcome
+from pyvmm.pci.bar_slots import SlotOutcome, require_regions
 from pyvmm.uapi.kvm import KVM_CAP_ARM_VM_IPA_SIZE, KVM_CAP_MAX_VCPUS
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO, open_device
@@ -46,6 +49,9 @@ class BootOptions:
         ring: False to let every access to the UART exit.
         timeout: seconds from the first power-on, or None.
         source: the file descriptor of the guest's input, or None.
+        on_fault: the reaction to an access that KVM cannot resolve.
+        on_fault_in: the reaction by region (a BAR, or ``RAM``), where it differs.
+        flip: names of BARs to register as anonymous memory and to replace afterwards.
         sandbox: restrict this process for good before the guest runs (`pyvmm.sandbox.enter`).
     """
 
@@ -61,6 +67,9 @@ class BootOptions:
     ring: bool = True
     timeout: float | None = None
     source: int | None = None
+    on_fault: Policy = auto
+    on_fault_in: Dictionary[str, Policy] = field(default_factory=dict)
+    flip: frozenset[str] = frozenset()
     sandbox: bool = False
 
 
@@ -78,9 +87,11 @@ class BootResult:
         accesses: the number of accesses that exited, by device and kind.
         slots: the outcomes of the BARs' memslots where the guest last placed them, with the device.
         interrupts: the number of interrupts by device and mode (INTx, MSI or MSI-X).
+        faults: the faults of all boots and their fixes.
     """
 
     end: GuestEnd
+    faults: Faults
     boots: int = 0
     panic: str | None = None
     time_to_init: float | None = None
@@ -90,7 +101,6 @@ class BootResult:
     accesses: Counter[tuple[str, str]] = field(default_factory=Counter)
     interrupts: dict[str, Counter[str]] = field(default_factory=dict)
     slots: list[tuple[str, SlotOutcome]] = field(default_factory=list)
-    faults: list[FaultRecord] = field(default_factory=list)
 
 
 def boot(options: BootOptions) -> BootResult:
@@ -131,9 +141,11 @@ def boot(options: BootOptions) -> BootResult:
             range(RAM_BASE + layout.initrd, RAM_BASE + layout.initrd + len(initrd)),
             range(1, len(devices) + 1),
         )
+        _check_regions(options, devices)
         if options.sandbox:
             sandbox.enter(linux_guest=True)
-        result = BootResult(GuestEnd("reset"))
+        faults = Faults(by_region(options.on_fault_in, options.on_fault))
+        result = BootResult(GuestEnd("reset"), faults)
         deadline = time.monotonic() + options.timeout if options.timeout else float("inf")
         while result.end.reason == "reset":
             if result.boots:
@@ -143,7 +155,15 @@ def boot(options: BootOptions) -> BootResult:
             _load(ram, layout, kernel, initrd, tree)
             console = GuestConsole(options.console)
             with LinuxGuest(
-                system, board, ram, layout, devices, console, ring=options.ring
+                system,
+                board,
+                ram,
+                layout,
+                devices,
+                console,
+                faults,
+                ring=options.ring,
+                flip=options.flip,
             ) as guest:
                 result.end = guest.run(deadline, options.source)
                 _add(result, guest, console)
@@ -162,7 +182,20 @@ def _add(result: BootResult, guest: LinuxGuest, console: GuestConsole) -> None:
     for device, counts in guest.interrupts().items():
         result.interrupts.setdefault(device, Counter()).update(counts)
     result.slots = guest.slots()
-    result.faults += guest.faults()
+
+
+def _check_regions(options: BootOptions, devices: Sequence[VfioDevice]) -> None:
+    """Raise `UsageError` if no device has a BAR that an option names."""
+    bars = [
+        region
+        for device in devices
+        for region in device.regions.values()
+        if region.name.startswith("BAR") and not device.config.is_port_bar(region.index)
+    ]
+    mapped = {bar.name for bar in bars if "mmap" in bar.flags}
+    require_regions("--flip", options.flip, mapped, "that can be mapped")
+    known = {bar.name for bar in bars} | {MappedMemory.name}
+    require_regions("--on-fault", options.on_fault_in, known, "that is a memory BAR")
 
 
 def _board(system: System, options: BootOptions) -> Board:

@@ -5,7 +5,7 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,6 @@ from pyvmm.arch.arm64.vgic import create_gic, create_its, set_spi
 from pyvmm.closeable import Closeable
 from pyvmm.faults import (
     FaultHandler,
-    FaultRecord,
     Faults,
     VcpuContext,
     enable_fault_reporting,
@@ -76,15 +75,18 @@ class LinuxGuest(Closeable):
         layout: LoadLayout,
         devices: Sequence[VfioDevice],
         console: GuestConsole,
+        faults: Faults,
         *,
         ring: bool = True,
+        flip: Collection[str] = (),
     ) -> None:
         """Create the VM. `ram` contains the kernel; without `ring`, each UART access exits.
 
-        Raises `IoctlError`.
+        `faults` gets the faults of all vCPUs. `flip` names BARs to register with
+        `register_flipped`. Raises `IoctlError`.
         """
         self._console = console
-        self._faults = Faults()
+        self._faults = faults
         self._slot: UartSlot | None = None
         self.started = 0.0
         with ExitStack() as stack:
@@ -106,7 +108,7 @@ class LinuxGuest(Closeable):
                 if files:
                     files.add(device.kvm_file)
                     stack.callback(files.remove, device.kvm_file)
-                self.bridge.add(device)
+                self.bridge.add(device, flip)
             self._uart = SbsaUart(
                 console.write, lambda level: set_spi(vm, UART_SPI, level), page.view()
             )
@@ -175,10 +177,6 @@ class LinuxGuest(Closeable):
             for bar in function.bars
             for outcome in bar.outcomes
         ]
-
-    def faults(self) -> list[FaultRecord]:
-        """Return each fault and its fix, in order."""
-        return self._faults.records
 
     def close(self) -> None:
         """Close the VM; the devices stay open."""

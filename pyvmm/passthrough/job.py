@@ -2,7 +2,7 @@
 """The job of ``pyvmm run``: assign devices to a machine, let a guest access them, report."""
 
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pyvmm import sandbox
 from pyvmm.caps import CapsReport, negotiate
-from pyvmm.errors import UsageError
 from pyvmm.faults import FaultRecord, Policy, auto
 from pyvmm.faults.policy import by_region
 from pyvmm.faults.repairs import MappedMemory
@@ -22,7 +21,7 @@ from pyvmm.passthrough import probe_bars
 from pyvmm.passthrough.assigned import AssignedDevice
 from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write
-from pyvmm.pci.bar_slots import SlotOutcome
+from pyvmm.pci.bar_slots import SlotOutcome, require_regions
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO
 from pyvmm.vfio.rebind import bind_to_vfio
@@ -125,9 +124,9 @@ def run_job(job: Job) -> JobResult:
         assigned = tuple(DeviceResult(report_device(d.device), tuple(d.slots)) for d in devices)
         bars = [bar for device in devices for bar in device.bars]
         mapped = {bar.region.name for bar in bars if bar.mapping.areas}
-        _require("--flip", job.flip, mapped, "that can be mapped")
+        require_regions("--flip", job.flip, mapped, "that can be mapped")
         known = {bar.region.name for bar in bars} | {MappedMemory.name}
-        _require("--on-fault", job.on_fault_in, known, "that is a memory BAR")
+        require_regions("--on-fault", job.on_fault_in, known, "that is a memory BAR")
         writable = bool(job.writes or job.guest)
         machine.windows += probe_bars.windows(bars, writable=writable)
         machine.load(_payload(job, machine))
@@ -153,16 +152,6 @@ def run_job(job: Job) -> JobResult:
         return JobResult(
             caps, assigned, probes=probes, exits=exits, faults=tuple(machine.faults.records)
         )
-
-
-def _require(option: str, names: Collection[str], available: Collection[str], what: str) -> None:
-    """Raise `UsageError` if `available` lacks one of the regions `names` of an option."""
-    for name in sorted(names):
-        if name not in available:
-            raise UsageError(
-                f"{option}: no device has a region {name} {what}; choose one of "
-                f"{', '.join(sorted(available)) or 'none'}"
-            )
 
 
 def _payload(job: Job, machine: Machine) -> Payload:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Register parts of a BAR as memslots, and keep the outcome of each."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from pyvmm.errno_names import errno_name
+from pyvmm.errors import UsageError
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.vm import Vm
 from pyvmm.vfio.bars import BarMapping
@@ -80,14 +82,24 @@ def register_flipped(vm: Vm, bar: BarMapping, area: Area, gpa: int) -> SlotOutco
 
     KVM does not see the new mapping until the guest's first access.
     """
-    fd, start = bar.region.device.fileno(), bar.region.offset + area.offset
-    [placed] = bar.memory.placements.within(area.offset, area.end)
     bar.memory.place_anonymous(at=area.offset, size=area.size)
     slot = vm.memslots.add(gpa, bar.memory, at=area.offset, size=area.size)
-    bar.memory.place(fd, start, at=area.offset, size=area.size, prot=placed.prot)
+    bar.place(area)
     return SlotOutcome(
         Part(bar.region.name, area.offset, area.size, gpa),
         "registered",
         why="registered as anonymous memory, then the BAR was mapped over it (MAP_FIXED)",
         slot=slot.number,
     )
+
+
+def require_regions(
+    option: str, names: Collection[str], available: Collection[str], what: str
+) -> None:
+    """Raise `UsageError` if `available` lacks one of the regions `names` of an option."""
+    for name in sorted(names):
+        if name not in available:
+            raise UsageError(
+                f"{option}: no device has a region {name} {what}; choose one of "
+                f"{', '.join(sorted(available)) or 'none'}"
+            )

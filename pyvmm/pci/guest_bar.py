@@ -7,7 +7,7 @@ from pyvmm.bus import Bus, BusDevice
 from pyvmm.closeable import Closeable
 from pyvmm.faults.guest_memory import BackedDevice
 from pyvmm.kvm.vm import Vm
-from pyvmm.pci.bar_slots import SlotOutcome, register
+from pyvmm.pci.bar_slots import SlotOutcome, register, register_flipped
 from pyvmm.pci.counted_device import AccessCounts, CountedDevice
 from pyvmm.vfio.region_backing import map_backed
 from pyvmm.vfio.region_caps import Area
@@ -36,8 +36,13 @@ class GuestBar(Closeable):
         region: Region,
         registers: Mapping[Area, BusDevice],
         counts: AccessCounts,
+        *,
+        flip: bool = False,
     ) -> None:
-        """Map the BAR. The areas of `registers` are emulated; `counts` counts what exits."""
+        """Map the BAR. The areas of `registers` are emulated; `counts` counts what exits.
+
+        With `flip`, its memslots are those of `register_flipped`.
+        """
         self._vm, self._bus = vm, bus
         self.region = region
         self.wide = bool(device.config.read(_BAR0 + 4 * region.index, 4) & _64_BIT)
@@ -46,13 +51,17 @@ class GuestBar(Closeable):
         self._mapping, self._backing = map_backed(device, region, trap=registers)
         self._name = f"{device.function} {region.name}"
         self._registers, self._counts = registers, counts
+        self._register = register_flipped if flip else register
+        self._flip = flip
 
     def place(self, gpa: int) -> None:
         """Register the BAR's memslots at `gpa`. A rejected one is emulated."""
         self.remove()
         self.gpa = gpa
+        if self._flip:
+            self._write_copies_back()
         self.outcomes = tuple(
-            register(self._vm, self._mapping, area, gpa + area.offset)
+            self._register(self._vm, self._mapping, area, gpa + area.offset)
             for area in self._mapping.areas
         )
         emulated = [hole.area for hole in self._mapping.emulated]
@@ -64,6 +73,14 @@ class GuestBar(Closeable):
             self._bus.attach(
                 gpa + area.offset, area.size, CountedDevice(device, self._name, self._counts)
             )
+
+    def _write_copies_back(self) -> None:
+        """Write the pages that fault handling replaced by copies back to the device."""
+        memory = self._mapping.memory
+        for area in self._mapping.areas:
+            for copy in memory.placements.within(area.offset, area.end):
+                if copy.fd is None:
+                    self._backing.write(copy.start, memory.read(copy.start, copy.size))
 
     def remove(self) -> None:
         """Delete the BAR's memslots, and what is emulated in its place. Idempotent."""

@@ -2,7 +2,7 @@
 """A PCI host bridge with vfio devices on its bus 0: ECAM, and windows for the BARs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -95,8 +95,8 @@ class HostBridge(Closeable):
         self.counts: AccessCounts = Counter()
         self._owned = ExitStack()
 
-    def add(self, device: VfioDevice) -> PciFunction:
-        """Add a device in the next slot.
+    def add(self, device: VfioDevice, flip: Collection[str] = ()) -> PciFunction:
+        """Add a device in the next slot; `flip` names BARs to register with `register_flipped`.
 
         Raises `UsageError` if the windows cannot hold its BARs, and `IoctlError`.
         """
@@ -106,7 +106,7 @@ class HostBridge(Closeable):
         requester_id = slot << 3
         spi = self._layout.intx_spi(slot)
         function = PciFunction(
-            self._vm, self.memory, self._routes, device, requester_id, spi, self.counts
+            self._vm, self.memory, self._routes, device, requester_id, spi, self.counts, flip
         )
         self.functions[slot] = self._owned.enter_context(function)
         self._check_windows(device)

@@ -5,7 +5,7 @@ vfio virtualizes most of config space, and sizes BARs itself. The rest is here: 
 guest must not see, and the effects of its writes on memslots and interrupts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 
 from pyvmm.bus import Bus, BusDevice
@@ -52,8 +52,12 @@ class PciFunction(Closeable):
         requester_id: int,
         spi: int,
         counts: AccessCounts,
+        flip: Collection[str] = (),
     ) -> None:
-        """Map the BARs, which the guest has yet to place, and enable INTx. Raises `IoctlError`."""
+        """Map the BARs, which the guest has yet to place, and enable INTx. Raises `IoctlError`.
+
+        `flip` names the BARs to register with `register_flipped`.
+        """
         self.device = device
         self._config = config = device.config
         capabilities = dict(config.capabilities())
@@ -74,7 +78,8 @@ class PciFunction(Closeable):
                     self._fixed |= dict.fromkeys(range(at, at + 4), 0)
                 elif region:
                     registers = dict(self._msix_registers(number))
-                    bar = GuestBar(vm, bus, device, region, registers, counts)
+                    flipped = region.name in flip
+                    bar = GuestBar(vm, bus, device, region, registers, counts, flip=flipped)
                     self.bars.append(stack.enter_context(bar))
                 # The host's address, or the upper half of a 64-bit BAR.
                 config.write(_BAR0 + 4 * number, 4, 0)

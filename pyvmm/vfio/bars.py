@@ -126,6 +126,13 @@ class BarMapping(Closeable):
     areas: tuple[Area, ...]
     emulated: tuple[EmulatedArea, ...]
 
+    def place(self, area: Area) -> None:
+        """Map `area` of the region, over any current mapping. Raises `OSError`."""
+        prot = PROT_READ if "read" in self.region.flags else 0
+        prot |= PROT_WRITE if "write" in self.region.flags else 0
+        fd, start = self.region.device.fileno(), self.region.offset + area.offset
+        self.memory.place(fd, start, at=area.offset, size=area.size, prot=prot)
+
     def load(self, offset: int, size: int) -> int:
         """Load `size` bytes (1, 2, 4 or 8) at byte `offset` with one access, little-endian.
 
@@ -155,18 +162,16 @@ def map_bar(region: Region, split: RegionSplit) -> BarMapping:
     first access, in blocks as large as the alignment of HVA and BAR allows.
     """
     memory = Mapping(round_up(region.size), align=largest_block(region.size))
-    prot = PROT_READ if "read" in region.flags else 0
-    prot |= PROT_WRITE if "write" in region.flags else 0
-    mapped, emulated = [], list(split.emulated)
+    bar = BarMapping(region, memory, (), split.emulated)
     for area in split.mapped:
-        start = region.offset + area.offset
         try:
-            memory.place(region.device.fileno(), start, at=area.offset, size=area.size, prot=prot)
+            bar.place(area)
         except OSError as error:
-            emulated.append(EmulatedArea(area, Unmappable.MMAP_FAILED, error.errno or 0))
+            failed = EmulatedArea(area, Unmappable.MMAP_FAILED, error.errno or 0)
+            bar.emulated += (failed,)
         else:
-            mapped.append(area)
-    return BarMapping(region, memory, tuple(mapped), tuple(emulated))
+            bar.areas += (area,)
+    return bar
 
 
 def largest_block(size: int, page: int = PAGE_SIZE) -> int:
