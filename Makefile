@@ -32,7 +32,10 @@ LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke 
 CAUSES_KERNELS := $(addprefix debian:,6.1 6.12 6.18 7.2 7.3 6.12-16k 6.18-16k 7.2-16k 7.3-16k)
 CAUSES := build/causes
 
-.PHONY: run test lint lab-setup unit lab-test campaign causes bench packages-run packages-test clean
+PREFIX ?= /usr/local
+
+.PHONY: run test lint lab-setup unit lab-test campaign causes bench share install-man dist \
+	packages-run packages-test clean
 
 # To probe a device of this machine: make run VFIO=0000:01:00.0
 run: packages-run $(INSTALLED)
@@ -88,6 +91,22 @@ provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$
 bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench
 
+# The man page, and the completion of bash, zsh and fish, from the parsers of the command line.
+share: $(INSTALLED)
+	$(BIN)/python -m tools.share share
+
+install-man: share
+	mkdir -p $(DESTDIR)$(PREFIX)
+	cp -R share $(DESTDIR)$(PREFIX)
+
+# The wheel and the source distribution, checked.
+dist: share
+	rm -rf dist
+	$(BIN)/pip install --quiet '.[packaging]'
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 # A flock makes a second make wait; it then finds the file, which is created last.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -112,4 +131,4 @@ packages-run packages-test: packages-%:
 	fi
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist share *.egg-info

@@ -35,20 +35,20 @@ COMMANDS = {
 INTRODUCTION = """\
 pyvmm drives KVM, vfio and iommufd. Try:
 
-  python -m pyvmm caps
+  {prog} caps
       what this kernel and CPU offer, and why the rest is missing
-  python -m pyvmm lab run --device bochs -- --vfio 0000:01:00.0
+  {prog} lab run --device bochs -- --vfio 0000:01:00.0
       probe a device in an emulated arm64 host; needs no hardware
-  python -m pyvmm --vfio 0000:01:00.0 --bind
+  {prog} --vfio 0000:01:00.0 --bind
       probe a PCI device of this machine
-  python -m pyvmm --help
+  {prog} --help
       all commands
 """
 
-USAGE = """python -m pyvmm [--kvm-headers DIR] --vfio BDF [OPTIONS]
-       python -m pyvmm [--kvm-headers DIR] COMMAND [ARGS…]
-       python -m pyvmm COMMAND --help
-       python -m pyvmm --version"""
+USAGE = """%(prog)s [--kvm-headers DIR] --vfio BDF [OPTIONS]
+       %(prog)s [--kvm-headers DIR] COMMAND [ARGS…]
+       %(prog)s COMMAND --help
+       %(prog)s --version"""
 
 EXIT_STATUSES = (
     "exit status: 0 done, 1 the guest or the check failed, 2 wrong usage, 3 the machine lacks "
@@ -67,15 +67,14 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._command = command
 
-    def load(self) -> None:
-        """Import the command's module and add its arguments."""
-        if self._command:
-            importlib.import_module(f"pyvmm.cli.{self._command}").add_arguments(self)
-            self._command = ""
+    def load(self, command: str) -> None:
+        """Import a command's module and add its arguments."""
+        importlib.import_module(f"pyvmm.cli.{command}").add_arguments(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse `args`; reject unknown ones unless the command sets ``takes_unknown``."""
-        self.load()
+        if self._command:
+            self.load(self._command)
         options, unknown = super().parse_known_args(args, namespace)
         if unknown and not getattr(options, "takes_unknown", False):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -100,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments:
-        print(INTRODUCTION, end="")
+        print(INTRODUCTION.format(prog=_program()), end="")
         return Status.DONE
     # What follows the first "--" is another program's command line, which argparse must not see.
     end = [*arguments, "--"].index("--")
@@ -117,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pyvmm.uapi import overlay
 
         overlay.load(options.kvm_headers)
-    options, unknown = _parser(global_options).parse_known_args(rest, options)
+    options, unknown = _parser(global_options, _program()).parse_known_args(rest, options)
     command_line = arguments[end + 1 :]
     if command_line and not getattr(options, "takes_command", False):
         raise UsageError(f"this takes no command: {' '.join(command_line)}")
@@ -154,22 +153,31 @@ def _version() -> str:
 
 def tree() -> CommandParser:
     """Return the parser with the arguments of all commands, whose modules it imports."""
-    return _parser(_global_options(), load=True)
+    return _parser(_global_options(), "pyvmm", complete=True)
 
 
-def _parser(global_options: argparse.ArgumentParser, *, load: bool = False) -> CommandParser:
-    parser = CommandParser(
-        usage=USAGE,
-        parents=[global_options],
-        description="With --vfio, register a PCI device's BARs as memslots, let a guest access "
-        "them, and report what happened and why (python -m pyvmm run --help).",
-        epilog=EXIT_STATUSES,
+def _program() -> str:
+    """Return how the user has started pyvmm."""
+    return "pyvmm" if Path(sys.argv[0]).name == "pyvmm" else "python -m pyvmm"
+
+
+def _parser(
+    global_options: argparse.ArgumentParser, program: str, *, complete: bool = False
+) -> CommandParser:
+    """Return the parser; `complete` adds all arguments, and those of ``run`` to the top as well."""
+    parser = CommandParser(program, usage=USAGE, parents=[global_options])
+    if complete:
+        parser.load("run")
+    parser.description = (
+        "With --vfio, register a PCI device's BARs as memslots, let a guest access them, and "
+        f"report what happened and why ({program} run --help)."
     )
+    parser.epilog = EXIT_STATUSES
     commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, prog="python -m pyvmm"
+        title="commands", metavar="COMMAND", required=True, prog=program
     )
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, command=name)
-        if load:
-            command.load()
+        if complete:
+            command.load(name)
     return parser

@@ -59,7 +59,8 @@ def add_iommu_mode(parser: argparse.ArgumentParser) -> None:
         "--iommu-mode",
         choices=(AUTO, *MODES),
         default=AUTO,
-        help="the IOMMU interface to use (default: auto, the best available)",
+        metavar="MODE",
+        help=f"the IOMMU interface: {AUTO} (default, the best available), {', '.join(MODES)}",
     )
 
 

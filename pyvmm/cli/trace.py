@@ -148,9 +148,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``pyvmm trace``."""
     parser.set_defaults(run=run, takes_command=True)
     parser.usage = (
-        "python -m pyvmm trace [OPTIONS] (-p PID | -- COMMAND…)\n"
-        "       python -m pyvmm trace show FILE [VIEWS]\n"
-        "       python -m pyvmm trace diff A B"
+        "%(prog)s [OPTIONS] (-p PID | -- COMMAND…)\n"
+        "       %(prog)s show FILE [VIEWS]\n"
+        "       %(prog)s diff A B"
     )
     parser.description = (
         "Trace a VMM, its threads and its children. Print every KVM, vfio and iommufd ioctl with "

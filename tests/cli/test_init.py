@@ -41,6 +41,13 @@ def test_no_arguments_print_what_to_try() -> None:
     assert "python -m pyvmm --help" in done.stdout
 
 
+def test_the_console_script_prints_its_own_name() -> None:
+    program = "import sys; from pyvmm.cli import main; sys.argv[0] = '/usr/bin/pyvmm'; main()"
+    argv = [sys.executable, "-c", program, "trace", "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: pyvmm trace [OPTIONS]")
+
+
 @pytest.mark.parametrize("arguments", [("--version",), ("caps", "--version")])
 def test_version(arguments: tuple[str, ...]) -> None:
     done = pyvmm(*arguments)
