@@ -153,7 +153,8 @@ def _print(result: BootResult) -> None:
     for (device, kind), count in sorted(result.accesses.items()):
         print(f"  {device}: {count} {kind}s")
     for device, counts in result.interrupts.items():
-        print(f"  {device}: " + ", ".join(f"{n} {mode} interrupts" for mode, n in counts.items()))
+        for mode, count in counts.items():
+            print(f"  {device}: {count} {mode} interrupts")
     for device, slot in result.slots:
         if slot.outcome == "rejected":
             print(f"{device} {slot.part.region} is emulated: {slot.errno}: {slot.why}")
