@@ -2,6 +2,8 @@
 """``pyvmm lab``: set up the emulated arm64 host, run commands in it, and manage its cache."""
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -11,16 +13,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pyvmm.cli import output
 from pyvmm.cli.option_types import seconds, size
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import cache, host, kernel, kernel_build, kvm_mode, lab_devices, matrix, qemu
+from pyvmm.output_file import OutputFile
 from pyvmm.uapi import header_set
 
 _PYVMM = ("python3", "-m", "pyvmm")
+_TIMEOUT = 1800.0  # seconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,7 +90,8 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
     if max(len(options.cpu), len(options.kernel), len(options.mode)) > 1:
         raise UsageError("a shell runs on one host: give one --cpu, one --kernel and one --mode")
     [machine] = _hosts(options)
-    return machine.shell(["sh", "-l"])
+    with _dmesg_file(options) as dmesg:
+        return machine.shell(["sh", "-l"], dmesg)
 
 
 def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
@@ -95,7 +100,8 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     hosts = _hosts(options)
     with progress() as report:
         argv = [*_PYVMM, *_headers_option(options), *command]
-        cells = matrix.run(hosts, argv, options.timeout, report, options.resume)
+        limit = options.timeout or _TIMEOUT
+        cells = matrix.run(hosts, argv, limit, report, options.resume)
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -128,14 +134,28 @@ def _run_command(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Run a command in each host, in turn, with the stdout and stderr of this process."""
     hosts = _hosts(options)
     status = 0
-    for each in hosts:
-        if len(hosts) > 1:
-            mode = f", {each.machine.mode}" if each.machine.mode else ""
-            output.note(f"running on {each.machine.cpu}, {each.kernel.name}{mode}")
-        stdout, stderr = sys.stdout.buffer, sys.stderr.buffer
-        ended = each.run(command, stdout=stdout, stderr=stderr, timeout=options.timeout)
-        status = max(status, ended)
+    with _dmesg_file(options) as dmesg:
+        for each in hosts:
+            if len(hosts) > 1:
+                mode = f", {each.machine.mode}" if each.machine.mode else ""
+                output.note(f"running on {each.machine.cpu}, {each.kernel.name}{mode}")
+            ended = each.run(
+                command,
+                stdout=sys.stdout.buffer,
+                stderr=sys.stderr.buffer,
+                timeout=options.timeout or _TIMEOUT,
+                note=output.note,
+                dmesg=dmesg,
+            )
+            status = max(status, ended)
     return status
+
+
+def _dmesg_file(options: argparse.Namespace) -> contextlib.AbstractContextManager[TextIO | None]:
+    """Return the file for ``--dmesg``, or None."""
+    if options.dmesg is None:
+        return contextlib.nullcontext()
+    return io.TextIOWrapper(io.BufferedWriter(OutputFile(str(options.dmesg), str(options.dmesg))))
 
 
 def _hosts(options: argparse.Namespace) -> list[host.Host]:
@@ -229,6 +249,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action="store_true",
             help="show QEMU's command line and the host's console, with all kernel messages",
         )
+        each.add_argument(
+            "--dmesg", type=Path, metavar="FILE", help="write the log of the host's kernel to FILE"
+        )
     status = command("status", "list the cached files with their size and age", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
     command("clean", "remove the cached files", _clean)
@@ -276,7 +299,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=seconds,
         metavar="S",
-        help="limit in seconds, from power-on or for each test",
+        help="end a command, or each test, that runs for more than S seconds "
+        f"({_TIMEOUT:.0f} since power-on, 300 for a test)",
     )
 
 

@@ -8,9 +8,9 @@ unchanged. The console is written to a log file. The kernel kills QEMU when this
 
 import io
 import os
-import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import pyvmm
 from pyvmm import scratch_dir
-from pyvmm.errors import LackingError, UsageError
+from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import (
     cache,
     initramfs,
@@ -35,12 +35,14 @@ from pyvmm.lab import (
     userland,
 )
 from pyvmm.lab.apt import Progress
+from pyvmm.lab.console import Console
 from pyvmm.lab.kernel import Kernel
 from pyvmm.lab.lab_devices import option_value
 from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree
 from pyvmm.lab.stage2_server import Stage2Server
 from pyvmm.lab.terminal import Terminal
 from pyvmm.lab.virtio_ports import VirtioPorts
+from pyvmm.lab.watch import Note, Watch
 
 # The host shares the whole checkout, or only the package if pyvmm is installed: files beside an
 # installed package are for this machine.
@@ -56,11 +58,10 @@ _LINES_IN_REPORT = 40
 # Only important console messages, no crypto self-tests, and a reset after a panic, at which QEMU
 # exits (-no-reboot).
 _COMMAND_LINE = (
-    "console=ttyAMA0 panic=-1 oops=panic quiet loglevel=4 cryptomgr.notests audit=0 nokaslr"
+    "console=ttyAMA0 panic=-1 oops=panic quiet loglevel=4 printk.time=1 cryptomgr.notests audit=0 "
+    "nokaslr"
 )
-_PANIC = re.compile(
-    r"kernel BUG at .*|Internal error: .*|Unable to handle kernel .*|Kernel panic - .*"
-)
+_GRACE = 5.0  # seconds for the command to end after a signal
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,26 @@ class Host:
         stdout: BinaryIO,
         stderr: BinaryIO,
         timeout: float | None = None,
+        note: Note | None = None,
+        dmesg: TextIO | None = None,
     ) -> int:
         """Run a command in the checkout's directory and return its exit status.
 
-        `timeout` is in seconds from power-on. Raises `LackingError` if the host fails: QEMU does
-        not start, the kernel panics or lacks KVM, or the timeout expires.
+        `timeout` is in seconds from power-on. `note` gets signs of life and what the kernel logged
+        before a failure, and `dmesg` the kernel's log. SIGINT, SIGTERM and SIGHUP end the command.
+
+        Raises `LackingError` if the host fails: QEMU does not start, the kernel panics or lacks
+        KVM, or the timeout expires.
         """
-        with self.boot(command, stdout=stdout, stderr=stderr) as running:
-            return running.wait(timeout)
+        with self.boot(command, stdout=stdout, stderr=stderr, dmesg=dmesg) as running:
+            try:
+                return running.wait(timeout, note)
+            except KeyboardInterrupt:
+                running.end(signal.SIGINT)
+                raise
+            except SystemExit as ended:  # `errors` turns other signals into it
+                running.end(int(ended.code or 0) - 128)
+                raise
 
     @contextmanager
     def boot(
@@ -111,29 +124,37 @@ class Host:
         variables: Mapping[str, str] = {},
         directory: Path | None = None,
         terminal: Terminal | None = None,
+        dmesg: TextIO | None = None,
     ) -> Iterator["RunningHost"]:
         """Power the host on to run a command, and power it off when the block ends.
 
         `variables` are added to the command's environment. The command runs in `directory`, by
-        default the checkout, which the host shares read-only.
+        default the checkout, which the host shares read-only. `dmesg` gets the kernel's log.
         """
         with ExitStack() as stack:
             compiled = io.BytesIO()
             ports = stack.enter_context(VirtioPorts(stdout, stderr, compiled))
-            log = stack.enter_context(_console_log())
-            argv, descriptors = self._arguments(stack, command, variables, log, directory)
+            console = stack.enter_context(_console_log())
+            if dmesg is not None:
+                stack.callback(lambda: dmesg.writelines(f"{line}\n" for line in console.lines()))
+            argv, descriptors = self._arguments(stack, command, variables, directory)
+            kind = "stdio,signal=off" if self.verbose else "null"
+            argv += ["-chardev", f"{kind},id=console,logfile={option_value(console.path)}"]
+            all_messages = self.verbose or dmesg is not None
+            argv += ["-serial", "chardev:console", "-append", self._command_line(all_messages)]
             argv += [*ports.arguments(), *(terminal.arguments() if terminal else ())]
             argv += stack.enter_context(Stage2Server()).arguments()
             descriptors += [*ports.descriptors(), *(terminal.descriptors() if terminal else ())]
             if self.verbose:
                 print(shlex.join(argv), file=sys.stderr, flush=True)
             process = stack.enter_context(_qemu_process(argv, descriptors))
-            yield RunningHost(self, ports, process, log, compiled, directory)
+            yield RunningHost(self, ports, process, console, compiled, directory)
 
-    def shell(self, command: Sequence[str]) -> int:
+    def shell(self, command: Sequence[str], dmesg: TextIO | None = None) -> int:
         """Run a command on this process's terminal and return its exit status.
 
-        Raises `UsageError` if stdin is not a terminal, and what `run` raises.
+        `dmesg` gets the kernel's log. Raises `UsageError` if stdin is not a terminal, and what
+        `run` raises.
         """
         columns, rows = shutil.get_terminal_size()
         variables = {"TERMINAL": "y", "ROWS": str(rows), "COLUMNS": str(columns)}
@@ -142,7 +163,12 @@ class Host:
         with (
             Terminal() as terminal,
             self.boot(
-                command, stdout=unused, stderr=unused, variables=variables, terminal=terminal
+                command,
+                stdout=unused,
+                stderr=unused,
+                variables=variables,
+                terminal=terminal,
+                dmesg=dmesg,
             ) as running,
         ):
             terminal.attach(running.ports)
@@ -153,10 +179,9 @@ class Host:
         stack: ExitStack,
         command: Sequence[str],
         variables: Mapping[str, str],
-        log: Path,
         directory: Path | None,
     ) -> tuple[list[str], list[int]]:
-        """Return QEMU's command line without the ports, and the file descriptors that it uses.
+        """Return QEMU's command line without console and ports, and the descriptors it inherits.
 
         The descriptors are open until `stack` is closed.
         """
@@ -179,15 +204,8 @@ class Host:
         archives = modules + compiled + boot_archive
         initrd = stack.enter_context(_memfd(archives))
         descriptors = [initrd]
-        parameters = f"mem={self.machine.memory >> 20}M {kvm_mode.parameter(self.machine.mode)}"
-        messages = "loglevel=7" if self.verbose else ""
-        line = f"{_COMMAND_LINE} {messages} {parameters} {self.machine.append}"
         argv = [*self.qemu.command, *self.machine.arguments()]
-        argv += ["-kernel", str(self.kernel.image), "-append", line]
-        argv += ["-initrd", f"/dev/fd/{initrd}"]
-        kind = "stdio,signal=off" if self.verbose else "null"
-        argv += ["-chardev", f"{kind},id=console,logfile={option_value(log)}"]
-        argv += ["-serial", "chardev:console"]
+        argv += ["-kernel", str(self.kernel.image), "-initrd", f"/dev/fd/{initrd}"]
         root = f"driver=file,node-name=root,read-only=on,filename={option_value(self.image)}"
         argv += ["-blockdev", root]
         argv += ["-device", "virtio-blk-device,drive=root"]
@@ -199,6 +217,13 @@ class Host:
             argv += ["-dtb", f"/dev/fd/{dtb}"]
             descriptors.append(dtb)
         return argv, descriptors
+
+    def _command_line(self, all_messages: bool) -> str:
+        """Return the kernel's command line; `all_messages` puts the whole log on the console."""
+        parameters = [_COMMAND_LINE, f"mem={self.machine.memory >> 20}M"]
+        parameters += [kvm_mode.parameter(self.machine.mode), self.machine.append]
+        parameters += ["ignore_loglevel"] if all_messages else []
+        return " ".join(filter(None, parameters))
 
     def _device_tree(self) -> bytes:
         """Return the machine's device tree, with the properties that device drivers read."""
@@ -218,7 +243,7 @@ class RunningHost:
     host: Host
     ports: VirtioPorts
     _process: "subprocess.Popen[bytes]"
-    _log: Path
+    _console: Console
     _compiled: io.BytesIO
     _directory: Path | None
 
@@ -230,19 +255,29 @@ class RunningHost:
         self.ports.relay(timeout, until)
         return until()
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout: float | None = None, note: Note | None = None) -> int:
         """Wait for the command to end and return its exit status. Raises what `Host.run` does."""
         if not self.ports.expired:
-            self.ports.relay(timeout)
+            watch = Watch(self.ports, self._console, timeout, note or _no_note)
+            self.ports.relay(timeout, watch.update)
+            watch.update()
         if self.ports.status is None:
             raise self._error()
         shares, _ = _shares(self._directory)
         pycache.save(self._compiled.getvalue(), _by_mount_point(shares))
+        failed = self.ports.status not in (Status.DONE, Status.SKIPPED)
+        if note and failed and (lines := self._console.since_command()[-_LINES_IN_REPORT:]):
+            note("\n  ".join(["the host's kernel log since the command began:", *lines]))
         return self.ports.status
+
+    def end(self, number: int) -> None:
+        """Send a signal to the command, and let it end and write its output."""
+        self.ports.send_signal(number)
+        self.ports.relay(_GRACE)
 
     def console(self) -> str:
         """Return the last lines of the console."""
-        lines = self._log.read_text(errors="replace").splitlines()
+        lines = self._console.text().splitlines()
         return "\n".join(line.rstrip() for line in lines[-_LINES_IN_REPORT:])
 
     def _error(self) -> Exception:
@@ -250,25 +285,27 @@ class RunningHost:
         self._process.kill()
         assert self._process.stderr is not None
         stderr = self._process.stderr.read().decode(errors="replace").strip()
-        console = self._log.read_text(errors="replace")
-        kernel = self.host.kernel.name
+        console = self._console.text()
+        kernel, crash = self.host.kernel.name, self._console.crash()
         if self.ports.failure:
             reason = f"{self.ports.failure} (kernel {kernel})"
+        elif stderr and not console:
+            return self._qemu_error(stderr)
+        elif crash:
+            reason = f"the kernel {kernel} crashed: {crash}"
         elif self.ports.expired and self.ports.started:
             reason = f"the command did not end within {self.ports.expired:g} s"
         elif self.ports.expired:
             reason = f"the host did not start the command within {self.ports.expired:g} s"
-        elif stderr and not console:
-            return self._qemu_error(stderr)
-        elif panic := _PANIC.search(console):
-            reason = f"the kernel {kernel} crashed: {panic[0].strip()}"
         elif not self.ports.started:
             reason = f"the kernel {kernel} did not start the command"
         else:
             reason = "the emulated host powered off before the command ended"
-        last = " | ".join(console.split("\n")[-_LINES_IN_ERROR:]).strip(" |")
+        for trouble in self._console.trouble():
+            reason += f"; the kernel reported: {trouble}"
+        last = "" if crash else " | ".join(console.split("\n")[-_LINES_IN_ERROR:]).strip(" |")
         return LackingError(
-            f"{reason}; see the console log {self._log}" + (f": {last}" if last else "")
+            f"{reason}; see the console log {self._console.path}" + (f": {last}" if last else "")
         )
 
     def _qemu_error(self, stderr: str) -> Exception:
@@ -335,6 +372,10 @@ def _shares(directory: Path | None) -> tuple[dict[str, tuple[str, Path]], str]:
     return shares, working_directory
 
 
+def _no_note(text: str) -> None:
+    """Ignore a note."""
+
+
 def _by_mount_point(shares: Mapping[str, tuple[str, Path]]) -> dict[str, Path]:
     return dict(shares.values())
 
@@ -349,8 +390,8 @@ def _memfd(content: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def _console_log() -> Iterator[Path]:
-    """Yield a new log file; delete it unless the host fails, and delete all but recent ones."""
+def _console_log() -> Iterator[Console]:
+    """Yield the console of a new log file, which is kept if the host fails; delete old ones."""
     logs = cache.root() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
@@ -359,7 +400,7 @@ def _console_log() -> Iterator[Path]:
     os.close(descriptor)
     log = Path(name)
     try:
-        yield log
+        yield Console(log)
     except LackingError:  # the error message contains the path of the log
         raise
     except BaseException:

@@ -4,7 +4,7 @@
 # The first process of the emulated host. It mounts the root image and the shares, binds the
 # devices to their vfio drivers, runs the command in /job with its output on virtio ports, and
 # powers off. On the control port it writes `kvm` when it has found KVM, then `exit STATUS`, or
-# `fail REASON` if it cannot run the command.
+# `fail REASON` if it cannot run the command; it reads `signal NUMBER`, for the command.
 
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -21,8 +21,10 @@ fi
 # The port numbers are assigned in virtio_ports.py.
 control=/dev/vport0p1 out=/dev/vport0p2 err=/dev/vport0p3 compiled=/dev/vport0p4
 
+exec 3<>$control # only one process at a time can open a port
+
 finish() {
-    echo "$*" >$control
+    echo "$*" >&3
     poweroff -f
     sleep 60
 }
@@ -62,7 +64,7 @@ if [ "$MODE" ]; then
     esac
     [ $mode = "$MODE" ] || finish fail "KVM does not run in mode $MODE but in mode $mode; its log says: ${log:-nothing}"
 fi
-echo kvm >$control
+echo kvm >&3
 
 for binding in $BINDINGS; do # ADDRESS=DRIVER
     address=${binding%=*} driver=${binding#*=}
@@ -87,20 +89,24 @@ run() {
     export PATH=/usr/sbin:/usr/bin:/run/bin HOME=/root LANG=C.UTF-8
     export PYTHONPATH=/checkout:/run/site PYTHONPYCACHEPREFIX=/pycache PYVMM_LAB=1
     export XDG_CACHE_HOME=/pycache
-    # On a terminal, the command leads its own session, so that Ctrl-C sends SIGINT to its children.
-    exec ${TERMINAL:+/bin/busybox setsid -c} /bin/busybox chroot /host /bin/busybox sh -c 'cd "$0"; exec "$@"' "$DIRECTORY" "$@"
+    # The command leads its own session, so that a signal, or Ctrl-C, reaches its children too.
+    exec 3>&- /bin/busybox setsid ${TERMINAL:+-c} /bin/busybox chroot /host /bin/busybox sh -c 'echo $$ >/run/command; cd "$0"; exec "$@"' "$DIRECTORY" "$@"
 }
 mkdir -p /host/run/bin /host/run/files
 cp -r /files/. /host/run/files
 ln -s "kernel/$IMAGE" /host/run/Image
 mount --bind /bin /host/run/bin
 
+dmesg -n 8 # from here on, the console shows the whole log
 echo "pyvmm: command at $(cut -d' ' -f1 /proc/uptime) s"
 if [ "$TERMINAL" ]; then
     stty -F /dev/hvc0 rows "$ROWS" cols "$COLUMNS"
     (run "$@") </dev/hvc0 >/dev/hvc0 2>&1
     finish exit $?
 fi
+while read -r _ number <&3; do
+    kill "-$number" "-$(cat /host/run/command)"
+done &
 mkfifo /run.out /run.err
 cat /run.out >$out &
 out_pump=$!

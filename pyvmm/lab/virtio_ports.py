@@ -2,11 +2,13 @@
 """The virtio ports of an emulated host: its command's output, and how that command ended.
 
 Each port ends at a Unix socket of this process. On the control port, init.sh writes ``kvm`` when
-the host is up, then ``exit STATUS`` or ``fail REASON``.
+the host is up, then ``exit STATUS`` or ``fail REASON``. It reads ``signal NUMBER`` there, and sends
+that signal to the command.
 """
 
 import contextlib
 import functools
+import math
 import os
 import selectors
 import socket
@@ -16,6 +18,7 @@ from typing import BinaryIO, Self
 
 _CHUNK = 1 << 16
 _BOOT_TIMEOUT = 180.0  # seconds until init.sh writes to the control port, on a busy machine
+_POLL = 1.0  # seconds between two calls of `until` at most
 
 
 class VirtioPorts:
@@ -26,6 +29,7 @@ class VirtioPorts:
         failure: why the host could not run the command.
         started: True when init.sh has found KVM.
         expired: the timeout in seconds that expired, or 0.
+        last_output: the time.monotonic() of the last output.
     """
 
     def __init__(self, *outputs: BinaryIO) -> None:
@@ -34,6 +38,7 @@ class VirtioPorts:
         self.failure = ""
         self.started = False
         self.expired = 0.0
+        self.last_output = time.monotonic()
         self._outputs = outputs
         self._control = b""
 
@@ -78,15 +83,20 @@ class VirtioPorts:
         start = time.monotonic()
         while self._is_active() and not until():
             allowed = timeout if self.started else min(timeout or _BOOT_TIMEOUT, _BOOT_TIMEOUT)
-            left = None if allowed is None else max(0.0, start + allowed - time.monotonic())
-            ready = self._selector.select(left)
-            if not ready and allowed is not None:
+            left = math.inf if allowed is None else start + allowed - time.monotonic()
+            ready = self._selector.select(max(0.0, min(left, _POLL)))
+            if not ready and allowed is not None and left <= 0:
                 self.expired = allowed
                 return
             for key, _ in ready:
                 self._copy(key)
         if not self._is_active():
             self._drain()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        with contextlib.suppress(OSError):  # the host has ended
+            self._sockets[0].sendall(b"signal %d\n" % number)
 
     @contextlib.contextmanager
     def relay_also(self, source: int, write: Callable[[bytes], object]) -> Iterator[None]:
@@ -118,6 +128,7 @@ class VirtioPorts:
         except ConnectionError:
             data = b""
         if data:
+            self.last_output = time.monotonic()
             key.data(data)
         else:
             self._selector.unregister(key.fileobj)

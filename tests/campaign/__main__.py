@@ -19,6 +19,7 @@ from tests.campaign.campaign import Batch, Campaign, read
 from tests.campaign.registry import CAMPAIGNS
 
 _BOOT = 1800  # seconds; the first run builds the lab's kernel
+_LIMIT_IN_LAB = 7 * 24 * 3600  # seconds for a whole campaign
 _LAST_LINES = 12  # of stderr, in the failure of a worker that died
 
 
@@ -72,8 +73,8 @@ def _work(name: str, campaign: Campaign, first: int, stop: int) -> Iterator[Batc
     guide = ["tests.campaign.block_coverage"] * campaign.is_guided
     command = ["-m", *guide, "tests.campaign.worker", name, str(first), str(stop)]
     if campaign.lab and platform.machine() != "aarch64":
-        lab = [sys.executable, "-m", "pyvmm", "lab", "shell", *campaign.lab, "--", "python3"]
-        command = [*lab, *command]
+        lab = [sys.executable, "-m", "pyvmm", "lab", "shell", *campaign.lab]
+        command = [*lab, f"--timeout={_LIMIT_IN_LAB}", "--", "python3", *command]
         limit += _BOOT
     else:
         command = [sys.executable, *command]

@@ -5,12 +5,14 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TextIO
 
 import pytest
 
 from pyvmm.errors import LackingError
 from pyvmm.lab import host, kernel, lab_devices, qemu
 from pyvmm.lab.apt import no_progress
+from pyvmm.lab.watch import Note
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -45,15 +47,23 @@ Run = Callable[..., Result]
 def run(emulated: host.Host) -> Run:
     """Return a function that runs a command on a new host.
 
-    Keywords are fields of `qemu.EmulatedMachine`, and ``timeout`` in seconds.
+    Keywords are fields of `qemu.EmulatedMachine`, and those of `host.Host.run`.
     """
 
-    def run(*command: str, timeout: float = 300, **machine: object) -> Result:
+    def run(
+        *command: str,
+        timeout: float = 300,
+        note: Note | None = None,
+        dmesg: TextIO | None = None,
+        **machine: object,
+    ) -> Result:
         if "devices" in machine:
             machine["devices"] = tuple(lab_devices.lookup(machine["devices"]))  # type: ignore[arg-type]
         changed = replace(emulated, machine=replace(emulated.machine, **machine))  # type: ignore[arg-type]
         out, err = io.BytesIO(), io.BytesIO()
-        status = changed.run(command, stdout=out, stderr=err, timeout=timeout)
+        status = changed.run(
+            command, stdout=out, stderr=err, timeout=timeout, note=note, dmesg=dmesg
+        )
         return Result(status, out.getvalue(), err.getvalue())
 
     return run
