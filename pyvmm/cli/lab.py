@@ -19,7 +19,17 @@ from pyvmm.cli import output
 from pyvmm.cli.option_types import seconds, size
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
-from pyvmm.lab import cache, host, kernel, kernel_build, kvm_mode, lab_devices, matrix, qemu
+from pyvmm.lab import (
+    cache,
+    host,
+    kernel,
+    kernel_build,
+    kernel_config,
+    kvm_mode,
+    lab_devices,
+    matrix,
+    qemu,
+)
 from pyvmm.output_file import OutputFile
 from pyvmm.uapi import header_set
 
@@ -36,13 +46,21 @@ def run(options: argparse.Namespace) -> int:
 
 def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
     name = options.kernel
-    if options.patch and name in (None, "lab"):
-        name = f"lab:{options.patch.stem}"  # keep the unpatched kernel
+    changes = kernel_config.parse_changes(options.config)
+    if name in (None, "lab"):  # keep the kernel without the patch and the options
+        if options.patch:
+            name = f"lab:{options.patch.stem}"
+        elif changes:
+            name = f"lab:{_variant(options.config[0])}"
     with progress() as report:
         if name is not None and name.partition(":")[0] == "lab":
-            kernel_build.build(name, report, source=options.source, patch=options.patch)
-        elif options.source or options.patch:
-            raise UsageError("--source and --patch build lab kernels: add --kernel lab:NAME")
+            kernel_build.build(
+                name, report, source=options.source, patch=options.patch, changes=changes
+            )
+        elif options.source or options.patch or changes:
+            raise UsageError(
+                "--source, --patch and --config build lab kernels: add --kernel lab:NAME"
+            )
         host.prepare(
             qemu.find(report, options.qemu),
             kernel_build.find_or_build(name, report),
@@ -50,6 +68,11 @@ def _setup(options: argparse.Namespace, rest: Sequence[str]) -> int:
             report,
         )
     return Status.DONE
+
+
+def _variant(change: str) -> str:
+    """Return the name of a kernel with an option, or with those of a file: "lockdep"."""
+    return Path(change).stem.partition("=")[0].removeprefix("CONFIG_").lower()
 
 
 def _run(options: argparse.Namespace, command: Sequence[str]) -> int:
@@ -224,6 +247,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     setup.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
     setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT from DIR")
     setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with a patch")
+    setup.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE|OPTION=y",
+        help="build a variant with more kernel options, by default lab:OPTION; repeatable",
+    )
     run_parser = command("run", "run a pyvmm command in the host: lab run -- caps", _run)
     test = command(
         "test", "run tests in the host with pytest --lab; accepts pytest's arguments", _test

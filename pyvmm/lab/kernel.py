@@ -17,8 +17,8 @@ from pyvmm.lab import cache, kernel_modules
 from pyvmm.lab.apt import RELEASE, Apt, Progress, unpack
 
 NAMES = (
-    "lab, lab:VARIANT, debian, debian:VERSION, debian:VERSION-16k (with 16 KiB pages), or the path "
-    "of an Image or build tree"
+    "lab, lab:16k and lab:64k (of that page size), lab:VARIANT, debian, debian:VERSION, "
+    "debian:VERSION-16k, or the path of an Image or build tree"
 )
 # Debian's flavour with 16 KiB pages: in the name of a package it follows the architecture.
 _16K = "-16k"

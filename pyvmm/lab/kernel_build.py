@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.lab import cache, kernel, package_tree
+from pyvmm.lab import cache, kernel, kernel_config, package_tree
 from pyvmm.lab.apt import Apt, Progress, no_progress, unpack
 
-FRAGMENT = Path(__file__).with_name("kernel.config")
 # The newest series on which the tests passed; lab:7.2, for example, selects another.
 SERIES = "7.3"
 CPU_MINUTES = 19  # of a full build, measured on a busy machine
@@ -42,34 +42,44 @@ exec setpriv --pdeathsig TERM nice chroot "$root" /usr/bin/env -i PATH=/usr/bin 
 
 
 def build(
-    name: str, progress: Progress, *, source: Path | None = None, patch: Path | None = None
+    name: str,
+    progress: Progress,
+    *,
+    source: Path | None = None,
+    patch: Path | None = None,
+    changes: Sequence[str] = (),
 ) -> None:
     """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
 
     Without `source`, build Debian's newest source of `SERIES`, or of the series that the variant
     names ("lab:7.2"), unless the cached kernel has the current configuration. With `source`,
-    always run make. `patch` is applied to a copy of the source.
+    always run make. `patch` is applied to a copy of the source. `changes` are lines of
+    configuration on top of the lab's.
 
     Raises `UsageError` for an invalid name, source or patch, `LackingError` if something is
-    missing, and `PyvmmError` if the build fails.
+    missing, and `PyvmmError` if Kconfig drops a change or the build fails.
     """
     variant = kernel.directory(name)
     path = kernel.store() / variant
     work = cache.root() / "build" / variant
-    if source is None and patch is None and _is_built(name, path):
+    fragment = kernel_config.variant(name, changes)
+    if source is None and patch is None and _is_built(name, path, fragment, bool(changes)):
         return
     if source is not None and not (source / "arch/arm64/Kconfig").exists():
         raise UsageError(f"{source} is not a kernel source tree: it has no arch/arm64/Kconfig")
     root = package_tree.build_root(progress)
     with cache.lock(work):
-        work.mkdir(exist_ok=True)
         original = source or _debian_source(name, progress)
         if patch is not None:
+            work.mkdir(exist_ok=True)
             original = _patched(root, original, patch, work)
-        _configure(root, original, work)
+        elif changes and not (source or _series(name) or work.exists()):
+            _copy_objects(work)
+        work.mkdir(exist_ok=True)
+        _configure(root, original, work, fragment, changes)
         minutes = -(-CPU_MINUTES // (os.cpu_count() or 1))
         _make(root, original, work, "Image", progress, f"building {name} (about {minutes} minutes)")
-        _install(work / "arch/arm64/boot/Image", path)
+        _install(work / "arch/arm64/boot/Image", fragment, path)
 
 
 def find_or_build(name: str | None, progress: Progress) -> kernel.Kernel:
@@ -153,8 +163,7 @@ def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
             subprocess.run(["cp", "-al", source, partial], check=True)
             # make would consider objects of an earlier patch newer than their sources.
             cache.remove(work)
-            if (base := work.with_name("lab")).exists():
-                subprocess.run(["cp", "-a", base, work], check=True)
+            _copy_objects(work)
             work.mkdir(exist_ok=True)
             shutil.copy(patch, work / "variant.patch")
             argv = ["patch", "-p1", "--batch", "-d", "/source", "-i", "/build/variant.patch"]
@@ -166,15 +175,24 @@ def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
     return copy
 
 
-def _configure(root: Path, source: Path, work: Path) -> None:
+def _copy_objects(work: Path) -> None:
+    """Start from the objects of the kernel ``lab``, if they exist."""
+    if (base := work.with_name("lab")).exists():
+        subprocess.run(["cp", "-a", base, work], check=True)
+
+
+def _configure(root: Path, source: Path, work: Path, fragment: str, changes: Sequence[str]) -> None:
     """Run ``make allnoconfig`` with the fragment, unless its options are unchanged."""
-    fragment = work / "lab.config"
-    if (work / ".config").exists() and _options(fragment) == _options(FRAGMENT):
+    used, result = work / "lab.config", work / ".config"
+    if result.exists() and _options(used) == kernel_config.options(fragment):
         return
-    shutil.copyfile(FRAGMENT, fragment)
+    used.write_text(fragment)
     _make(root, source, work, "allnoconfig")
-    if missing := {"CONFIG_KVM=y", "CONFIG_VIRTIO_MMIO=y"} - set(_options(work / ".config")):
+    if missing := {"CONFIG_KVM=y", "CONFIG_VIRTIO_MMIO=y"} - set(_options(result)):
         raise PyvmmError(f"Kconfig of {source} drops {', '.join(sorted(missing))}: is it Linux?")
+    if dropped := kernel_config.dropped(changes, result.read_text()):
+        used.unlink()
+        raise PyvmmError(f"Kconfig drops {', '.join(dropped)}: add the options that it depends on")
 
 
 def _make(
@@ -216,31 +234,30 @@ def _enter(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Comp
     return subprocess.CompletedProcess(argv, process.returncode, output)
 
 
-def _is_built(name: str, path: Path) -> bool:
-    """Return True if the kernel is built with the current configuration.
+def _is_built(name: str, path: Path, fragment: str, changed: bool) -> bool:
+    """Return True if the kernel is built with the options of `fragment`.
 
-    A kernel of your own source or patch may have any configuration.
+    A kernel of your own source, patch or options may have any, unless you now pass others.
     """
     if not cache.is_intact(path):
         return False
-    if name != "lab" and not _series(name):
+    if not (changed or name == "lab" or name in kernel_config.PAGE_SIZES or _series(name)):
         return True
-    return _options(path / FRAGMENT.name) == _options(FRAGMENT)
+    return _options(path / kernel_config.FRAGMENT.name) == kernel_config.options(fragment)
 
 
 def _options(config: Path) -> list[str]:
-    """Return the ``CONFIG_`` lines of a kernel configuration; none if it does not exist."""
-    lines = config.read_text().splitlines() if config.exists() else []
-    return [line for line in lines if line.startswith("CONFIG_")]
+    """Return the options of a kernel configuration; none if it does not exist."""
+    return kernel_config.options(config.read_text()) if config.exists() else []
 
 
-def _install(image: Path, path: Path) -> None:
+def _install(image: Path, fragment: str, path: Path) -> None:
     """Copy an image and its configuration to the cache."""
     with cache.create(path, replace=True) as partial:
         assert partial is not None
         partial.mkdir()
         shutil.copy(image, partial / "Image")
-        shutil.copy(FRAGMENT, partial)
+        (partial / kernel_config.FRAGMENT.name).write_text(fragment)
 
 
 def _error_line(output: str) -> str:

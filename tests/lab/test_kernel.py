@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.lab import cache, host, kernel, kernel_build, kernel_modules
+from pyvmm.lab import cache, host, kernel, kernel_config, kernel_modules
 from pyvmm.lab.apt import Apt, no_progress
 
 
@@ -98,7 +98,7 @@ def test_damaged_lab_kernel(
         assert partial is not None
         partial.mkdir()
         shutil.copy(emulated.kernel.image, partial / "Image")
-        shutil.copy(kernel_build.FRAGMENT, partial)
+        shutil.copy(kernel_config.FRAGMENT, partial)
     assert kernel.find("lab", no_progress)
     os.truncate(kernel.store() / "lab" / file, size)
     with pytest.raises(LackingError, match="the kernel lab in the cache is damaged: build it"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.errors import LackingError, UsageError
-from pyvmm.lab import kernel, kernel_build
+from pyvmm.lab import kernel, kernel_build, kernel_config
 from pyvmm.lab.apt import no_progress
 
 
@@ -25,11 +25,13 @@ def test_invalid_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "fragment", "is_current"),
     [
-        ("lab", kernel_build.FRAGMENT.read_text(), True),
-        ("lab", f"# another comment\n{kernel_build.FRAGMENT.read_text()}", True),
+        ("lab", kernel_config.FRAGMENT.read_text(), True),
+        ("lab", f"# another comment\n{kernel_config.FRAGMENT.read_text()}", True),
         ("lab", "# an older one", False),
         ("lab", None, False),
         ("lab:7.2", "# an older one", False),
+        ("lab:16k", kernel_config.FRAGMENT.read_text(), False),
+        ("lab:16k", kernel_config.variant("lab:16k"), True),
         ("lab:mine", None, True),  # your own source or patch
     ],
 )
@@ -45,13 +47,20 @@ def test_kernel_is_rebuilt_for_another_fragment(
     place = kernel.store() / kernel.directory(name)
     place.mkdir(parents=True)
     if fragment is not None:
-        (place / kernel_build.FRAGMENT.name).write_text(fragment)
+        (place / kernel_config.FRAGMENT.name).write_text(fragment)
     with nullcontext() if is_current else pytest.raises(LackingError):
         kernel_build.build(name, no_progress)
 
 
-def test_fragment_has_each_option_once() -> None:
-    lines = kernel_build.FRAGMENT.read_text().splitlines()
-    options = [line.split("=")[0] for line in lines if line and not line.startswith("#")]
-    assert all(option.startswith("CONFIG_") for option in options)
-    assert len(options) == len(set(options))
+def test_a_kernel_with_other_options_is_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # no compiler
+    place = kernel.store() / "lab-mine"
+    place.mkdir(parents=True)
+    fragment = kernel_config.variant("lab:mine", ["CONFIG_LOCKDEP=y"])
+    (place / kernel_config.FRAGMENT.name).write_text(fragment)
+    kernel_build.build("lab:mine", no_progress, changes=["CONFIG_LOCKDEP=y"])
+    with pytest.raises(LackingError):
+        kernel_build.build("lab:mine", no_progress, changes=["CONFIG_KASAN=y"])
