@@ -50,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BDF",
         help="the PCI address of a device for the guest; repeatable",
     )
+    add(
+        "--ram-bar",
+        action="append",
+        default=[],
+        metavar="BDF=BAR",
+        help="let this BAR of cacheable device memory be RAM of the guest, which does not see the "
+        "device; repeatable",
+    )
     add_iommu_mode(parser)
     add("--bind", action="store_true", help="bind the devices to vfio for this run")
     add_fault_options(parser)
@@ -87,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
                 sandbox=wants_sandbox(args),
                 on_fault=on_fault,
                 on_fault_in=on_fault_in,
+                ram_bars=args.ram_bar,
                 flip=frozenset(region.upper() for region in args.flip),
             )
         )

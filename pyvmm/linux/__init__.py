@@ -3,6 +3,7 @@
 
 boot            the whole job: devices, guest, reboots, result
 built_in_guest  the kernel and the initrd where the user gives none
+ram_bar         a BAR that is RAM of the guest
 loader          the arm64 boot protocol
 board           the memory map, and its device tree
 device_tree     a writer of flattened device trees

@@ -7,16 +7,18 @@ The memory map::
     0x0900_0000     UART
     0x1000_0000     PCI memory window for 32-bit BARs
     0x3f00_0000     PCI config space (ECAM) of bus 0
-    0x4000_0000     RAM
+    0x4000_0000     RAM, then BARs that are RAM, each on its own GiB
     half of the IPA space  PCI memory window for 64-bit BARs
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyvmm.arch.arm64.vgic import GicLayout
+from pyvmm.errors import UsageError
 from pyvmm.linux.device_tree import Node, quad
+from pyvmm.memory import round_up
 from pyvmm.pci.host_bridge import PciLayout, Window
 
 GIC_BASE = 0x0800_0000
@@ -24,6 +26,8 @@ UART = 0x0900_0000
 UART_SPI = 1
 RAM_BASE = 0x4000_0000
 _UART_SIZE = 0x1000
+_GIB = 1 << 30
+_IPA_BITS = 40
 _WINDOW_32 = Window(0x1000_0000, 0x2F00_0000)
 _ECAM = 0x3F00_0000
 # The SPI of INTx of the function in slot 0; one for each slot.
@@ -47,11 +51,38 @@ class Board:
         cpus: the number of vCPUs.
         ram: bytes of RAM.
         ipa_bits: the width of guest physical addresses.
+        ram_bars: the sizes of the BARs that are RAM, too.
     """
 
     cpus: int
     ram: int
     ipa_bits: int
+    ram_bars: tuple[int, ...] = ()
+
+    @classmethod
+    def fitting(
+        cls, cpus: int, ram: int, ram_bars: Sequence[int], bars: int, widest: int
+    ) -> "Board":
+        """Return a board with an IPA space of 40 bits, or of more if the memory needs it.
+
+        `bars` is the size of all 64-bit BARs in bytes, and `widest` the host's limit. Raises
+        `UsageError` if RAM does not fit. The smaller the space, the faster KVM destroys the VM.
+        """
+        board = cls(cpus, ram, min(_IPA_BITS, widest), tuple(ram_bars))
+        needed = max(bars, board.memory[-1].end)
+        board = replace(board, ipa_bits=min(max(_IPA_BITS, (needed - 1).bit_length() + 1), widest))
+        if board.memory[-1].end > board.pci.window_64.start:
+            most = board.pci.window_64.start - RAM_BASE
+            raise UsageError(f"--ram: this host's guests have at most {most >> 30}G of memory")
+        return board
+
+    @property
+    def memory(self) -> tuple[Window, ...]:
+        """Return the GPAs of the RAM, and of each BAR that is RAM."""
+        windows = [Window(RAM_BASE, self.ram)]
+        for size in self.ram_bars:
+            windows.append(Window(round_up(windows[-1].end, _GIB), size))
+        return tuple(windows)
 
     @property
     def gic(self) -> GicLayout:
@@ -81,9 +112,12 @@ class Board:
             },
             (
                 _chosen(command_line, initrd),
-                Node(
-                    f"memory@{RAM_BASE:x}",
-                    {"device_type": "memory", "reg": quad(RAM_BASE, self.ram)},
+                *(
+                    Node(
+                        f"memory@{each.start:x}",
+                        {"device_type": "memory", "reg": quad(each.start, each.size)},
+                    )
+                    for each in self.memory
                 ),
                 Node("psci", {"compatible": ("arm,psci-1.0", "arm,psci-0.2"), "method": "hvc"}),
                 _cpus(self.cpus),

@@ -24,17 +24,18 @@ from pyvmm.linux import built_in_guest, loader
 from pyvmm.linux.board import MAX_CPUS, RAM_BASE, Board
 from pyvmm.linux.guest_console import GuestConsole
 from pyvmm.linux.linux_guest import GuestEnd, LinuxGuest
+from pyvmm.linux.ram_bar import RamBar, RamBarName
 from pyvmm.memory import Mapping
 from pyvmm.pci.bar_slots import SlotOutcome, require_regions
 from pyvmm.uapi.kvm import KVM_CAP_ARM_VM_IPA_SIZE, KVM_CAP_MAX_VCPUS
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO, open_device
 from pyvmm.vfio.rebind import bind_to_vfio
+from pyvmm.vfio.regions import Region
 from pyvmm.vfio.sysfs import PciFunction
 from pyvmm.vfio.vfio_device import VfioDevice
 
 _COMMAND_LINE = "console=ttyAMA0 panic=-1"
-_IPA_BITS = 40  # enough for the windows; closing a VM takes longer the larger it is
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class BootOptions:
         on_fault: the reaction to an access that KVM cannot resolve.
         on_fault_in: the reaction by region (a BAR, or ``RAM``), where it differs.
         flip: names of BARs to register as anonymous memory and to replace afterwards.
+        ram_bars: BARs that are RAM of the guest, each of another device, as ``BDF=BAR4``.
         sandbox: restrict this process for good before the guest runs (`pyvmm.sandbox.enter`).
     """
 
@@ -70,6 +72,7 @@ class BootOptions:
     on_fault: Policy = auto
     on_fault_in: Dictionary[str, Policy] = field(default_factory=dict)
     flip: frozenset[str] = frozenset()
+    ram_bars: Sequence[str] = ()
     sandbox: bool = False
 
 
@@ -112,7 +115,8 @@ def boot(options: BootOptions) -> BootResult:
         raise LackingError(
             "boot runs arm64 guests on arm64 hosts: python -m pyvmm lab run --device disk -- boot"
         )
-    addresses = Bdf.parse_all(options.devices)
+    ram_bar_names = [RamBarName.parse(text) for text in options.ram_bars]
+    addresses = Bdf.parse_all([*options.devices, *(str(each.address) for each in ram_bar_names)])
     path = options.image or built_in_guest.find_image()
     kernel = kernel_image.read(path)
     initrd = (
@@ -126,16 +130,30 @@ def boot(options: BootOptions) -> BootResult:
         if options.bind:  # before anything is mapped: each device's guardian inherits mappings
             for address in addresses:
                 stack.enter_context(bind_to_vfio(PciFunction.find(address)))
-        board = _board(system, options)
+        cpus = _check_cpus(system, options.cpus)
+        opened: list[VfioDevice] = []
+        for address in addresses:
+            beside = opened[0] if opened else None
+            device = open_device(address, options.iommu_mode, beside=beside)
+            opened.append(stack.enter_context(device))
+        devices, providers = opened[: len(options.devices)], opened[len(options.devices) :]
+        ram_bars = [
+            stack.enter_context(RamBar(device, name.bar))
+            for device, name in zip(providers, ram_bar_names, strict=True)
+        ]
+        board = Board.fitting(
+            cpus,
+            options.ram,
+            [bar.size for bar in ram_bars],
+            sum(bar.size for device in devices for bar in _memory_bars(device)),
+            system.check(KVM_CAP_ARM_VM_IPA_SIZE),
+        )
         ram = stack.enter_context(Mapping.anonymous(options.ram, align=2 << 20))
         ram.advise(mmap.MADV_HUGEPAGE)
-        devices: list[VfioDevice] = []
-        for address in addresses:
-            beside = devices[0] if devices else None
-            device = open_device(address, options.iommu_mode, beside=beside)
-            devices.append(stack.enter_context(device))
-            if not beside:
-                device.dma.map(RAM_BASE, ram)
+        if devices:
+            devices[0].dma.map(RAM_BASE, ram)
+            for bar, window in zip(ram_bars, board.memory[1:], strict=True):
+                bar.map_for_dma(devices[0], window.start)
         tree = board.device_tree(
             f"{_COMMAND_LINE} {options.append}".rstrip(),
             range(RAM_BASE + layout.initrd, RAM_BASE + layout.initrd + len(initrd)),
@@ -162,6 +180,7 @@ def boot(options: BootOptions) -> BootResult:
                 devices,
                 console,
                 faults,
+                ram_bars,
                 ring=options.ring,
                 flip=options.flip,
             ) as guest:
@@ -186,28 +205,23 @@ def _add(result: BootResult, guest: LinuxGuest, console: GuestConsole) -> None:
 
 def _check_regions(options: BootOptions, devices: Sequence[VfioDevice]) -> None:
     """Raise `UsageError` if no device has a BAR that an option names."""
-    bars = [
-        region
-        for device in devices
-        for region in device.regions.values()
-        if region.name.startswith("BAR") and not device.config.is_port_bar(region.index)
-    ]
+    bars = [bar for device in devices for bar in _memory_bars(device)]
     mapped = {bar.name for bar in bars if "mmap" in bar.flags}
     require_regions("--flip", options.flip, mapped, "that can be mapped")
     known = {bar.name for bar in bars} | {MappedMemory.name}
     require_regions("--on-fault", options.on_fault_in, known, "that is a memory BAR")
 
 
-def _board(system: System, options: BootOptions) -> Board:
+def _memory_bars(device: VfioDevice) -> list[Region]:
+    bars = (region for region in device.regions.values() if region.name.startswith("BAR"))
+    return [bar for bar in bars if not device.config.is_port_bar(bar.index)]
+
+
+def _check_cpus(system: System, cpus: int) -> int:
     most = min(system.check(KVM_CAP_MAX_VCPUS), MAX_CPUS)
-    if not 0 < options.cpus <= most:
-        raise UsageError(f"--cpus {options.cpus}: this host's guests have 1 to {most} CPUs")
-    bits = min(system.check(KVM_CAP_ARM_VM_IPA_SIZE), _IPA_BITS)
-    board = Board(options.cpus, options.ram, bits)
-    if RAM_BASE + options.ram > board.pci.window_64.start:
-        largest = board.pci.window_64.start - RAM_BASE
-        raise UsageError(f"--ram: this host's guests have at most {largest >> 30}G")
-    return board
+    if not 0 < cpus <= most:
+        raise UsageError(f"--cpus {cpus}: this host's guests have 1 to {most} CPUs")
+    return cpus
 
 
 def _load(

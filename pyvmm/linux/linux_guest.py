@@ -25,6 +25,7 @@ from pyvmm.kvm.vfio_files import VfioFiles
 from pyvmm.linux.board import RAM_BASE, SPIS, UART, UART_SPI, Board
 from pyvmm.linux.guest_console import GuestConsole
 from pyvmm.linux.loader import LoadLayout
+from pyvmm.linux.ram_bar import RamBar
 from pyvmm.linux.sbsa_uart import SIZE, SbsaUart
 from pyvmm.linux.uart_slot import UartSlot
 from pyvmm.linux.vcpu_thread import VcpuThread
@@ -76,14 +77,15 @@ class LinuxGuest(Closeable):
         devices: Sequence[VfioDevice],
         console: GuestConsole,
         faults: Faults,
+        ram_bars: Sequence[RamBar] = (),
         *,
         ring: bool = True,
         flip: Collection[str] = (),
     ) -> None:
         """Create the VM. `ram` contains the kernel; without `ring`, each UART access exits.
 
-        `faults` gets the faults of all vCPUs. `flip` names BARs to register with
-        `register_flipped`. Raises `IoctlError`.
+        `faults` gets the faults of all vCPUs. `ram_bars` are those of the board. `flip` names BARs
+        to register with `register_flipped`. Raises `IoctlError`, and what `RamBar.register` raises.
         """
         self._console = console
         self._faults = faults
@@ -97,17 +99,21 @@ class LinuxGuest(Closeable):
             self._lock = vm.lock  # also of all device emulation
             enable_fault_reporting(vm)
             vm.memslots.add(RAM_BASE, ram)
+            for bar, window in zip(ram_bars, board.memory[1:], strict=True):
+                bar.register(vm, window.start)
             vcpus = [vm.create_vcpu(index) for index in range(board.cpus)]
             for index, vcpu in enumerate(vcpus):
                 setup.prepare(system, vm, vcpu, index)
             create_gic(vm, board.gic, irqs=SPIS)
             create_its(vm, board.gic)
-            files = VfioFiles(vm) if devices else None
-            self.bridge = stack.enter_context(HostBridge(vm, board.pci))
-            for device in devices:
+            used = [*devices, *(bar.device for bar in ram_bars)]
+            files = VfioFiles(vm) if used else None
+            for device in used:
                 if files:
                     files.add(device.kvm_file)
                     stack.callback(files.remove, device.kvm_file)
+            self.bridge = stack.enter_context(HostBridge(vm, board.pci))
+            for device in devices:
                 self.bridge.add(device, flip)
             self._uart = SbsaUart(
                 console.write, lambda level: set_spi(vm, UART_SPI, level), page.view()

@@ -28,9 +28,14 @@ class Window:
     start: int
     size: int
 
+    @property
+    def end(self) -> int:
+        """Return the first GPA after the window."""
+        return self.start + self.size
+
     def contains(self, gpa: int, size: int) -> bool:
         """Return True if all of `size` bytes at `gpa` are in the window."""
-        return self.start <= gpa and gpa + size <= self.start + self.size
+        return self.start <= gpa and gpa + size <= self.end
 
 
 @dataclass(frozen=True)

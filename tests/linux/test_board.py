@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
+from pyvmm.errors import UsageError
 from pyvmm.linux.board import GIC_BASE, MAX_CPUS, RAM_BASE, UART, Board, mpidr
 from tests.linux.conftest import Dtc
 
@@ -32,9 +33,42 @@ def test_memory_map_does_not_overlap() -> None:
     board = Board(MAX_CPUS, 256 << 20, 40)
     ecam = board.pci.ecam
     assert GIC_BASE < board.gic.end <= UART < board.pci.window_32.start
-    assert board.pci.window_32.start + board.pci.window_32.size == ecam
+    assert board.pci.window_32.end == ecam
     assert ecam + board.pci.ecam_size <= RAM_BASE
-    assert board.pci.window_64.start + board.pci.window_64.size == 1 << 40
+    assert board.pci.window_64.end == 1 << 40
+
+
+def test_bars_that_are_ram_are_memory(dtc: Dtc) -> None:
+    board = Board(1, 256 << 20, 40, ram_bars=(512 << 20, 1 << 30))
+    assert [each.start for each in board.memory] == [RAM_BASE, 2 << 30, 3 << 30]
+    source = dtc(board.device_tree("", INITRD), "dtb", "dts").decode()
+    assert source.count('device_type = "memory"') == 3
+    assert "reg = <0x00 0x80000000 0x00 0x20000000>;" in source
+
+
+@pytest.mark.parametrize(
+    ("ram", "ram_bars", "bars", "bits"),
+    [
+        (1 << 30, [], 0, 40),
+        (1 << 30, [], 1 << 39, 40),
+        (1 << 30, [], (1 << 39) + 1, 41),
+        (511 << 30, [], 0, 40),
+        (512 << 30, [], 0, 41),
+        (1 << 30, [1 << 40], 0, 42),
+    ],
+)
+def test_ipa_space_is_as_wide_as_needed(
+    ram: int, ram_bars: list[int], bars: int, bits: int
+) -> None:
+    board = Board.fitting(1, ram, ram_bars, bars, widest=48)
+    assert board.ipa_bits == bits
+    assert board.memory[-1].end <= board.pci.window_64.start
+    assert board.pci.window_64.size >= bars
+
+
+def test_memory_that_does_not_fit() -> None:
+    with pytest.raises(UsageError, match="--ram: this host's guests have at most 511G of memory"):
+        Board.fitting(1, 512 << 30, [], 0, widest=40)
 
 
 def test_mpidr_has_sixteen_cpus_per_cluster() -> None:
