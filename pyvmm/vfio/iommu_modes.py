@@ -16,8 +16,9 @@ from pyvmm.vfio.vfio_device import VfioDevice
 
 AUTO = "auto"
 
-# Best first. A cdev needs no group. type1v2 rejects an unmap of part of a mapping; type1 allows it,
-# and iommufd's type1 disables large IOMMU pages for that (iopt_disable_large_pages()).
+# Best first. A cdev needs no group. type1v2 rejects an unmap of part of a mapping. type1 may unmap
+# nothing or more, and reports success (vfio_dma_do_unmap()); iommufd's type1 unmaps the part, for
+# which it disables large IOMMU pages (iopt_disable_large_pages()).
 MODES = (
     "iommufd",
     "vfio_type1v2_iommu",

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from tests.campaign.campaign import Batch, Campaign, read
@@ -28,7 +27,6 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CAMPAIGNS))
     parser.add_argument("--short", action="store_true", help="the number of runs of `make test`")
     parser.add_argument("--runs", type=int, metavar="N", help="only the first N runs of each")
-    parser.add_argument("--kernel", metavar="NAME", help="of the emulated host; see lab kernels")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="keep the state in DIR")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in CAMPAIGNS]:
@@ -40,8 +38,6 @@ def main() -> int:
     for name in options.names or CAMPAIGNS:
         campaign = CAMPAIGNS[name]
         runs = campaign.short if options.short else campaign.runs
-        if options.kernel and campaign.lab:
-            campaign = replace(campaign, lab=(*campaign.lab, "--kernel", options.kernel))
         batches = complete(name, campaign, min(runs, options.runs or runs), directory)
         failures = [text for batch in batches for text in batch.failures]
         for text in failures:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """DMA through the IOMMU: a device reaches the mapped memory and nothing else."""
 
+import contextlib
+import ctypes
 import errno
 import mmap
 from collections.abc import Callable, Iterator
@@ -10,7 +12,15 @@ import pytest
 from pyvmm.errors import Status
 from pyvmm.ioctl import IoctlError
 from pyvmm.memory import PAGE_SIZE, Mapping
+from pyvmm.uapi.iommufd import (
+    IOMMU_OPTION,
+    IOMMU_OPTION_HUGE_PAGES,
+    IOMMU_OPTION_OP_GET,
+    iommu_option,
+)
+from pyvmm.vfio import device_nodes
 from pyvmm.vfio.bars import map_bar
+from pyvmm.vfio.container import Container
 from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.sysfs import PciFunction
 from pyvmm.vfio.vfio_device import VfioDevice
@@ -54,6 +64,40 @@ def test_dma_after_unmap_is_dropped(edu_in_mode: Edu, memory: Mapping) -> None:
     edu.store(IOVA + PAGE_SIZE, len(PATTERN))
     assert memory.read(PAGE_SIZE, len(PATTERN)) == bytes(len(PATTERN))
     assert edu.device.dma.mapped == {}
+
+
+def test_unmap_of_part_of_a_mapping(edu_in_mode: Edu, memory: Mapping) -> None:
+    """Vfio's type1 unmaps nothing and reports success; iommufd's unmaps the part."""
+    edu, dma = edu_in_mode, edu_in_mode.device.dma
+    dma.map(IOVA, memory)
+    memory.write(0, PATTERN)
+    edu.fetch(IOVA, len(PATTERN))
+    succeeds = dma.mode in ("vfio_type1_iommu", "iommufd_compat_type1")
+    with contextlib.nullcontext() if succeeds else pytest.raises(IoctlError):
+        dma._unmap(IOVA + PAGE_SIZE, PAGE_SIZE)
+    for page in range(4):
+        edu.store(IOVA + page * PAGE_SIZE, len(PATTERN))
+    arrived = [memory.read(page * PAGE_SIZE, len(PATTERN)) == PATTERN for page in range(4)]
+    assert arrived == [True, dma.mode != "iommufd_compat_type1", True, True]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("iommufd_compat_type1", 0), ("iommufd_compat_type1v2", 1)]
+)
+def test_large_pages_of_the_iommu(edu_function: PciFunction, mode: str, expected: int) -> None:
+    """Type1 may unmap part of a mapping, so it uses no large pages (iommufd_vfio_set_iommu())."""
+    if not device_nodes.IOMMUFD.exists():
+        pytest.skip("this kernel was built without IOMMUFD: python -m pyvmm lab test --kernel lab")
+    with open_device(edu_function.bdf, mode) as device:
+        assert isinstance(device.dma, Container)
+        option = iommu_option(
+            option_id=IOMMU_OPTION_HUGE_PAGES,
+            op=IOMMU_OPTION_OP_GET,
+            object_id=device.dma._compat_ioas(),
+        )
+        option.size = ctypes.sizeof(option)
+        device.dma.ioctl(IOMMU_OPTION, option)
+        assert option.val64 == expected
 
 
 def test_dma_write_to_a_read_only_mapping_is_dropped(edu_in_mode: Edu, memory: Mapping) -> None:
