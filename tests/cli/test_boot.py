@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.json_documents import valid
+
 COMMAND = (sys.executable, "-m", "pyvmm", "boot")
 
 
@@ -47,7 +49,7 @@ def test_other_hosts_are_told_of_the_lab() -> None:
 def test_json(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = pyvmm("--json", "--report", str(report), "--append", "quiet")
-    document = json.loads(done.stdout)
+    document = valid(done.stdout)
     assert (done.returncode, document["schema"], document["result"]) == (
         0,
         "pyvmm.boot/1",

@@ -11,6 +11,7 @@ from pyvmm import cli
 from pyvmm.caps.caps_report import SCHEMA
 from pyvmm.errors import Status
 from pyvmm.uapi.names import names
+from tests.json_documents import valid
 from tests.process import as_nobody, exits_with
 
 pytestmark = pytest.mark.usefixtures("kvm")
@@ -21,7 +22,7 @@ def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert cli.main(["caps", "--json"]) == Status.DONE
     said = capsys.readouterr()
     assert said.err == ""
-    found: dict[str, Any] = json.loads(said.out)
+    found: dict[str, Any] = valid(said.out)
     return found
 
 
@@ -80,7 +81,7 @@ def test_diff(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_diff_as_json(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["caps", "--diff", str(older), "--json"]) == Status.DONE
-    changes = json.loads(capsys.readouterr().out)["changes"]
+    changes = valid(capsys.readouterr().out)["changes"]
     kinds = {change["name"]: change["kind"] for change in changes}
     assert kinds["KVM_CAP_USER_MEMORY"] == "appeared"
 

@@ -9,6 +9,7 @@ import pytest
 from pyvmm import cli
 from pyvmm.errors import Status
 from pyvmm.memory import PAGE_SIZE, Mapping
+from tests.json_documents import valid
 from tests.process import exits_with
 
 pytestmark = pytest.mark.usefixtures("kvm")
@@ -49,7 +50,7 @@ def test_a_process_and_its_memslots(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert cli.main(["explain", *failure, *given]) == Status.DONE
         said = capsys.readouterr().out
         assert cli.main(["explain", *failure, *given, "--json"]) == Status.DONE
-        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        document: dict[str, Any] = valid(capsys.readouterr().out)
     assert "known" in said
     assert f"slot 5, GPA {0x8000 + PAGE_SIZE:#x}" in said
     assert "not mapped" in said

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """``pyvmm explain --live`` as a process: what it prints, and how it ends."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from pyvmm import cli
 from pyvmm.errors import LackingError, SkippedError, Status
 from pyvmm.provenance import tracefs
+from tests.json_documents import valid
 from tests.other_vmm import READS_UNMAPPED_MEMORY, WAITS, OtherVmm
 from tests.process import exits_with
 
@@ -71,7 +71,7 @@ def test_text_and_json(other_vmm: Start, place: Path) -> None:
         status, said, _ = explain.end()
         assert status == Status.DONE
         if form:
-            document: dict[str, Any] = json.loads(said)
+            document: dict[str, Any] = valid(said)
             assert document["schema"] == "pyvmm.explain/1"
             assert document["failure"]["errno"] == "EFAULT"
             live = document["live"]

@@ -8,6 +8,7 @@ import pytest
 
 from pyvmm import cli
 from pyvmm.errors import Status
+from tests.json_documents import valid
 from tests.process import exits_with
 
 
@@ -66,6 +67,19 @@ def test_cpus_and_kernels_are_repeated_options(
     with exits_with(Status.USAGE):
         cli.main(["lab", *argv, "--", "caps"])
     assert says in capfd.readouterr().err
+
+
+def test_status_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root = tmp_path / "pyvmm"
+    (root / "kernels").mkdir(parents=True)
+    (root / "kernels/some").write_bytes(bytes(5))
+    assert cli.main(["lab", "status", "--json"]) == Status.DONE
+    document = valid(capsys.readouterr().out)
+    assert document["root"] == str(root)
+    assert len(document["cached"]) == 1
 
 
 def test_a_shell_is_on_one_host(

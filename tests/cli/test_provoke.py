@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-only
-import json
 
 import pytest
 
@@ -9,6 +8,7 @@ from pyvmm.errors import Status
 from pyvmm.kvm import System
 from pyvmm.provoke.testbed import Provocation
 from pyvmm.provoke.testbed import Testbed as Bed
+from tests.json_documents import valid
 from tests.process import exits_with
 
 
@@ -30,7 +30,7 @@ def test_the_list_says_what_harms_the_host(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provoke", "--list", "--json"]) == Status.DONE
-    document = json.loads(capsys.readouterr().out)
+    document = valid(capsys.readouterr().out)
     assert document["schema"] == "pyvmm.provoke-list/1"
     by_name = {each["name"]: each for each in document["provocations"]}
     assert by_name["outside"]["expected"] == "outside-memslots"
@@ -62,7 +62,7 @@ def test_harmful_provocations_run_on_request_only(
 ) -> None:
     monkeypatch.setattr(provoke_command, "PROVOCATIONS", (SAFE, HARMFUL, FATAL))
     assert main(["provoke", "--json", *arguments]) == Status.DONE
-    provoked = json.loads(capsys.readouterr().out)["provoked"]
+    provoked = valid(capsys.readouterr().out)["provoked"]
     assert [each["name"] for each in provoked] == run
 
 
@@ -92,7 +92,7 @@ def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
 
 def test_json_is_alone_on_stdout(kvm: System, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provoke", "outside", "--json"]) == Status.DONE
-    document = json.loads(capsys.readouterr().out)
+    document = valid(capsys.readouterr().out)
     [provoked] = document["provoked"]
     assert document["schema"] == "pyvmm.provoke/1"
     assert (provoked["kernel"], provoked["fault"]["source"]) == ("KVM_EXIT_MMIO", "kernel")
@@ -126,7 +126,7 @@ def test_a_rejected_memslot_as_json(
     twice = Provocation("twice", "two memslots at one GPA", "overlap", register_twice)
     monkeypatch.setattr("pyvmm.cli.provoke.PROVOCATIONS", (twice,))
     assert main(["provoke", "twice", "--json"]) == Status.DONE
-    [provoked] = json.loads(capsys.readouterr().out)["provoked"]
+    [provoked] = valid(capsys.readouterr().out)["provoked"]
     assert (provoked["kernel"], provoked["cause"]) == ("EEXIST at registration", "overlap")
     failure = provoked["failure"]
     assert (failure["ioctl"], failure["errno"]) == ("KVM_SET_USER_MEMORY_REGION", "EEXIST")
@@ -136,7 +136,7 @@ def test_a_rejected_memslot_as_json(
 def test_provenance(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provoke", "outside", "--provenance", "--json"]) == Status.DONE
     said = capsys.readouterr()
-    document = json.loads(said.out)
+    document = valid(said.out)
     [result] = document["provoked"]
     assert result["disagreements"] == []
     if reason := document["provenance"]["skipped"]:

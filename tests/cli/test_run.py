@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The arguments of ``run``; tests/passthrough tests its results."""
 
-import json
 import subprocess
 import sys
 from importlib.resources import files
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.devices import Find
+from tests.json_documents import valid
 
 
 def pyvmm(*args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -55,7 +55,7 @@ PRINTED = "Hello from arm64\n"
 def test_the_console_is_stderr(find: Find) -> None:
     done = pyvmm("--vfio", str(find("edu")), "--guest", HELLO, "--json")
     assert (done.returncode, done.stderr.endswith(PRINTED)) == (0, True)
-    assert json.loads(done.stdout)["result"] == "ok"
+    assert valid(done.stdout)["result"] == "ok"
 
 
 @pytest.mark.needs_arch("aarch64")
@@ -129,7 +129,7 @@ def test_the_kernels_path_to_a_fault(find: Find, form: str) -> None:
     if form == "text":
         assert "the kernel's path: user_mem_abort -EFAULT; it fits cacheable-pfnmap" in done.stdout
         return
-    document = json.loads(done.stdout)
+    document = valid(done.stdout)
     fault = document["faults"][0]
     path = fault["provenance"]
     assert cause in path["verdict"]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm.trace.events import SCHEMA
+from tests.json_documents import check, valid
 
 TRACE = [sys.executable, "-m", "pyvmm", "trace"]
 ASKS = [sys.executable, "-c", "from pyvmm.kvm import System\nwith System.open(): print('asked')"]
@@ -47,7 +48,9 @@ def test_trace_goes_to_stderr() -> None:
 
 def test_json_goes_to_stdout() -> None:
     run = trace("--json", "--", *ASKS)
-    first, *rest = map(json.loads, run.stdout.splitlines())
+    first, *rest = documents = [json.loads(line) for line in run.stdout.splitlines()]
+    for each in documents:
+        check(each, SCHEMA)
     assert first["schema"] == SCHEMA
     assert "KVM_GET_API_VERSION" in {event.get("name") for event in rest}
     assert run.stderr == "asked\n"
@@ -55,7 +58,7 @@ def test_json_goes_to_stdout() -> None:
 
 def test_json_summary() -> None:
     run = trace("--summary", "--json", "--", *ASKS)
-    summary = json.loads(run.stdout)
+    summary = valid(run.stdout)
     assert [(i["name"], i["calls"]) for i in summary["ioctls"]] == [("KVM_GET_API_VERSION", 1)]
 
 
@@ -84,7 +87,7 @@ def test_record_show_and_diff(tmp_path: Path) -> None:
     found = trace("diff", one, other)
     assert found.returncode == 1
     assert "+ KVM_GET_API_VERSION = 13 [injected]" in found.stdout
-    assert json.loads(trace("diff", "--json", one, other).stdout)["changes"]
+    assert valid(trace("diff", "--json", one, other).stdout)["changes"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 """``pyvmm uapi`` and ``--kvm-headers``."""
 
 import ctypes
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pyvmm.kvm import System
 from pyvmm.uapi import header_set
 from pyvmm.uapi.builtin import version
 from pyvmm.uapi.native_arch import architecture, kvm_run
+from tests.json_documents import valid
 from tests.process import exits_with
 from tests.uapi.header_samples import header, kvm_header_set, struct
 
@@ -34,7 +34,7 @@ def debian() -> dict[str, Any]:
     if done.returncode == Status.LACKING or "mirror has no" in done.stderr:
         pytest.skip(f"Debian's headers need its mirror: {done.stderr.splitlines()[-1]}")
     assert done.returncode == 0
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = valid(done.stdout)
     return found
 
 
@@ -142,7 +142,7 @@ def test_show_as_json(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["uapi", "show", "KVM_SET_USER_MEMORY_REGION", "--arch", "arm64", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = valid(capsys.readouterr().out)
     assert document.pop("since").startswith("unknown: ")
     layout = document.pop("layout")
     assert document == {
@@ -241,5 +241,5 @@ def test_loaded_headers_without_effect(
 def test_caps_checks_a_loaded_capability(loaded: Path, kvm: System) -> None:
     done = pyvmm(f"--kvm-headers={loaded}", "caps", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    [foo] = [c for c in json.loads(done.stdout)["capabilities"] if c["name"] == "KVM_CAP_FOO"]
+    [foo] = [c for c in valid(done.stdout)["capabilities"] if c["name"] == "KVM_CAP_FOO"]
     assert (foo["number"], foo["vm"]) == (300, {"value": 0, "errno": None})

@@ -9,7 +9,8 @@ import pytest
 from pyvmm.errors import Status
 from pyvmm.lab import causes, host, lab_devices, matrix, qemu
 from pyvmm.lab.apt import no_progress
-from pyvmm.lab.causes import HostName
+from pyvmm.lab.causes import PROVOKE_SCHEMA, HostName
+from tests.json_documents import check, valid
 from tests.process import exits_with
 
 CPUS = ("max", "neoverse-n1")
@@ -52,7 +53,10 @@ def document(emulated: host.Host) -> str:
     command = ["provoke", *NAMES, "--provenance", "--json"]
     cells = matrix.run(hosts, ["python3", "-m", "pyvmm", *command], 1200, no_progress)
     assert [cell.status for cell in cells] == [Status.DONE, Status.DONE]
-    return json.dumps(matrix.document(cells, command))
+    text = json.dumps(matrix.document(cells, command))
+    for run in valid(text)["runs"]:
+        check(run["stdout"], PROVOKE_SCHEMA)
+    return text
 
 
 def rows(page: str, heading: str) -> list[list[str]]:

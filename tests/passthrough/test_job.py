@@ -19,6 +19,7 @@ from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.iommu_modes import AUTO, MODES
 from pyvmm.vfio.sysfs import PciFunction
 from tests.devices import Find
+from tests.json_documents import valid
 
 pytestmark = pytest.mark.needs_arch("aarch64")
 
@@ -128,7 +129,7 @@ def test_the_command_prints_and_saves_the_document(find: Find, tmp_path: Path) -
     argv = [sys.executable, "-m", "pyvmm", "--vfio", str(find("edu")), "--json"]
     done = subprocess.run([*argv, "--report", str(report)], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(report.read_text()) == json.loads(done.stdout)
+    assert json.loads(report.read_text()) == valid(done.stdout.decode())
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_the_sandbox_changes_no_result(find: Find, name: str, options: list[str]
         argv = [sys.executable, "-m", "pyvmm", "--vfio", str(find(name)), "--json"]
         done = subprocess.run([*argv, *options, *sandbox], capture_output=True, timeout=120)
         assert done.returncode in (0, 1), done.stderr
-        documents.append(json.loads(done.stdout))
+        documents.append(valid(done.stdout.decode()))
     assert documents[0] == documents[1]
 
 
