@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The arm64 implementation of `pyvmm.arch.architecture.Architecture`: guests at EL1."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 
 from pyvmm.arch.arm64.cpu_features import CpuFeatures
 from pyvmm.arch.arm64.registers import read, write
@@ -11,16 +11,21 @@ from pyvmm.arch.page_tables import MemoryType, PageTables
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.kvm.vm import Vm
-from pyvmm.uapi.kvm import KVM_CAP_ARM_INJECT_EXT_DABT
+from pyvmm.uapi.kvm import KVM_ARM_VCPU_FINALIZE, KVM_CAP_ARM_INJECT_EXT_DABT
 from pyvmm.uapi.kvm_arm64 import (
     KVM_ARM_PREFERRED_TARGET,
     KVM_ARM_VCPU_INIT,
+    KVM_ARM_VCPU_PMU_V3,
     KVM_ARM_VCPU_POWER_OFF,
     KVM_ARM_VCPU_PSCI_0_2,
+    KVM_ARM_VCPU_PTRAUTH_ADDRESS,
+    KVM_ARM_VCPU_PTRAUTH_GENERIC,
+    KVM_ARM_VCPU_SVE,
     KVM_SET_VCPU_EVENTS,
     kvm_vcpu_events,
     kvm_vcpu_init,
 )
+from pyvmm.uapi.layout import Struct, at, s32
 
 __all__ = [
     "ABORT_CAPABILITY",
@@ -29,6 +34,9 @@ __all__ = [
     "MEMORY_TYPES",
     "NAME",
     "PC",
+    "PMU",
+    "POINTER_AUTHENTICATION",
+    "SVE",
     "build_page_tables",
     "emulate",
     "enter",
@@ -53,21 +61,37 @@ MEMORY_TYPES: Mapping[MemoryType, str] = {
     MemoryType.WRITE_BACK: "normal-wb",
 }
 
+# Optional features of `prepare`.
+SVE = (KVM_ARM_VCPU_SVE,)
+POINTER_AUTHENTICATION = (KVM_ARM_VCPU_PTRAUTH_ADDRESS, KVM_ARM_VCPU_PTRAUTH_GENERIC)
+PMU = (KVM_ARM_VCPU_PMU_V3,)
+
 _PSTATE_DAIF = 0b1111 << 6
 _PSTATE_EL1H = 0b0101
 
 
-def prepare(system: System, vm: Vm, vcpu: Vcpu, index: int = 0) -> None:
+class _Feature(Struct, size=4):
+    number: s32 = at(0)
+
+
+def prepare(
+    system: System, vm: Vm, vcpu: Vcpu, index: int = 0, features: Collection[int] = ()
+) -> None:
     """Initialize a vCPU with ``KVM_ARM_VCPU_INIT``: this CPU's preferred target and PSCI 1.x.
 
-    Any vCPU but the first is powered off until the guest calls PSCI ``CPU_ON`` for it.
+    Any vCPU but the first is powered off until the guest calls PSCI ``CPU_ON`` for it. `features`
+    are further ``KVM_ARM_VCPU_*``, such as `SVE`, `POINTER_AUTHENTICATION` and `PMU`; the caller
+    initializes the PMU after the GIC. Raises `IoctlError` (EINVAL: the host lacks a feature).
     """
     init = kvm_vcpu_init()
     vm.ioctl(KVM_ARM_PREFERRED_TARGET, init)
-    init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2
+    for feature in (KVM_ARM_VCPU_PSCI_0_2, *features):
+        init.features[feature // 32] |= 1 << feature % 32
     if index:
         init.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF
     vcpu.ioctl(KVM_ARM_VCPU_INIT, init)
+    if KVM_ARM_VCPU_SVE in features:  # KVM_RUN fails with EPERM without it
+        vcpu.ioctl(KVM_ARM_VCPU_FINALIZE, _Feature(number=KVM_ARM_VCPU_SVE))
 
 
 def features(vcpu: Vcpu) -> CpuFeatures | None:

@@ -32,6 +32,49 @@ def test_secondary_vcpus_are_powered_off(kvm: System, vm: Vm) -> None:
     assert [s.mp_state == KVM_MP_STATE_STOPPED for s in states] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("features", "register", "bits"),
+    [
+        pytest.param(
+            setup.SVE,
+            *("ID_AA64PFR0_EL1", 0xF << 32),
+            marks=pytest.mark.needs_cap("KVM_CAP_ARM_SVE"),
+        ),
+        pytest.param(
+            setup.POINTER_AUTHENTICATION,
+            *("ID_AA64ISAR1_EL1", 0xFF << 4),  # APA, API
+            marks=pytest.mark.needs_cap("KVM_CAP_ARM_PTRAUTH_ADDRESS"),
+        ),
+        pytest.param(
+            setup.PMU,
+            *("ID_AA64DFR0_EL1", 0xF << 8),
+            marks=pytest.mark.needs_cap("KVM_CAP_ARM_PMU_V3"),
+        ),
+    ],
+    ids=["SVE", "pointer authentication", "PMU"],
+)
+def test_the_guest_sees_a_feature_only_if_it_is_enabled(
+    kvm: System, vm: Vm, features: tuple[int, ...], register: str, bits: int
+) -> None:
+    plain = vm.create_vcpu()
+    setup.prepare(kvm, vm, plain)
+    assert not setup.read(plain, register) & bits
+    with kvm.create_vm() as other:
+        featured = other.create_vcpu()
+        setup.prepare(kvm, other, featured, features=features)
+        assert setup.read(featured, register) & bits
+
+
+@pytest.mark.needs_cap("KVM_CAP_ARM_SVE")
+def test_a_vcpu_with_sve_runs(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
+    setup.prepare(kvm, vm, vcpu, features=setup.SVE)
+    with Mapping.anonymous(0x1_0000) as ram:
+        vm.memslots.add(0x4000_0000, ram)
+        ram.write(0, Payload.builtin("hello", "arm64").code)
+        setup.enter(vcpu, 0x4000_0000, (setup.CONSOLE,))
+        assert isinstance(vcpu.run(), Mmio)
+
+
 def test_a_guest_prints_with_its_mmu_off(kvm: System, vm: Vm, vcpu: Vcpu) -> None:
     setup.prepare(kvm, vm, vcpu)
     with Mapping.anonymous(0x1_0000) as ram:
