@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 
 from pyvmm.closeable import Closeable
-from pyvmm.errors import SkippedError, UsageError
+from pyvmm.errors import LackingError, SkippedError, UsageError
+from pyvmm.ioctl import IoctlError
 from pyvmm.kvm.memslots import MemslotError
 from pyvmm.kvm.vm import Vm
 from pyvmm.vfio.bdf import Bdf
@@ -51,9 +52,16 @@ class RamBar(Closeable):
         self.size = region.size
 
     def map_for_dma(self, device: VfioDevice, gpa: int) -> None:
-        """Let the DMA of another device reach the BAR at `gpa`. Raises `IoctlError`."""
+        """Let the DMA of another device reach the BAR at `gpa`. Raises `LackingError`."""
         mapping = self._mapping
-        device.dma.map_bar(gpa, mapping.region, mapping.memory, at=0, size=self.size)
+        try:
+            device.dma.map_bar(gpa, mapping.region, mapping.memory, at=0, size=self.size)
+        except IoctlError as error:
+            raise LackingError(
+                f"the DMA of {device.function} cannot reach {self._name} in IOMMU mode "
+                f"{device.dma.mode}, so it cannot be RAM: {error.why or error.strerror}; pass "
+                "--iommu-mode vfio_type1v2_iommu"
+            ) from None
 
     def register(self, vm: Vm, gpa: int) -> None:
         """Register the BAR as a memslot at `gpa`.
