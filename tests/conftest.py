@@ -12,10 +12,20 @@ import signal
 from hypothesis import settings
 
 from tests.devices import drm_shmem, find
+from tests.emulated_hosts import emulated, faulting_run, provoked_matrix
 from tests.other_vmm import other_vmm
 from tests.recorder import module_recorder, recorder
 
-__all__ = ["drm_shmem", "find", "module_recorder", "other_vmm", "recorder"]
+__all__ = [
+    "drm_shmem",
+    "emulated",
+    "faulting_run",
+    "find",
+    "module_recorder",
+    "other_vmm",
+    "provoked_matrix",
+    "recorder",
+]
 
 # No deadline: the emulated host is thirty times slower.
 EXAMPLES = 25 if platform.machine() == "aarch64" else 100

@@ -29,6 +29,7 @@ COMMANDS = {
     "trace": "show and change what any VMM says to KVM, vfio and iommufd",
     "lab": "set up an emulated arm64 host with real KVM, vfio and SMMU, and run commands in it",
     "provoke": "provoke every known fault, and show what this kernel reports and what fixes it",
+    "html": "render a saved JSON document as an HTML page",
     "uapi": "compare two kernels' headers, or look up one name",
 }
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-from pyvmm.cli import output
+from pyvmm.cli import html_file, output
 from pyvmm.cli.option_types import seconds, size
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
@@ -120,11 +120,14 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
 def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
+    page = html_file.html_file(options)
     hosts = _hosts(options)
     with progress() as report:
         argv = [*_PYVMM, *_headers_option(options), *command]
         limit = options.timeout or _TIMEOUT
         cells = matrix.run(hosts, argv, limit, report, options.resume)
+    if page:
+        page.save(matrix.document(cells, command))
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -264,6 +267,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = table.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    html_file.add_arguments(table)
     table.add_argument(
         "--resume",
         type=Path,

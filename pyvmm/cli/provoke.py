@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pyvmm.cli import output
+from pyvmm.cli import html_file, output
 from pyvmm.cli.recording import add_argument, recording
 from pyvmm.errors import Status, UsageError
 from pyvmm.passthrough.document import fault_to_json, slot_to_json
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    html_file.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,20 +52,24 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.names and args.all:
         raise UsageError("--all has no effect where NAME is given: a named one always runs")
+    selected = _select(args.names, args.all)
+    page = html_file.html_file(args)
     results = []
     with recording(args.provenance) as recorded:
-        for provoked in provoke(_select(args.names, args.all), recorded.recorder):
+        for provoked in provoke(selected, recorded.recorder):
             results.append(provoked)
             output.note(f"{provoked.provocation.name}: {provoked.skipped or provoked.kernel}")
     headings = HEADINGS + (PROVENANCE_HEADINGS if recorded.recorder else ())
     rows = (_row(each, len(headings)) for each in results)
+    document = {
+        "schema": SCHEMA,
+        "provoked": [_to_json(each) for each in results],
+        "verdicts": [_verdict(each) for each in results if not each.skipped],
+        **recorded.to_json(),
+    }
+    if page:
+        page.save(document)
     if args.json:
-        document = {
-            "schema": SCHEMA,
-            "provoked": [_to_json(each) for each in results],
-            "verdicts": [_verdict(each) for each in results if not each.skipped],
-            **recorded.to_json(),
-        }
         print(json.dumps(document, indent=1))
     elif args.markdown:
         for line in (headings, ("---",) * len(headings), *rows):
@@ -76,8 +81,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    if args.names or args.all or args.markdown:
-        raise UsageError("--list takes no NAME, --all or --markdown: it lists every provocation")
+    if args.names or args.all or args.markdown or args.html or args.earlier:
+        raise UsageError(
+            "--list takes no NAME, --all, --markdown or --html: it lists every provocation"
+        )
     if args.kvm_headers:
         raise UsageError("--kvm-headers has no effect on --list")
     if args.json:

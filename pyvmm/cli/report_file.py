@@ -1,21 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The file of ``--report``, which is complete or not written at all."""
+"""The file of ``--report`` or ``--html``, which is complete or not written at all."""
 
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pyvmm.errors import LackingError, UsageError
 
 
-class ReportFile:
-    """A JSON file to be written at the end of a run."""
+def json_text(document: Any) -> str:
+    """Return a document as JSON."""
+    return json.dumps(document, indent=1) + "\n"
 
-    def __init__(self, path: Path) -> None:
-        """Check that `path` can be written, without writing it. Raises `UsageError`."""
+
+class ReportFile:
+    """A file about a document, to be written at the end of a run."""
+
+    def __init__(self, path: Path, form: Callable[[Any], str] = json_text) -> None:
+        """Check that `path` can be written, without writing it. Raises `UsageError`.
+
+        `form` returns the file's content for a document.
+        """
         self._path = path
+        self._form = form
         try:
             # Resolved, because a rename would replace a symbolic link.
             self._target = Path(os.path.realpath(path))
@@ -28,14 +38,13 @@ class ReportFile:
         except OSError as error:
             raise UsageError(f"cannot write the report to {path}: {error.strerror}") from None
 
-    def save(self, document: dict[str, Any]) -> None:
+    def save(self, document: Any) -> None:
         """Write `document`; a regular file is replaced atomically. Raises `LackingError`."""
+        text = self._form(document)
         draft = self._target.with_name(f".pyvmm-{os.getpid()}") if self._replaced else self._path
         try:
             try:
-                with draft.open("w") as file:
-                    json.dump(document, file, indent=1)
-                    file.write("\n")
+                draft.write_text(text, "utf-8", "backslashreplace")
                 if self._replaced:
                     draft.replace(self._target)
             finally:

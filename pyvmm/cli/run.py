@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from pyvmm.cli import output
+from pyvmm.cli import html_file, output
 from pyvmm.cli.caps import print_verdicts
 from pyvmm.cli.option_types import add_fault_options, add_iommu_mode
 from pyvmm.cli.recording import add_argument, recording
@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write the JSON to this file as well"
     )
+    html_file.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--console is for what a payload prints: add --guest FILE")
     on_fault, on_fault_in = policy.parse(args.on_fault)
     writes = [_write(text) for text in args.write]
-    report = ReportWriter(ReportFile(args.report)) if args.report else None
+    files = [ReportFile(args.report)] if args.report else []
+    if page := html_file.html_file(args):
+        files.append(page)
+    writers = [ReportWriter(file) for file in files]
     with ExitStack() as stack:
         console = stack.enter_context(_create(args.console)) if args.console else sys.stderr.buffer
         recorded = stack.enter_context(recording(args.provenance))
@@ -128,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(document, indent=1))
     else:
         _print(result)
-    if report:
-        report.save(document)
+    for writer in writers:
+        writer.save(document)
     return Status.DONE if document["result"] == "ok" else Status.FAILED
 
 

@@ -76,7 +76,7 @@ def page(documents: Iterable[Mapping[str, Any]]) -> str:
     """Return CAUSES.md for ``lab matrix`` documents. Raises `UsageError` if one is no such."""
     runs = _runs(documents)
     names = dict.fromkeys(name for run in runs for name in run.results)
-    rows = [row for name in names for row in _rows(name, runs, _how, _columns)]
+    rows = [row for name in names for row in _rows(name, runs, _how, columns)]
     paths = [row for name in names for row in _rows(name, runs, _name, _path)]
     parts = [
         _INTRODUCTION,
@@ -97,8 +97,8 @@ def _runs(documents: Iterable[Mapping[str, Any]]) -> list[HostRun]:
         if document.get("schema") != MATRIX_SCHEMA:
             raise UsageError(f"not a {MATRIX_SCHEMA} document: pass files of lab matrix --json")
         cells += document["runs"]
-    labels = _labels({cell["kernel"] for cell in cells})
-    return [_run(cell, labels[cell["kernel"]]) for cell in cells]
+    names = labels({cell["kernel"] for cell in cells})
+    return [_run(cell, names[cell["kernel"]]) for cell in cells]
 
 
 def _run(cell: Mapping[str, Any], label: str) -> HostRun:
@@ -115,7 +115,7 @@ def _run(cell: Mapping[str, Any], label: str) -> HostRun:
     )
 
 
-def _labels(releases: Collection[str]) -> dict[str, str]:
+def labels(releases: Collection[str]) -> dict[str, str]:
     """Return a short name for each kernel, if that is unique: "6.12-16k" for Debian's 6.12.107."""
     labels = {name: re.sub(r"^debian-(\d+\.\d+).*?(-16k)?$", r"\1\2", name) for name in releases}
     return {
@@ -128,7 +128,7 @@ def _rows(
     name: str,
     runs: Sequence[HostRun],
     title: Callable[[Result], str],
-    columns: Callable[[Result], tuple[str, ...]],
+    cells_of: Callable[[Result], tuple[str, ...]],
 ) -> Iterator[tuple[str, ...]]:
     """Yield a row for each different result of a provocation, the most frequent one first.
 
@@ -137,7 +137,7 @@ def _rows(
     hosts: dict[tuple[str, ...], list[HostName]] = defaultdict(list)
     first = ""
     for run in runs:
-        if (result := run.results.get(name)) and (cells := columns(result)):
+        if (result := run.results.get(name)) and (cells := cells_of(result)):
             first = title(result)
             hosts[cells].append(run.host)
     by_count = sorted(hosts.items(), key=lambda item: -len(item[1]))
@@ -154,7 +154,7 @@ def _how(result: Result) -> str:
     return f"{result['how']} ({_name(result)})"
 
 
-def _columns(result: Result) -> tuple[str, ...]:
+def columns(result: Result) -> tuple[str, ...]:
     """Return what the kernel gave, the cause, the fix, and what the guest noticed."""
     if result["skipped"]:
         return (_SKIPPED + result["skipped"], "", "", "")
@@ -205,7 +205,7 @@ def _kernels(kernels: Sequence[str], of: Sequence[str]) -> str:
     return ", ".join(kernels)
 
 
-def _difference(result: Result) -> str:
+def difference(result: Result) -> str:
     """Return how a result differs from the expected cause and the kernel's path, or ""."""
     points = list(result.get("disagreements", ()))
     if not result["as_expected"]:
@@ -220,7 +220,7 @@ def _differences(names: Iterable[str], runs: Sequence[HostRun]) -> Iterator[str]
     for name in names:
         hosts: dict[str, list[HostName]] = defaultdict(list)
         for run in runs:
-            if (result := run.results.get(name)) and (text := _difference(result)):
+            if (result := run.results.get(name)) and (text := difference(result)):
                 hosts[text].append(run.host)
         for text, on in hosts.items():
             found = True

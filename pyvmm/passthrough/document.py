@@ -39,6 +39,7 @@ def to_json(result: JobResult) -> dict[str, Any]:
             for device in result.devices
             for slot in device.slots
         ],
+        "stage2": [asdict(slot) for slot in result.memslots],
         "probes": [_probe(probe) for probe in result.probes],
         "faults": [fault_to_json(record) for record in result.faults],
         "exits": {"mmio": 0, **result.exits},

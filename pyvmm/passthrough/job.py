@@ -21,6 +21,7 @@ from pyvmm.passthrough import probe_bars
 from pyvmm.passthrough.assigned import AssignedDevice
 from pyvmm.passthrough.device_report import DeviceReport, report_device
 from pyvmm.passthrough.probe_bars import ALIASES, BarProbe, Write
+from pyvmm.passthrough.slot_report import SlotReport, report_slots
 from pyvmm.pci.bar_slots import SlotOutcome, require_regions
 from pyvmm.vfio.bdf import Bdf
 from pyvmm.vfio.iommu_modes import AUTO
@@ -84,6 +85,7 @@ class JobResult:
         guest: how that payload ended, or None.
         exits: number of exits by kind.
         faults: each fault and its fix, in order.
+        memslots: all memslots before the guest runs, RAM included.
     """
 
     caps: CapsReport
@@ -92,6 +94,7 @@ class JobResult:
     guest: RunOutcome | None = None
     exits: dict[str, int] = field(default_factory=dict)
     faults: tuple[FaultRecord, ...] = ()
+    memslots: tuple[SlotReport, ...] = ()
 
 
 def run_job(job: Job) -> JobResult:
@@ -130,6 +133,7 @@ def run_job(job: Job) -> JobResult:
         writable = bool(job.writes or job.guest)
         machine.windows += probe_bars.windows(bars, writable=writable)
         machine.load(_payload(job, machine))
+        memslots = report_slots(machine.vm)
         if job.sandbox:
             sandbox.enter()
         if job.guest:
@@ -141,6 +145,7 @@ def run_job(job: Job) -> JobResult:
                 guest=outcome,
                 exits=outcome.exits,
                 faults=tuple(machine.faults.records),
+                memslots=memslots,
             )
         probes = tuple(
             probe for device in devices for probe in probe_bars.probe(machine, device, job.writes)
@@ -150,7 +155,12 @@ def run_job(job: Job) -> JobResult:
             for kind, count in probe.exits.items():
                 exits[kind] = exits.get(kind, 0) + count
         return JobResult(
-            caps, assigned, probes=probes, exits=exits, faults=tuple(machine.faults.records)
+            caps,
+            assigned,
+            probes=probes,
+            exits=exits,
+            faults=tuple(machine.faults.records),
+            memslots=memslots,
         )
 
 

@@ -9,26 +9,13 @@ from typing import TextIO
 
 import pytest
 
-from pyvmm.errors import LackingError
-from pyvmm.lab import host, kernel, lab_devices, qemu
-from pyvmm.lab.apt import no_progress
+from pyvmm.lab import host, lab_devices
 from pyvmm.lab.watch import Note
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if "PYVMM_LAB" in os.environ:
         pytest.skip("the lab does not run in the lab: run pytest outside")
-
-
-@pytest.fixture(scope="session")
-def emulated() -> host.Host:
-    """Return a host with the lab's kernel if it is built, otherwise with Debian's."""
-    try:
-        found = kernel.find(None, no_progress)
-        assert found is not None
-        return host.prepare(qemu.find(no_progress), found, qemu.EmulatedMachine(), no_progress)
-    except LackingError as error:
-        pytest.skip(f"cannot set up the lab: {error}")
 
 
 @dataclass(frozen=True)
