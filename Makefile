@@ -88,8 +88,9 @@ provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$
 	--append 'secretmem.enable=1 iomem=relaxed' -- provoke --all --provenance --json \
 	>$(CAUSES)/$1.json || [ -s $(CAUSES)/$1.json ]
 
+# With JSON=FILE, also writes a document; pyvmm html FILE… -o PAGE draws several of them.
 bench: packages-test $(INSTALLED)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(if $(JSON),--json >$(JSON))
 
 # The man page, and the completion of bash, zsh and fish, from the parsers of the command line.
 share: $(INSTALLED)

@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Medians of interleaved measurements, and C functions to compare with."""
+"""Figures, medians of interleaved measurements, and C functions to compare with."""
 
 import ctypes
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured `value`; a ratio has no `unit`. `goal` is the largest value wanted."""
+
+    name: str
+    value: float
+    unit: str = ""
+    goal: float | None = None
+
+    def __str__(self) -> str:
+        goal = f" (goal: {self.goal:g})" if self.goal is not None else ""
+        return f"{self.name:<36} {self.value:8.2f} {self.unit}{goal}".rstrip()
 
 
 def medians(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:

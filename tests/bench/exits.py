@@ -15,7 +15,7 @@ from pyvmm.kvm.vcpu import Vcpu
 from pyvmm.machine import Machine
 from pyvmm.uapi.kvm import KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_RUN
 from pyvmm.uapi.native_arch import kvm_run
-from tests.bench._measure import compile_loop, medians
+from tests.bench._measure import Figure, compile_loop, medians
 from tests.exits_vmm import exiting_machine
 from tests.process import in_child
 
@@ -32,7 +32,7 @@ void loop(int fd, volatile unsigned *reason)
 """
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     in_c = compile_loop(_SOURCE, ctypes.c_int, ctypes.c_void_p)
     seconds = medians(
         {
@@ -45,10 +45,10 @@ def main() -> Iterator[str]:
         ROUNDS,
     )
     for name, value in seconds.items():
-        yield f"{name:<12} {value / EXITS * 1e6:6.2f} µs per exit"
-    yield f"pyvmm / bare Python: {seconds['pyvmm'] / seconds['bare Python']:.2f} (goal: 1.25)"
-    yield f"pyvmm / C: {seconds['pyvmm'] / seconds['C']:.2f}"
-    yield f"sandboxed / forked: {seconds['sandboxed'] / seconds['forked']:.2f}"
+        yield Figure(name, value / EXITS * 1e6, "µs per exit")
+    yield Figure("pyvmm / bare Python", seconds["pyvmm"] / seconds["bare Python"], goal=1.25)
+    yield Figure("pyvmm / C", seconds["pyvmm"] / seconds["C"])
+    yield Figure("sandboxed / forked", seconds["sandboxed"] / seconds["forked"])
 
 
 def _time(loop: Callable[[Machine], object], *, sandboxed: bool = False) -> float:

@@ -22,7 +22,7 @@ from pyvmm.machine import Machine
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import KVM_EXIT_MMIO, KVM_RUN
 from pyvmm.uapi.native_arch import kvm_run
-from tests.bench._measure import compile_loop, medians
+from tests.bench._measure import Figure, compile_loop, medians
 
 FAULTS, ROUNDS = 5_000, 7
 GPA = 1 << 32
@@ -44,7 +44,7 @@ void loop(int fd, volatile unsigned *reason, unsigned char *data, void *page)
 """
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     in_c = compile_loop(_SOURCE, ctypes.c_int, *[ctypes.c_void_p] * 3)
     with System.open() as system:
 
@@ -58,8 +58,8 @@ def main() -> Iterator[str]:
             {"pyvmm": lambda: _time(system, _unmap_again), "C": lambda: _time(system, bare)}, ROUNDS
         )
     for name, value in seconds.items():
-        yield f"{name:<12} {value / FAULTS * 1e6:6.2f} µs per fault"
-    yield f"pyvmm / C: {seconds['pyvmm'] / seconds['C']:.2f} (goal: 2)"
+        yield Figure(name, value / FAULTS * 1e6, "µs per fault")
+    yield Figure("pyvmm / C", seconds["pyvmm"] / seconds["C"], goal=2)
 
 
 def _time(system: System, loop: Callable[[Machine, int], None]) -> float:

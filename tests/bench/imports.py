@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.bench._measure import medians
+from tests.bench._measure import Figure, medians
 
 ROUNDS = 25
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     seconds = medians(
         {
             "import pyvmm": lambda: _time("import pyvmm"),
@@ -21,9 +21,9 @@ def main() -> Iterator[str]:
         ROUNDS,
     )
     for name, value in seconds.items():
-        yield f"{name:<20} {value * 1e3:6.1f} ms"
+        yield Figure(name, value * 1e3, "ms")
     ratio = seconds["import pyvmm"] / seconds["import ctypes, mmap"]
-    yield f"import pyvmm / import ctypes, mmap: {ratio:.2f} (goal: 1.5)"
+    yield Figure("import pyvmm / import ctypes, mmap", ratio, goal=1.5)
 
 
 def _time(statement: str) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyvmm.lab import host, initramfs, kernel_build, qemu
-from tests.bench._measure import medians
+from tests.bench._measure import Figure, medians
 
 ROUNDS = 7
 _LAB = [sys.executable, "-m", "pyvmm", "lab"]
@@ -20,7 +20,7 @@ _KERNEL = ["--kernel", "lab", "--"]
 _POWER_OFF = "#!/bin/busybox sh\n/bin/busybox poweroff -f\n"
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = host.prepare(
             qemu.find(_quiet),
@@ -42,8 +42,8 @@ def main() -> Iterator[str]:
         )
     boot_alone = seconds["boot and power off"]
     for name, value in seconds.items():
-        yield f"{name:<28} {value:6.2f} s  {value / boot_alone:5.2f}"
-    yield "last ratio: goal 1.8"
+        yield Figure(name, value, "s")
+    yield Figure("lab run -- caps / boot", seconds["lab run -- caps"] / boot_alone, goal=1.8)
 
 
 def _boot(prepared: host.Host, scratch: Path) -> list[str]:

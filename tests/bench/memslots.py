@@ -12,11 +12,12 @@ from statistics import median
 from pyvmm.kvm import System, Vm
 from pyvmm.memory import PAGE_SIZE, Mapping
 from pyvmm.uapi.kvm import KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region
+from tests.bench._measure import Figure
 
 SAMPLE = 1000
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     with System.open() as system, Mapping.anonymous(PAGE_SIZE) as memory:
 
         def through_pyvmm(vm: Vm, number: int) -> None:
@@ -43,9 +44,8 @@ def main() -> Iterator[str]:
             for name, times in seconds.items()
         }
         for name, (first, last) in medians.items():
-            yield (
-                f"{name:<11} {limit} slots: first {SAMPLE} {first:5.1f} µs each, "
-                f"last {SAMPLE} {last:5.1f} µs each"
-            )
+            yield Figure(f"{name}, first {SAMPLE} of {limit}", first, "µs each")
+            yield Figure(f"{name}, last {SAMPLE}", last, "µs each")
         first, last = (a / b for a, b in zip(*medians.values(), strict=True))
-        yield f"pyvmm / bare ioctl: first {first:.2f}, last {last:.2f} (goal: 1.5)"
+        yield Figure("pyvmm / bare ioctl, first", first, goal=1.5)
+        yield Figure("pyvmm / bare ioctl, last", last, goal=1.5)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench._measure import medians
+from tests.bench._measure import Figure, medians
 
 EXITS, ROUNDS = 100_000, 3
 
@@ -19,7 +19,7 @@ _TRACE = [sys.executable, "-m", "pyvmm", "trace", "--summary"]
 _STRACE = ["strace", "-f", "-e", "trace=ioctl", "-e", "kvm=vcpu"]
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as directory:
         output = str(Path(directory) / "trace")
 
@@ -36,10 +36,10 @@ def main() -> Iterator[str]:
             ROUNDS,
         )
     for name, value in seconds.items():
-        yield f"{name:<20} {value / EXITS * 1e6:6.2f} µs per exit"
+        yield Figure(name, value / EXITS * 1e6, "µs per exit")
     for name in ("strace", "strace --seccomp-bpf", "untraced"):
-        goal = " (goal: 1)" if name != "untraced" else ""
-        yield f"trace / {name}: {seconds['trace --summary'] / seconds[name]:.2f}{goal}"
+        goal = 1 if name != "untraced" else None
+        yield Figure(f"trace / {name}", seconds["trace --summary"] / seconds[name], goal=goal)
 
 
 def _time(tracer: tuple[str, ...]) -> float:
