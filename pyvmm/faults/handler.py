@@ -126,7 +126,8 @@ class FaultHandler:
         attempt = self._guard.attempt(fault.report.pc, (fault.report.gpa, fault.cause), self._state)
         if attempt > 1 and faults.records and faults.records[-1] is self.last:
             faults.records.pop()
-        self.last = replace(self._resolve(fault, attempt), path=path)
+        record = self._resolve(fault, attempt)
+        self.last = replace(record, path=path) if path else record
         if len(faults.records) < KEPT:
             faults.records.append(self.last)
         if self.last.fix in (Fix.REPLAY, Fix.CONVERT):

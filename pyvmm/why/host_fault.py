@@ -14,7 +14,7 @@ from pyvmm.why.facts import AccessFacts
 
 def poison_marker(f: AccessFacts) -> Broken | None:
     """Test for a PTE marker that stands for a poisoned page."""
-    if f.host_slot is None or not f.page_state.poison_marker:
+    if f.host_slot is None or f.area is None or not f.page_state.poison_marker:
         return None
     return known(f"a PTE marker poisons HVA {f.page:#x}: UFFDIO_POISON set it, or swap-in failed")
 
