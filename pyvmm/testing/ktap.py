@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The option ``--ktap``: test results for kernel CI, with each module's tests as its subtests.
 
-The format is that of Documentation/dev-tools/ktap.rst, with the totals line of kselftest.
+The format is that of `pyvmm.ktap`.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-_INDENT = "  "
+from pyvmm import ktap
 
 
 @dataclass
@@ -36,10 +36,13 @@ class KtapResult:
         if self.passed is None:
             self.passed, self.reason = False, "not run: the session ended early"
         if not self.directive:
-            yield from (f"# {line}".rstrip() for line in self.reason.splitlines())
-        verdict = "ok" if self.passed else "not ok"
-        directive = f" # {self.directive} {' '.join(self.reason.split())}" if self.directive else ""
-        yield f"{verdict} {self.number} {_escape(self.name)}{directive}".rstrip()
+            yield from ktap.diagnostics(self.reason)
+        yield ktap.result(self.passed, self.number, self.name, self.directive, self.reason)
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of the result in the totals line."""
+        return self.directive.lower() or ("pass" if self.passed else "fail")
 
 
 class KtapWriter:
@@ -99,35 +102,21 @@ class KtapWriter:
         return tests.setdefault(name, KtapResult(len(tests) + 1, name))
 
     def _lines(self) -> Iterator[str]:
-        yield "KTAP version 1"
+        yield ktap.VERSION
         yield f"1..{len(self._modules)}"
         for number, (module, results) in enumerate(self._modules.items(), 1):
-            for line in ("KTAP version 1", f"# Subtest: {module}", f"1..{len(results)}"):
-                yield _INDENT + line
+            for line in (ktap.VERSION, f"# Subtest: {module}", f"1..{len(results)}"):
+                yield ktap.INDENT + line
             for result in results.values():
-                yield from (f"{_INDENT}{line}" for line in result.lines())
+                yield from (f"{ktap.INDENT}{line}" for line in result.lines())
             all_skipped = all(result.directive == "SKIP" for result in results.values())
             passed = all(result.passed for result in results.values())
-            directive = " # SKIP all tests were skipped" if all_skipped else ""
-            yield f"{'ok' if passed else 'not ok'} {number} {_escape(module)}{directive}"
-        yield _totals(result for tests in self._modules.values() for result in tests.values())
-
-
-def _totals(results: Iterable[KtapResult]) -> str:
-    """Return the totals line of kselftest."""
-    counts = dict.fromkeys(("pass", "fail", "xfail", "xpass", "skip", "error"), 0)
-    for result in results:
-        kind = {"SKIP": "skip", "XFAIL": "xfail"}.get(result.directive)
-        counts[kind or ("pass" if result.passed else "fail")] += 1
-    return f"# Totals: {' '.join(f'{kind}:{count}' for kind, count in counts.items())}"
+            directive, reason = ("SKIP", "all tests were skipped") if all_skipped else ("", "")
+            yield ktap.result(passed, number, module, directive, reason)
+        yield ktap.totals(each.kind for tests in self._modules.values() for each in tests.values())
 
 
 def _split(nodeid: str) -> tuple[str, str]:
     """Return the module of a test and its name in the module."""
     module, _, name = nodeid.partition("::")
     return module, name or module
-
-
-def _escape(name: str) -> str:
-    """Replace the character that starts a directive."""
-    return name.replace("#", "-")
