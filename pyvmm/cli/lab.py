@@ -4,19 +4,16 @@
 import argparse
 import contextlib
 import io
-import itertools
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from pyvmm.cli import html_file, output
-from pyvmm.cli.option_types import seconds, size
+from pyvmm.cli import html_file, lab_hosts, lab_selftests, output
 from pyvmm.cli.progress import progress
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import (
@@ -25,16 +22,12 @@ from pyvmm.lab import (
     kernel,
     kernel_build,
     kernel_config,
-    kvm_mode,
-    lab_devices,
     matrix,
     qemu,
 )
 from pyvmm.output_file import OutputFile
-from pyvmm.uapi import header_set
 
 _PYVMM = ("python3", "-m", "pyvmm")
-_TIMEOUT = 1800.0  # seconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,14 +71,14 @@ def _variant(change: str) -> str:
 def _run(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("no command: pass one of pyvmm's, such as lab run -- caps")
-    return _run_command(options, [*_PYVMM, *_headers_option(options), *command])
+    return _run_command(options, [*_PYVMM, *lab_hosts.headers_option(options), *command])
 
 
 def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run ``pytest --lab`` with these options, which the plugin in `pyvmm.testing` defines."""
     if find_spec("pytest") is None:
         raise LackingError("lab test needs pytest: pip install 'pyvmm[test]'")
-    _check_repeated(options)
+    lab_hosts.check_repeated(options)
     argv = [sys.executable, "-m", "pytest", "-p", "pyvmm.testing.plugin"]
     argv += ["--lab", f"--lab-memory={options.memory >> 20}M", f"--lab-append={options.append}"]
     for name, value in (
@@ -112,7 +105,7 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
         raise UsageError("--timeout limits a command: add one after --, or omit --timeout")
     if max(len(options.cpu), len(options.kernel), len(options.mode)) > 1:
         raise UsageError("a shell runs on one host: give one --cpu, one --kernel and one --mode")
-    [machine] = _hosts(options)
+    [machine] = lab_hosts.create(options)
     with _dmesg_file(options) as dmesg:
         return machine.shell(["sh", "-l"], dmesg)
 
@@ -121,10 +114,10 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
     page = html_file.html_file(options)
-    hosts = _hosts(options)
+    hosts = lab_hosts.create(options)
     with progress() as report:
-        argv = [*_PYVMM, *_headers_option(options), *command]
-        limit = options.timeout or _TIMEOUT
+        argv = [*_PYVMM, *lab_hosts.headers_option(options), *command]
+        limit = options.timeout or lab_hosts.TIMEOUT
         cells = matrix.run(hosts, argv, limit, report, options.resume)
     if page:
         page.save(matrix.document(cells, command))
@@ -158,7 +151,7 @@ def _clean(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _run_command(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Run a command in each host, in turn, with the stdout and stderr of this process."""
-    hosts = _hosts(options)
+    hosts = lab_hosts.create(options)
     status = 0
     with _dmesg_file(options) as dmesg:
         for each in hosts:
@@ -169,7 +162,7 @@ def _run_command(options: argparse.Namespace, command: Sequence[str]) -> int:
                 command,
                 stdout=sys.stdout.buffer,
                 stderr=sys.stderr.buffer,
-                timeout=options.timeout or _TIMEOUT,
+                timeout=options.timeout or lab_hosts.TIMEOUT,
                 note=output.note,
                 dmesg=dmesg,
             )
@@ -184,56 +177,6 @@ def _dmesg_file(options: argparse.Namespace) -> contextlib.AbstractContextManage
     return io.TextIOWrapper(io.BufferedWriter(OutputFile(str(options.dmesg), str(options.dmesg))))
 
 
-def _hosts(options: argparse.Namespace) -> list[host.Host]:
-    """Prepare a host for each CPU, kernel and mode of KVM."""
-    _check_repeated(options)
-    hosts: list[host.Host] = []
-    with progress() as report:
-        program = qemu.find(report, options.qemu)
-        for cpu, name, mode in itertools.product(
-            options.cpu or ["max"], options.kernel or [None], options.mode or [None]
-        ):
-            machine = _machine(options, cpu, mode)
-            made = host.prepare_by_name(
-                program, name, machine, report, _files(options), options.package
-            )
-            made = replace(made, verbose=options.verbose)
-            if made in hosts:  # debian, and the same one by its version
-                raise UsageError(f"--kernel {name} is {made.kernel.name}, given before")
-            hosts.append(made)
-    return hosts
-
-
-def _check_repeated(options: argparse.Namespace) -> None:
-    for option in ("--cpu", "--kernel", "--mode"):
-        names = getattr(options, option[2:])
-        for n, name in enumerate(names):
-            if name in names[:n]:
-                raise UsageError(f"{option} {name} is given twice: leave one out")
-
-
-def _files(options: argparse.Namespace) -> list[Path]:
-    """Return the file for the host that has the definitions of ``--kvm-headers``."""
-    headers: Path | None = options.kvm_headers
-    return [header_set.cache_file(headers, "arm64")] if headers else []
-
-
-def _headers_option(options: argparse.Namespace) -> list[str]:
-    """Return the option that loads these definitions in the host."""
-    return [f"--kvm-headers={host.FILES / each.name}" for each in _files(options)]
-
-
-def _machine(options: argparse.Namespace, cpu: str, mode: str | None) -> qemu.EmulatedMachine:
-    return qemu.EmulatedMachine(
-        cpu=cpu,
-        memory=options.memory,
-        devices=tuple(lab_devices.lookup(options.device)),
-        device_arguments=tuple(options.device_arg),
-        append=options.append,
-        mode=mode,
-    )
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm lab``."""
     parser.set_defaults(run=run)
@@ -246,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return added
 
     setup = command("setup", "download and build what the lab needs", _setup)
-    _qemu_option(setup)
+    lab_hosts.add_qemu(setup)
     setup.add_argument("--kernel", metavar="NAME", help=kernel.NAMES)
     setup.add_argument("--source", type=Path, metavar="DIR", help="build lab:VARIANT from DIR")
     setup.add_argument("--patch", type=Path, metavar="FILE", help="build a variant with a patch")
@@ -274,8 +217,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="save the result of each host in DIR, and take those that it has from there",
     )
-    for each in (run_parser, test, shell, table):
-        _machine_options(each)
+    selftests = command(
+        "selftests", "run the kernel's selftests of KVM and vfio in the host", lab_selftests.run
+    )
+    for each in (run_parser, test, shell, table, selftests):
+        lab_hosts.add_options(each)
     for each in (run_parser, shell):
         each.add_argument(
             "-v",
@@ -286,56 +232,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         each.add_argument(
             "--dmesg", type=Path, metavar="FILE", help="write the log of the host's kernel to FILE"
         )
+    lab_selftests.add_arguments(selftests)
     status = command("status", "list the cached files with their size and age", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
     command("clean", "remove the cached files", _clean)
-
-
-def _qemu_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--qemu", metavar="PROGRAM", help="QEMU program to use")
-
-
-def _machine_options(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(takes_command=True, takes_headers=True, verbose=False)
-    _qemu_option(parser)
-    add = parser.add_argument
-    several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
-    add(
-        "--cpu",
-        help="CPU model of QEMU, with its options (max); max+mte has memory tags; repeatable",
-        **several,
-    )
-    add("--kernel", help=f"{kernel.NAMES}; repeatable", **several)
-    names = ", ".join(lab_devices.NAMES)
-    add("--device", help=f"{names}; repeatable", **several)
-    add(
-        "--device-arg",
-        action="append",
-        default=[],
-        metavar="ARG",
-        help="add -device ARG to QEMU; repeatable",
-    )
-    add(
-        "--mode",
-        action="append",
-        default=[],
-        choices=kvm_mode.NAMES,
-        help="mode of KVM in the host (kvm-arm.mode of its kernel); repeatable",
-    )
-    add(
-        "--package",
-        help=f"Debian package to unpack into {host.PACKAGES}/NAME of the host; repeatable",
-        **several,
-    )
-    add("--append", default="", metavar="TEXT", help="append to the kernel command line")
-    add("--memory", type=size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")
-    add(
-        "--timeout",
-        type=seconds,
-        metavar="S",
-        help="end a command, or each test, that runs for more than S seconds "
-        f"({_TIMEOUT:.0f} since power-on, 300 for a test)",
-    )
 
 
 def _age(seconds: float) -> str:

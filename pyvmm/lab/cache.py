@@ -27,8 +27,8 @@ from pyvmm.errors import LackingError
 from pyvmm.output_file import OutputError
 
 # Package lists and archives, kernel headers, unpacked packages, kernel sources and objects,
-# kernels, compiled Python, and console logs.
-DIRECTORIES = ("apt", "headers", "trees", "build", "kernels", "pycache", "logs")
+# kernels, selftests, compiled Python, and console logs.
+DIRECTORIES = ("apt", "headers", "trees", "build", "kernels", "selftests", "pycache", "logs")
 _LISTED_AS_ONE = ("pycache", "logs")
 _PARTIAL = ".partial-"
 _RECORD = ".record-"

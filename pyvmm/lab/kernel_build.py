@@ -2,43 +2,23 @@
 """Builds of the lab's kernel from Debian's source or your own tree, with or without a patch.
 
 The compilers come from Debian packages in a chroot directory, so every machine builds with the
-same ones. The source is always mounted at ``/source`` and the objects at ``/build``. Because the
-paths never change, make can build a variant from a copy of the objects, and compiles only the
-files that a patch changes.
+same ones. Because the paths in it never change, make can build a variant from a copy of the
+objects, and compiles only the files that a patch changes.
 """
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyvmm.errors import LackingError, PyvmmError, UsageError
-from pyvmm.lab import cache, kernel, kernel_config, package_tree
-from pyvmm.lab.apt import Apt, Progress, no_progress, unpack
+from pyvmm.errors import PyvmmError, UsageError
+from pyvmm.lab import build_chroot, cache, kernel, kernel_config, kernel_source, package_tree
+from pyvmm.lab.apt import Progress, no_progress
 
-# The newest series on which the tests passed; lab:7.2, for example, selects another.
-SERIES = "7.3"
 CPU_MINUTES = 19  # of a full build, measured on a busy machine
 _STEPS = 1550  # lines that make prints in a full build
-_DISK_SPACE = 4 << 30  # bytes: the source, packed and unpacked, and the objects
-# Parts of the source that an arm64 build does not read: half of its size.
-_UNUSED = (
-    *("drivers/gpu/drm/amd/include", "drivers/gpu/drm/amd/display", "drivers/net/ethernet/*/*"),
-    *("Documentation/[a-z]*", "tools/testing", "tools/perf", "sound/*/*", "arch/*/boot/dts"),
-)
-
-_ENTER = """\
-set -e
-root=$1; shift
-mount --bind "$1" "$root/source"; shift
-mount --bind "$1" "$root/build"; shift
-mount --rbind /dev "$root/dev"
-mount --rbind /proc "$root/proc"
-exec setpriv --pdeathsig TERM nice chroot "$root" /usr/bin/env -i PATH=/usr/bin LC_ALL=C "$@"
-"""
 
 
 def build(
@@ -51,9 +31,9 @@ def build(
 ) -> None:
     """Build the kernel ``lab`` or ``lab:VARIANT`` into the cache.
 
-    Without `source`, build Debian's newest source of `SERIES`, or of the series that the variant
-    names ("lab:7.2"), unless the cached kernel has the current configuration. With `source`,
-    always run make. `patch` is applied to a copy of the source. `changes` are lines of
+    Without `source`, build Debian's newest source of `kernel_source.SERIES`, or of the series that
+    the variant names ("lab:7.2"), unless the cached kernel has the current configuration. With
+    `source`, always run make. `patch` is applied to a copy of the source. `changes` are lines of
     configuration on top of the lab's.
 
     Raises `UsageError` for an invalid name, source or patch, `LackingError` if something is
@@ -69,11 +49,11 @@ def build(
         raise UsageError(f"{source} is not a kernel source tree: it has no arch/arm64/Kconfig")
     root = package_tree.build_root(progress)
     with cache.lock(work):
-        original = source or _debian_source(name, progress)
+        original = source or kernel_source.for_kernel(kernel_source.series(name), progress)
         if patch is not None:
             work.mkdir(exist_ok=True)
             original = _patched(root, original, patch, work)
-        elif changes and not (source or _series(name) or work.exists()):
+        elif changes and not (source or kernel_source.series(name) or work.exists()):
             _copy_objects(work)
         work.mkdir(exist_ok=True)
         _configure(root, original, work, fragment, changes)
@@ -90,63 +70,6 @@ def find_or_build(name: str | None, progress: Progress) -> kernel.Kernel:
         found = kernel.find(name, progress)
     assert found is not None
     return found
-
-
-def _debian_source(name: str, progress: Progress) -> Path:
-    """Return the unpacked Debian source of kernel `name`, after downloading it if needed."""
-    chosen = _series(name)
-    cached = sorted(
-        path
-        for path in (cache.root() / "build").glob(f"source-{chosen or SERIES}.*")
-        if cache.is_intact(path)
-    )
-    if cached and not chosen:
-        return cached[-1]  # the cached objects were built from it
-    apt = Apt(package_tree.native(), progress)
-    package, newest = _offered(apt, chosen)
-    upstream = newest.split("-")[0]
-    path = cache.root() / "build" / f"source-{upstream}"
-    with cache.create(path) as partial:
-        if partial is not None:
-            cache.require_space(_DISK_SPACE)
-            archives = apt.fetch(f"{package}={newest}", dependencies=False)
-            unpacked = partial.with_name(partial.name + ".unpacked")
-            try:
-                unpack(archives, unpacked)
-                progress(f"unpacking the source of Linux {upstream}", None)
-                partial.mkdir()
-                _untar(next(unpacked.glob("usr/src/*.tar.xz")), partial)
-            finally:
-                cache.remove(unpacked)
-            archives[0].unlink()
-    return path
-
-
-def _series(name: str) -> str | None:
-    """Return the series in "lab:7.2", or None if the variant is not a series."""
-    match = re.fullmatch(r"lab:(\d+\.\d+)", name)
-    return match[1] if match else None
-
-
-def _offered(apt: Apt, chosen: str | None) -> tuple[str, str]:
-    """Return the source package of a series, by default `SERIES`, and its newest version."""
-    package = f"linux-source-{chosen or SERIES}"
-    if offers := apt.versions(package):
-        return package, offers[0].version
-    # A mirror drops a series when the next one is released: use that.
-    if chosen is None and (offers := apt.versions("linux-source")):
-        return f"linux-source-{'.'.join(offers[0].version.split('.')[:2])}", offers[0].version
-    raise LackingError(
-        f"the Debian mirror has no {package}: pass another lab:SERIES{apt.omitted()}"
-    )
-
-
-def _untar(tarball: Path, into: Path) -> None:
-    exclude = [f"--exclude=linux-source-*/{path}/*.[ch]" for path in _UNUSED]
-    argv = ["tar", "-x", "--strip-components=1", *exclude, "-C", str(into), "-f", str(tarball)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LackingError(f"cannot unpack {tarball.name}: {done.stderr.strip()}")
 
 
 def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
@@ -167,11 +90,10 @@ def _patched(root: Path, source: Path, patch: Path, work: Path) -> Path:
             work.mkdir(exist_ok=True)
             shutil.copy(patch, work / "variant.patch")
             argv = ["patch", "-p1", "--batch", "-d", "/source", "-i", "/build/variant.patch"]
-            done = _enter(root, partial, work, *argv)
+            done = build_chroot.run(root, partial, work, *argv)
             if done.returncode:
-                raise PyvmmError(
-                    f"{patch} does not apply to {source.name}: {_error_line(done.stdout)}"
-                )
+                reason = build_chroot.error_line(done.stdout)
+                raise PyvmmError(f"{patch} does not apply to {source.name}: {reason}")
     return copy
 
 
@@ -207,31 +129,15 @@ def _make(
     argv = ["make", "-C", "/source", "O=/build", "ARCH=arm64", *cross, f"-j{os.cpu_count()}"]
     argv += ["KCONFIG_ALLCONFIG=/build/lab.config", target]
     log = work / f"{target}.log"
-    with log.open("w") as output, _entered(root, source, work, *argv) as process:
+    with log.open("w") as output, build_chroot.popen(root, source, work, *argv) as process:
         assert process.stdout is not None
         for count, line in enumerate(process.stdout):
             output.write(line)
             progress(step, min(count / _STEPS, 0.99))
     if process.returncode:
-        raise PyvmmError(f"make {target} failed: {_error_line(log.read_text())}; see {log}")
-
-
-def _entered(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Popen[str]":
-    mapped = ["--map-root-user"] if os.geteuid() else []
-    unshare = ["unshare", "--mount", *mapped, "sh", "-c", _ENTER, "sh"]
-    return subprocess.Popen(
-        [*unshare, root, source.resolve(), work, *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _enter(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
-    with _entered(root, source, work, *argv) as process:
-        output, _ = process.communicate()
-    return subprocess.CompletedProcess(argv, process.returncode, output)
+        raise PyvmmError(
+            f"make {target} failed: {build_chroot.error_line(log.read_text())}; see {log}"
+        )
 
 
 def _is_built(name: str, path: Path, fragment: str, changed: bool) -> bool:
@@ -241,7 +147,9 @@ def _is_built(name: str, path: Path, fragment: str, changed: bool) -> bool:
     """
     if not cache.is_intact(path):
         return False
-    if not (changed or name == "lab" or name in kernel_config.PAGE_SIZES or _series(name)):
+    if not (
+        changed or name == "lab" or name in kernel_config.PAGE_SIZES or kernel_source.series(name)
+    ):
         return True
     return _options(path / kernel_config.FRAGMENT.name) == kernel_config.options(fragment)
 
@@ -258,9 +166,3 @@ def _install(image: Path, fragment: str, path: Path) -> None:
         partial.mkdir()
         shutil.copy(image, partial / "Image")
         (partial / kernel_config.FRAGMENT.name).write_text(fragment)
-
-
-def _error_line(output: str) -> str:
-    """Return the first error in make's output, or the last line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or [""]
-    return next((line for line in lines if "error:" in line or "Error" in line), lines[-1])

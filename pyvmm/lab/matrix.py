@@ -68,7 +68,7 @@ def run(
     """
 
     def run_on(host: Host) -> Cell:
-        saved = resume and resume / _file_name(host, command)
+        saved = resume and resume / file_name(host, command)
         if saved and saved.exists():
             return _load(saved)
         cell = boot(host)
@@ -102,7 +102,7 @@ def run(
         return [future.result() for future in running]
 
 
-def _file_name(host: Host, command: Sequence[str]) -> str:
+def file_name(host: Host, command: Sequence[str]) -> str:
     """Return the name of a saved cell, which depends on the host and the command."""
     machine = host.machine
     identity = repr((machine, host.kernel, list(command)))

@@ -59,13 +59,17 @@ def for_host(package: str, progress: Progress) -> Path:
     return make(f"host-{package}", "arm64", (package,), progress)
 
 
-def build_root(progress: Progress) -> Path:
-    """Return a chroot directory with the compilers and tools that build an arm64 kernel."""
+def build_root(progress: Progress, *, programs: bool = False) -> Path:
+    """Return a chroot directory with the compilers and tools that build an arm64 kernel.
+
+    With `programs`, it also builds programs that run on it.
+    """
     compilers = ["gcc"] if native() == "arm64" else ["gcc", "gcc-aarch64-linux-gnu"]
     packages = (
         *("make", *compilers, "libc6-dev", "flex", "bison", "bc", "perl-base", "python3-minimal"),
         *("dash", "coreutils", "findutils", "sed", "grep", "mawk", "diffutils", "patch"),
         *("tar", "gzip", "xz-utils"),
+        *(["libc6-dev-arm64-cross"] if programs and native() != "arm64" else []),
     )
 
     def finish(path: Path) -> None:
@@ -77,6 +81,11 @@ def build_root(progress: Progress) -> Path:
             (path / mount_point).mkdir(exist_ok=True)
 
     return make("builder", native(), packages, progress, finish)
+
+
+def libuuid(progress: Progress) -> Path:
+    """Return the directory of libuuid and its headers, for arm64."""
+    return make("uuid", "arm64", ("uuid-dev",), progress)
 
 
 def place(name: str, architecture: str, packages: Sequence[str]) -> Path:
