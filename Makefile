@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PYVMM := $(BIN)/python -m pyvmm
 
+# Each of them runs whole test modules, in the order of the command line, and boots its own hosts.
+JOBS ?= 2
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 # Debian packages. The emulated host needs none: its parts are downloaded into the user's cache.
 RUN_PACKAGES := python3-venv
 TEST_PACKAGES := $(RUN_PACKAGES) \
@@ -14,18 +18,19 @@ TEST_PACKAGES := $(RUN_PACKAGES) \
 	binutils binutils-aarch64-linux-gnu \
 	qemu-system-x86 seabios strace
 
-# The tests that need an arm64 kernel, in one emulated host with all five devices. `unit` runs those
-# that do not depend on the machine, and those of the tracer, which take minutes under emulation.
-LAB_TESTS := $(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
-	tests/kvm tests/machine tests/caps/test_caps_report.py tests/vfio \
-	tests/why tests/explain/test_conditions.py tests/explain/test_process.py \
-	tests/passthrough tests/faults tests/provoke tests/sandbox tests/campaign tests/test_examples.py \
-	tests/cli/test_run.py tests/cli/test_boot.py tests/linux tests/pci
+# The tests that need an arm64 kernel, in emulated hosts with all five devices; long modules first.
+# `unit` runs those that do not depend on the machine, and those of the tracer, which take minutes
+# under emulation.
+LAB_TESTS := tests/campaign tests/provoke tests/passthrough tests/faults tests/linux tests/machine \
+	tests/kvm tests/vfio tests/pci tests/sandbox tests/why tests/test_examples.py \
+	$(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
+	tests/caps/test_caps_report.py tests/explain/test_conditions.py tests/explain/test_process.py \
+	tests/cli/test_run.py tests/cli/test_boot.py
 LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
 LAB_DEVICES := grace edu nvme bochs disk
 # The tests whose results differ on a CPU without FWB and DIC.
-LAB_TESTS_WITHOUT_FWB := tests/why tests/passthrough tests/faults tests/provoke \
+LAB_TESTS_WITHOUT_FWB := tests/provoke tests/passthrough tests/faults tests/why \
 	tests/test_examples.py::test_three_requirements
 
 # The matrix of CAUSES.md. Debian has neither a 6.1 kernel with 16 KiB pages nor an nvgrace driver.
@@ -58,12 +63,12 @@ lab-setup: $(INSTALLED)
 	$(PYVMM) lab setup --kernel lab
 
 unit: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 lab-test: lab-setup
-	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu max \
+	$(BIN)/pytest $(PARALLEL) --lab --lab-kernel lab --lab-cpu max \
 		$(addprefix --lab-device=,$(LAB_DEVICES)) $(LAB_EXCLUDES) $(LAB_TESTS)
-	$(BIN)/pytest --lab --lab-kernel lab --lab-cpu neoverse-n1 \
+	$(BIN)/pytest $(PARALLEL) --lab --lab-kernel lab --lab-cpu neoverse-n1 \
 		--lab-device=grace --lab-device=bochs $(LAB_EXCLUDES) $(LAB_TESTS_WITHOUT_FWB)
 
 # Thousands of hostile guests, kills and mutated inputs, in hours. The same command continues.

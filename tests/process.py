@@ -62,14 +62,14 @@ def in_child(function: Callable[[], str]) -> str:
     return text or f"wait status {status:#x}"
 
 
-def as_nobody(function: Callable[[], str]) -> str:
-    """Call `function` in an unprivileged child process and return its result."""
+def as_nobody(function: Callable[[], str], uid: int = NOBODY) -> str:
+    """Call `function` in an unprivileged child process, of user `uid`, and return its result."""
 
     def unprivileged() -> str:
         if os.geteuid() == 0:
             os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            os.setgid(uid)
+            os.setuid(uid)
         return function()
 
     return in_child(unprivileged)

@@ -6,6 +6,7 @@ unchanged. The console is written to a log file. The kernel kills QEMU when this
 (PR_SET_PDEATHSIG).
 """
 
+import contextlib
 import io
 import os
 import shlex
@@ -53,6 +54,7 @@ PACKAGES = Path("/run/packages")
 _KERNEL = "/run/kernel"  # the directory of the kernel, for guests that boot it
 _INIT = Path(__file__).with_name("init.sh")
 _LOGS_KEPT = 20
+_LOG_AGE = 86400.0  # seconds
 _LINES_IN_ERROR = 10
 _LINES_IN_REPORT = 40
 # Only important console messages, no crypto self-tests, and a reset after a panic, at which QEMU
@@ -125,11 +127,13 @@ class Host:
         directory: Path | None = None,
         terminal: Terminal | None = None,
         dmesg: TextIO | None = None,
+        stdin: bool = False,
     ) -> Iterator["RunningHost"]:
         """Power the host on to run a command, and power it off when the block ends.
 
         `variables` are added to the command's environment. The command runs in `directory`, by
-        default the checkout, which the host shares read-only. `dmesg` gets the kernel's log.
+        default the checkout, which the host shares read-only. `dmesg` gets the kernel's log. With
+        `stdin`, the command reads what `VirtioPorts.send` writes.
         """
         with ExitStack() as stack:
             compiled = io.BytesIO()
@@ -137,7 +141,7 @@ class Host:
             console = stack.enter_context(_console_log())
             if dmesg is not None:
                 stack.callback(lambda: dmesg.writelines(f"{line}\n" for line in console.lines()))
-            argv, descriptors = self._arguments(stack, command, variables, directory)
+            argv, descriptors = self._arguments(stack, command, variables, directory, stdin)
             kind = "stdio,signal=off" if self.verbose else "null"
             argv += ["-chardev", f"{kind},id=console,logfile={option_value(console.path)}"]
             all_messages = self.verbose or dmesg is not None
@@ -180,6 +184,7 @@ class Host:
         command: Sequence[str],
         variables: Mapping[str, str],
         directory: Path | None,
+        stdin: bool,
     ) -> tuple[list[str], list[int]]:
         """Return QEMU's command line without console and ports, and the descriptors it inherits.
 
@@ -197,6 +202,7 @@ class Host:
             f"SHARES='{' '.join(f'{tag}={mount}' for tag, (mount, _) in shares.items())}'\n"
             f"IMAGE={shlex.quote(self.kernel.image.name)}\n"
             f"DIRECTORY={working_directory} MODE={self.machine.mode or ''}\n"
+            f"STDIN={'$stdin' if stdin else '/dev/null'}\n"
             f"set -- {shlex.join(command)}\n"
         )
         modules = self.kernel.modules.read_bytes() if self.kernel.modules else b""
@@ -394,8 +400,7 @@ def _console_log() -> Iterator[Console]:
     """Yield the console of a new log file, which is kept if the host fails; delete old ones."""
     logs = cache.root() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
-        old.unlink(missing_ok=True)
+    _remove_old_logs(logs)
     descriptor, name = tempfile.mkstemp(prefix="console-", suffix=".log", dir=logs)
     os.close(descriptor)
     log = Path(name)
@@ -406,7 +411,18 @@ def _console_log() -> Iterator[Console]:
     except BaseException:
         log.unlink(missing_ok=True)
         raise
-    log.unlink()
+    log.unlink(missing_ok=True)
+
+
+def _remove_old_logs(logs: Path) -> None:
+    """Remove all but recent logs, and those of the last day: their hosts may still run."""
+    found = []
+    for log in logs.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            found.append((log.stat().st_mtime, log))
+    for mtime, log in sorted(found)[:-_LOGS_KEPT]:
+        if mtime < time.time() - _LOG_AGE:
+            log.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ fi
 
 # The port numbers are assigned in virtio_ports.py.
 control=/dev/vport0p1 out=/dev/vport0p2 err=/dev/vport0p3 compiled=/dev/vport0p4
+stdin=/dev/vport0p5
 
 exec 3<>$control # only one process at a time can open a port
 
@@ -112,7 +113,7 @@ cat /run.out >$out &
 out_pump=$!
 cat /run.err >$err &
 err_pump=$!
-(run "$@") </dev/null >/run.out 2>/run.err
+(run "$@") <"$STDIN" >/run.out 2>/run.err
 status=$?
 # Background processes of the command hold its output open: kill them, then drain the output.
 for process in /proc/[0-9]*; do

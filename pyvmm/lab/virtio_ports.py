@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The virtio ports of an emulated host: its command's output, and how that command ended.
+"""The virtio ports of an emulated host: its command's output and stdin, and how that command ended.
 
 Each port ends at a Unix socket of this process. On the control port, init.sh writes ``kvm`` when
 the host is up, then ``exit STATUS`` or ``fail REASON``. It reads ``signal NUMBER`` there, and sends
@@ -22,7 +22,7 @@ _POLL = 1.0  # seconds between two calls of `until` at most
 
 
 class VirtioPorts:
-    """The control port of one boot, and one port for each file in `outputs`.
+    """The control port of one boot, one port for each file in `outputs`, and one for stdin.
 
     Attributes:
         status: the command's exit status, None until it ends.
@@ -44,11 +44,11 @@ class VirtioPorts:
 
     def __enter__(self) -> Self:
         """Create the sockets."""
-        pairs = [socket.socketpair() for _ in range(1 + len(self._outputs))]
+        pairs = [socket.socketpair() for _ in range(1 + len(self._outputs) + 1)]
         self._sockets, self._qemu_sockets = (list(ends) for ends in zip(*pairs, strict=True))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._sockets[0], selectors.EVENT_READ, self._parse_control)
-        for end, output in zip(self._sockets[1:], self._outputs, strict=True):
+        for end, output in zip(self._sockets[1:-1], self._outputs, strict=True):
             self._selector.register(end, selectors.EVENT_READ, functools.partial(_write, output))
         return self
 
@@ -63,12 +63,17 @@ class VirtioPorts:
         return [end.fileno() for end in self._qemu_sockets]
 
     def arguments(self) -> list[str]:
-        """Return QEMU's arguments: port 1 is the control port, the outputs start at port 2."""
+        """Return QEMU's arguments: 1 is the control port, then the outputs, then stdin."""
         argv = ["-device", "virtio-serial-device"]
         for number, descriptor in enumerate(self.descriptors(), 1):
             argv += ["-chardev", f"socket,id=stream{number},fd={descriptor}"]
             argv += ["-device", f"virtserialport,chardev=stream{number},nr={number}"]
         return argv
+
+    def send(self, data: bytes) -> None:
+        """Write to the command's stdin, if the host still runs."""
+        with contextlib.suppress(ConnectionError):  # `relay` notices it too
+            self._sockets[-1].sendall(data)
 
     def relay(
         self, timeout: float | None = None, until: Callable[[], bool] = lambda: False

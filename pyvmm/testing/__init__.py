@@ -32,7 +32,9 @@ Expectations are `fails`, and every exit of `pyvmm.kvm.exits` by name, with any 
 report of a failed test shows the guest's instructions, registers, memslots and fault.
 
 Options: ``--lab`` and ``--lab-*`` run the tests in the emulated arm64 host, ``--kvm-headers``
-loads the definitions of a kernel tree, and ``--ktap`` writes results for kernel CI.
+loads the definitions of a kernel tree, and ``--ktap`` writes results for kernel CI. With
+pytest-xdist, ``--lab -n N`` boots N hosts: ``--dist loadfile`` splits the test modules of one CPU
+and kernel over them; of several CPUs or kernels, each worker boots one after the other.
 """
 
 from importlib import import_module

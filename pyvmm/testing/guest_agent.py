@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A pytest plugin in the emulated host, which runs the tests of ``--lab`` and sends their reports.
 
-Its job is a JSON file with the node ids of the tests, in order, and the options of the session that
-started the host. It writes its reports to stdout as lines of JSON.
+Its job is a JSON file with the options of the session that started the host. That session sends it
+the node ids of the tests, one after the other: lines of JSON on stdin. It writes its reports to
+stdout as lines of JSON.
 """
 
 import json
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pyvmm.testing.capture import uncaptured
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,12 +37,14 @@ class GuestAgent:
     """The plugin that runs one job."""
 
     def __init__(self, config: pytest.Config, job: Mapping[str, Any]) -> None:
-        """Redirect stdout to stderr, and keep the original stdout for the reports."""
+        """Keep the original stdin and stdout for orders and reports; the tests get others."""
         self._config = config
-        self._nodeids: list[str] = job["tests"]
         self._shell: str | None = job["shell"]
         self._reports = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
+        with uncaptured(config), open(os.devnull) as null:  # noqa: PTH123
+            self._orders = os.fdopen(os.dup(0))
+            os.dup2(null.fileno(), 0)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -51,12 +56,20 @@ class GuestAgent:
         if not report.passed:
             self._send("uncollected", nodeid=report.nodeid, report=self._serialize(report))
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Select the job's tests, and send which of them do not exist."""
-        found = {item.nodeid: item for item in items}
-        items[:] = [found[nodeid] for nodeid in self._nodeids if nodeid in found]
-        self._send("missing", nodeids=[each for each in self._nodeids if each not in found])
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run each test that is ordered, until an order has none."""
+        items = {item.nodeid: item for item in session.items}
+        for line in self._orders:
+            order = json.loads(line)
+            if order["run"] is None:
+                break
+            if item := items.get(order["run"]):
+                following = items.get(order["next"])
+                self._config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            else:
+                self._send("missing", nodeid=order["run"])
+        return True
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Send that a test starts."""
@@ -74,14 +87,10 @@ class GuestAgent:
         """Run a shell for ``--lab-shell-on-failure`` before the fixtures are torn down."""
         if self._shell is None or not isinstance(report, pytest.TestReport):
             return
-        capture = node.config.pluginmanager.getplugin("capturemanager")
-        if capture:
-            capture.suspend_global_capture(in_=True)
-        self._send("shell", nodeid=report.nodeid, text=report.longreprtext)
-        _run_shell(self._shell)
-        self._send("shell-end")
-        if capture:
-            capture.resume_global_capture()
+        with uncaptured(node.config):
+            self._send("shell", nodeid=report.nodeid, text=report.longreprtext)
+            _run_shell(self._shell)
+            self._send("shell-end")
 
     def _serialize(self, report: pytest.TestReport | pytest.CollectReport) -> dict[str, Any]:
         hook = self._config.hook
@@ -101,7 +110,8 @@ class GuestAgent:
 
 def _run_shell(terminal: str) -> None:
     """Run a shell with its own controlling terminal, so that Ctrl-C does not reach pytest."""
-    with open(terminal, "r+b", buffering=0) as line:  # noqa: PTH123
+    # O_NOCTTY: pytest leads a session too, and the terminal would become its own.
+    with os.fdopen(os.open(terminal, os.O_RDWR | os.O_NOCTTY), "r+b", buffering=0) as line:
         subprocess.run(
             ["sh", "-l"],
             stdin=line,

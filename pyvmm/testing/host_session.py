@@ -43,7 +43,7 @@ class HostSession:
     def __init__(
         self,
         host: Host,
-        tests: Sequence[str],
+        modules: Sequence[str],
         *,
         root: Path,
         ini: Path | None,
@@ -51,7 +51,7 @@ class HostSession:
         timeout: float,
         shell: bool,
     ) -> None:
-        """Power the host on to run `tests`, node ids relative to the shared directory `root`.
+        """Power the host on to run tests of `modules`, paths relative to the shared `root`.
 
         `timeout` is the limit for each event in seconds. With `shell`, a failed test opens a shell.
         """
@@ -64,13 +64,13 @@ class HostSession:
             scratch = stack.enter_context(scratch_dir.create())
             job = scratch / "job.json"
             terminal = Terminal.DEVICE if shell else None
-            job.write_text(json.dumps({"tests": tests, "options": options, "shell": terminal}))
+            job.write_text(json.dumps({"options": options, "shell": terminal}))
             command = [*_PYTEST, "--rootdir=.", f"--guest-agent={FILES / job.name}"]
             command += ["-c", str(ini.relative_to(root))] if ini else []
             # The only files of a host are kernel headers.
             command += [f"--kvm-headers={FILES / each.name}" for each in host.files]
             command += [f"--capture={options['capture']}"] if "capture" in options else []
-            command += dict.fromkeys(nodeid.partition("::")[0] for nodeid in tests)
+            command += modules
             self._running: RunningHost = stack.enter_context(
                 replace(host, files=(*host.files, job)).boot(
                     command,
@@ -79,9 +79,18 @@ class HostSession:
                     variables=_VARIABLES,
                     directory=root,
                     terminal=self._terminal,
+                    stdin=True,
                 )
             )
             self._stack = stack.pop_all()
+
+    def run(self, nodeid: str | None, following: str | None = None) -> None:
+        """Order the test `nodeid`, or the end of the session; `following` is the next test.
+
+        The fixtures that the two tests share are kept.
+        """
+        order = {"run": nodeid, "next": following}
+        self._running.ports.send(json.dumps(order).encode() + b"\n")
 
     def next(self) -> Event:
         """Wait for the next event and return it. Raises `HostFailure`."""
@@ -103,6 +112,7 @@ class HostSession:
         """Power the host off; without `kill`, first wait for it to save compiled Python."""
         with self._stack:
             if not kill:
+                self.run(None)
                 try:
                     self._running.wait(_EXIT_TIMEOUT)
                 except PyvmmError:

@@ -5,13 +5,14 @@ The format is that of `pyvmm.ktap`.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pyvmm import ktap
+from pyvmm.testing.distribution import without_group
 
 
 @dataclass
@@ -51,6 +52,7 @@ class KtapWriter:
     def __init__(self, config: pytest.Config) -> None:
         """Write to the path in ``--ktap``, or to stdout if it is "-"."""
         self._path = config.option.ktap
+        self._config = config
         self._modules: dict[str, dict[str, KtapResult]] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -67,8 +69,12 @@ class KtapWriter:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Assign numbers to the tests."""
-        for item in session.items:
-            self._result(*_split(item.nodeid))
+        self._number([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Assign numbers to the tests that a worker collected: each collects the same."""
+        self._number(without_group(self._config, nodeid) for nodeid in ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record the result of a test."""
@@ -96,6 +102,10 @@ class KtapWriter:
             sys.stdout.flush()
         else:
             Path(self._path).write_text(text)
+
+    def _number(self, nodeids: Iterable[str]) -> None:
+        for nodeid in nodeids:
+            self._result(*_split(nodeid))
 
     def _result(self, module: str, name: str) -> KtapResult:
         tests = self._modules.setdefault(module, {})

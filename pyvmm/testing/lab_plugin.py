@@ -21,6 +21,8 @@ from pyvmm.errors import PyvmmError
 from pyvmm.lab import host, lab_devices, qemu
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import Host
+from pyvmm.testing.capture import uncaptured
+from pyvmm.testing.distribution import is_controller, schedule_by, without_group
 from pyvmm.testing.host_session import HostFailure, HostSession
 from pyvmm.uapi import header_set
 
@@ -38,6 +40,7 @@ _SESSION_OPTIONS = {
     *("xmlpath", "junitprefix", "pastebin", "durations", "durations_min", "debug", "log_file"),
     *("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "ktap"),
     *("guest_agent", "kvm_headers", "continue_on_collection_errors", "disable_plugin_autoload"),
+    *("dist", "distload", "loadgroup", "tx", "px", "numprocesses", "maxprocesses", "looponfail"),
 }
 
 
@@ -50,7 +53,6 @@ class LabTarget:
         session: the current boot, or None if the next test starts one.
         failure: why every boot fails before the first test.
         has_run_test: True if the current boot has completed a test.
-        missing: node ids that the host did not collect.
         uncollected: reports of modules and others that the host could not collect.
     """
 
@@ -61,7 +63,6 @@ class LabTarget:
     session: HostSession | None = None
     failure: str = ""
     has_run_test: bool = False
-    missing: set[str] = field(default_factory=set)
     uncollected: list[pytest.CollectReport] = field(default_factory=list)
 
 
@@ -94,12 +95,30 @@ class LabPlugin:
         """Sort the tests by target, so that each target boots once."""
         items.sort(key=_target_index)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Return a scheduler that gives all tests of a target to one worker, if there are several.
+
+        With ``--dist loadfile``, any worker runs any target.
+        """
+        if config.option.dist in ("load", "loadgroup") and len(self._targets) > 1:
+            return schedule_by(self._target_name, config, log)
+        return None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Prepare the hosts before pytest-xdist starts workers."""
+        if is_controller(self._config):
+            self._prepare(session)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Prepare the hosts: download and build what the cache lacks."""
-        if session.config.option.collectonly or not session.items:
-            return
+        """Prepare the hosts."""
         self._items = session.items
+        if self._items and not session.config.option.collectonly:
+            self._prepare(session)
+
+    def _prepare(self, session: pytest.Session) -> None:
+        """Download and build what the cache lacks."""
         reporter = session.config.pluginmanager.getplugin("terminalreporter")
         printed: set[str] = set()
 
@@ -118,11 +137,13 @@ class LabPlugin:
         """Run a test on its target; power the target off after its last test."""
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         target = self._targets[_target_index(item)]
-        for report in self._reports(target, item):
+        if nextitem and self._targets[_target_index(nextitem)] is not target:
+            nextitem = None
+        for report in self._reports(target, item, nextitem):
             report.nodeid, report.location = item.nodeid, item.location
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        if nextitem is None or _target_index(nextitem) != _target_index(item):
+        if nextitem is None:
             _power_off(target)
         return True
 
@@ -131,20 +152,23 @@ class LabPlugin:
         for target in self._targets:
             _power_off(target, kill=True)
 
-    def _reports(self, target: LabTarget, item: pytest.Item) -> Iterator[pytest.TestReport]:
+    def _reports(
+        self, target: LabTarget, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Iterator[pytest.TestReport]:
         """Yield the test's reports, or one report of why it did not run."""
         nodeid = self._nodeid_in_host(item)
+        following = self._nodeid_in_host(nextitem) if nextitem else None
         phase: Phase = "setup"
-        started = False
+        ordered = started = False
         while True:
             try:
                 if target.failure:
                     yield _report(item, "failed", target.failure)
                     return
-                if nodeid in target.missing:
-                    yield _missing_report(item, nodeid, target)
-                    return
-                target.session = target.session or self._boot(target, item)
+                target.session = target.session or self._boot(target)
+                if not ordered:
+                    target.session.run(nodeid, following)
+                    ordered = True
                 event = target.session.next()
             except HostFailure as error:
                 _power_off(target, kill=True)
@@ -154,17 +178,19 @@ class LabPlugin:
                 if not target.has_run_test:
                     target.failure = str(error)
                 target.has_run_test = False  # the host died between two tests: boot it again
+                ordered = False
                 continue
             except PyvmmError as error:
                 target.failure = str(error)
                 continue
-            if event["event"] == "missing":
-                target.missing.update(event["nodeids"])
-            elif event["event"] == "uncollected":
+            if event["event"] == "uncollected":
                 target.uncollected.append(self._deserialize(event["report"]))
             elif event["event"] == "shell":
                 self._shell(target.session, event["text"])
             elif event.get("nodeid") == nodeid:
+                if event["event"] == "missing":
+                    yield _missing_report(item, nodeid, target)
+                    return
                 if event["event"] == "start":
                     started, phase = True, "call"
                 elif event["event"] == "report":
@@ -175,15 +201,15 @@ class LabPlugin:
                     target.has_run_test = True
                     return
 
-    def _boot(self, target: LabTarget, item: pytest.Item) -> HostSession:
-        """Boot the target for this test and the later ones on the same target."""
-        option, index = self._config.option, _target_index(item)
-        left = self._items[self._items.index(item) :]
-        tests = [self._nodeid_in_host(each) for each in left if _target_index(each) == index]
-        with self._uncaptured():
+    def _boot(self, target: LabTarget) -> HostSession:
+        """Boot the target for the session's tests on it."""
+        option = self._config.option
+        tests = [each for each in self._items if self._targets[_target_index(each)] is target]
+        modules = dict.fromkeys(each.nodeid.partition("::")[0] for each in tests)
+        with uncaptured(self._config):
             return HostSession(
                 self._hosts[target.name],
-                tests,
+                list(modules),
                 root=self._config.rootpath,
                 ini=self._config.inipath,
                 options=_host_options(vars(option)),
@@ -191,11 +217,18 @@ class LabPlugin:
                 shell=option.lab_shell_on_failure,
             )
 
+    def _target_name(self, nodeid: str) -> str:
+        """Return the name of the target in a node id, or the node id if it has none."""
+        parameters = nodeid.partition("[")[2]
+        names = [each.name for each in self._targets if parameters.startswith(each.name)]
+        return max(names, key=len, default=nodeid)
+
     def _nodeid_in_host(self, item: pytest.Item) -> str:
-        """Return the node id without the target's parameter."""
+        """Return the node id without the target's parameter and the group of xdist."""
+        nodeid = without_group(self._config, item.nodeid)
         if len(self._targets) == 1 or not hasattr(item, "callspec"):
-            return item.nodeid
-        head = item.nodeid.removesuffix(f"[{item.callspec.id}]")
+            return nodeid
+        head = nodeid.removesuffix(f"[{item.callspec.id}]")
         target = self._targets[_target_index(item)]
         rest = item.callspec.id.removeprefix(target.name).removeprefix("-")
         return f"{head}[{rest}]" if rest else head
@@ -210,22 +243,9 @@ class LabPlugin:
 
     def _shell(self, session: HostSession, text: str) -> None:
         """Attach the terminal to a shell in the host, where the failed test has its fixtures."""
-        with self._uncaptured():
+        with uncaptured(self._config):
             print(f"\n{text}\npyvmm: shell in the emulated host; exit it to run the next test")
             session.attach()
-
-    @contextlib.contextmanager
-    def _uncaptured(self) -> Iterator[None]:
-        """Restore this process's stdin and stdout, which pytest captures."""
-        capture = self._config.pluginmanager.getplugin("capturemanager")
-        if capture is None:
-            yield
-            return
-        capture.suspend_global_capture(in_=True)
-        try:
-            yield
-        finally:
-            capture.resume_global_capture()
 
 
 def _targets(cpus: Sequence[str], kernels: Sequence[str], modes: Sequence[str]) -> list[LabTarget]:

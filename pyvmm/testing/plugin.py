@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and the plugins that the options request."""
+    from pyvmm.testing.distribution import Ungrouped, is_controller, is_worker
     from pyvmm.testing.needs import MARKERS
 
     for marker, about in MARKERS.items():
@@ -70,7 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
             overlay.load(headers)
         except PyvmmError as error:
             raise pytest.UsageError(f"--kvm-headers: {error}") from None
-    if config.option.ktap:
+    if is_controller(config):
+        config.pluginmanager.register(Ungrouped(config), "pyvmm-ungrouped")
+    if config.option.ktap and not is_worker(config):
         from pyvmm.testing.ktap import KtapWriter
 
         config.pluginmanager.register(KtapWriter(config), "pyvmm-ktap")
@@ -79,6 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if config.option.usepdb:
             raise pytest.UsageError("--pdb does not work with --lab: use --lab-shell-on-failure")
+        if config.option.lab_shell_on_failure and is_controller(config):
+            raise pytest.UsageError("--lab-shell-on-failure needs a session without -n")
         config.pluginmanager.register(LabPlugin(config), "pyvmm-lab")
 
 

@@ -12,9 +12,9 @@ from pyvmm.lab.virtio_ports import VirtioPorts
 # In place of QEMU: write to the file descriptors that QEMU would inherit.
 WRITER = """\
 import os, sys
-control, out = map(int, sys.argv[1:3])
-os.write(out, b"x" * 200000)
-os.write(control, sys.argv[3].encode())
+control, out, stdin = map(int, sys.argv[1:4])
+os.write(out, b"x" * 200000 + os.read(stdin, 5))
+os.write(control, sys.argv[4].encode())
 """
 
 
@@ -24,6 +24,7 @@ def _relay(control: str, timeout: float | None = 30) -> tuple[VirtioPorts, bytes
         ends = ports.descriptors()
         argv = [sys.executable, "-c", WRITER, *map(str, ends), control]
         with subprocess.Popen(argv, pass_fds=ends):
+            ports.send(b"input")
             ports.relay(timeout)
             return ports, written.getvalue()
 
@@ -47,4 +48,4 @@ def test_control_port(control: str, started: bool, status: int | None, failure: 
 
 
 def test_output_is_complete_when_the_status_arrives() -> None:
-    assert _relay("kvm\nexit 0\n")[1] == b"x" * 200000
+    assert _relay("kvm\nexit 0\n")[1] == b"x" * 200000 + b"input"

@@ -293,7 +293,11 @@ def test_panic(start: Start) -> None:
 
 
 def test_a_hung_guest_is_stopped(start: Start) -> None:
-    result, _ = start("while :; do :; done", timeout=30, cpus=2)
+    for seconds in (8, 16, 32, 64):  # until it has booted
+        result, console = start("echo hung; while :; do :; done", timeout=seconds, cpus=2)
+        if "hung\n" in console:
+            break
+    assert "hung\n" in console
     assert (result.end.reason, result.end.last_exit) == ("timeout", None)
 
 
