@@ -8,8 +8,6 @@ imports none of the packages that it needs.
 import argparse
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import shtab
@@ -25,14 +23,16 @@ COMPLETIONS = {
 MAN_PAGE = "man/man1/pyvmm.1"
 _FILES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "PROGRAM": shtab.FILE}
 _BREAK = "LINE-BREAK"  # argparse-manpage fills the lines of the synopsis
-_PCI_FUNCTIONS = shtab.cmd("ls /sys/bus/pci/devices")
+# Not in bash, in which a colon separates words.
+_PCI_FUNCTIONS = {"zsh": "($(ls /sys/bus/pci/devices))", "fish": "(ls /sys/bus/pci/devices)"}
 
 
 def main(share: Path) -> None:
-    """Write the files below `share`."""
+    """Write the files below `share`. shtab supports fish since 1.10."""
     for shell, name in COMPLETIONS.items():
-        _write(share / name, shtab.complete(completed_tree(), shell))
-    argv = [f"{sysconfig.get_path('scripts')}/argparse-manpage", "--pyfile", __file__]
+        if shell in shtab.SUPPORTED_SHELLS:
+            _write(share / name, shtab.complete(completed_tree(), shell))
+    argv = [str(Path(sys.executable).with_name("argparse-manpage")), "--pyfile", __file__]
     argv += ["--function", "documented_tree", "--manual-title", "User Commands"]
     argv += ["--project-name", "pyvmm", "--version", __version__]
     argv += ["--description", "userspace VMM for people who work on KVM memory uAPI"]
@@ -43,7 +43,7 @@ def main(share: Path) -> None:
 def completed_tree() -> cli.CommandParser:
     """Return the tree with the values that shells complete."""
     tree = cli.tree()
-    for action in (action for parser in parsers(tree) for action in parser._actions):
+    for action in (action for parser in tree.parsers() for action in parser._actions):
         if action.dest == "device":
             action.choices = lab_devices.NAMES
         elif action.metavar == "BDF":
@@ -58,19 +58,10 @@ def documented_tree() -> cli.CommandParser:
     tree = cli.tree()
     assert tree.usage
     tree.usage = tree.usage.replace("\n", f"\n{_BREAK} ")
-    for parser in parsers(tree):
+    for parser in tree.parsers():
         if parser is not tree and parser.epilog:
             parser.description = f"{parser.description}\n\n{parser.epilog}"
     return tree
-
-
-def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield a parser and those of its subcommands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                yield from parsers(each)
 
 
 def _complete(action: argparse.Action, how: object) -> None:

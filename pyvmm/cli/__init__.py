@@ -15,7 +15,7 @@ does not import KVM. `tree` imports them all, for the man pages and the shells' 
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,6 +71,14 @@ class CommandParser(argparse.ArgumentParser):
     def load(self, command: str) -> None:
         """Import a command's module and add its arguments."""
         importlib.import_module(f"pyvmm.cli.{command}").add_arguments(self)
+
+    def parsers(self) -> Iterator["CommandParser"]:
+        """Yield this parser and those of its subcommands."""
+        yield self
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for each in action.choices.values():
+                    yield from each.parsers()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse `args`; reject unknown ones unless the command sets ``takes_unknown``."""

@@ -59,7 +59,7 @@ def test_syntax(shell: str, written: Path) -> None:
 
 def test_the_man_page_has_every_command_and_option(written: Path) -> None:
     page = (written / share.MAN_PAGE).read_text().replace("\\-", "-")
-    for parser in share.parsers(cli.tree()):
+    for parser in cli.tree().parsers():
         assert parser.prog in page
         for action in parser._actions:
             assert all(
