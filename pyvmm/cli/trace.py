@@ -20,6 +20,7 @@ from pyvmm.trace import launch, trace_diff
 from pyvmm.trace.events import EventWriter, Recording
 from pyvmm.trace.inject import Rules, parse, read_scenario
 from pyvmm.trace.kvm_trace import KvmTrace
+from pyvmm.trace.timeline import TimelineWriter
 from pyvmm.trace.tracer import Tracer
 from pyvmm.trace.views import EventPrinter, Filter, ViewOptions, address_range
 
@@ -35,31 +36,42 @@ def run(args: argparse.Namespace) -> int:
     scenario = read_scenario(args.scenario) if args.scenario else []
     rules = Rules([parse(text) for text in [*args.inject, *scenario]])
     options = _view_options(args)
-    quiet = args.record and not (args.summary or args.slots or args.json or args.output)
+    if args.record and args.record == args.timeline:
+        raise UsageError("--record and --timeline have two formats: give each a file of its own")
+    saved = "record" if args.record else "timeline" if args.timeline else None
+    quiet = saved and not (args.summary or args.slots or args.json or args.output)
     for name in _FILTERS:
         if quiet and getattr(args, name):
             raise UsageError(
-                f"--{name} selects what is printed, and --record alone prints nothing: leave "
+                f"--{name} selects what is printed, and --{saved} alone prints nothing: leave "
                 f"--{name} out, or add --summary, --slots, --json or -o FILE"
             )
     traced = command or ["-p", str(args.pid)]
     with ExitStack() as stack:
         out = _out(args, stack)
-        record = stack.enter_context(_create(args.record)) if args.record else None
+        files = {
+            path: stack.enter_context(_create(path))
+            for path in (args.record, args.timeline)
+            if path
+        }
         parent = launch.fork_tracer()
         printer = None if quiet else EventPrinter(options, out, traced)
         sinks = [printer.add] if printer else []
-        if record:
-            sinks.append(EventWriter(record, traced).write)
+        if args.record:
+            sinks.append(EventWriter(files[args.record], traced).write)
+        if args.timeline:
+            timeline = TimelineWriter(files[args.timeline], traced)
+            stack.callback(timeline.close)
+            sinks.append(timeline.write)
         trace = KvmTrace(
             sinks,
             rules,
-            detailed=bool(record) or options.lines,
-            count_run=printer.run_counter() if printer and not (record or rules) else None,
+            detailed=bool(files) or options.lines,
+            count_run=printer.run_counter() if printer and not (files or rules) else None,
         )
         stack.callback(trace.close)
         tracer = Tracer(trace, trace.syscalls)
-        launch.on_stop_signals(partial(_stop, tracer, [out, *([record] if record else [])]))
+        launch.on_stop_signals(partial(_stop, tracer, [out, *files.values()]))
         status = Status.FAILED
         try:
             if command:
@@ -108,9 +120,16 @@ def _show(args: argparse.Namespace) -> int:
     recording = Recording.open(args.file)
     with ExitStack() as stack:
         out = stack.enter_context(_create(args.output)) if args.output else sys.stdout
-        printer = EventPrinter(_view_options(args), out, recording.header.get("command", []))
+        command = recording.header.get("command", [])
+        timeline = None
+        if args.timeline:
+            timeline = TimelineWriter(stack.enter_context(_create(args.timeline)), command)
+            stack.callback(timeline.close)
+        printer = EventPrinter(_view_options(args), out, command)
         for event in recording:
             printer.add(event)
+            if timeline:
+                timeline.write(event)
         printer.finish()
     return Status.DONE
 
@@ -215,6 +234,12 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
     )
     views.add_argument(
         "--json", action="store_true", help="print JSON to stdout, one line per event"
+    )
+    views.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="save exits and ioctls over time in the Chrome trace event format, for Perfetto",
     )
     views.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the trace to FILE")
     only = parser.add_argument_group("filters (repeatable)")

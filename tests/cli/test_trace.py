@@ -90,6 +90,15 @@ def test_record_show_and_diff(tmp_path: Path) -> None:
     assert valid(trace("diff", "--json", one, other).stdout)["changes"]
 
 
+def test_timeline_live_and_of_a_recording(tmp_path: Path) -> None:
+    live, recorded, later = (tmp_path / name for name in ("live", "recorded", "later"))
+    assert trace("--timeline", live, "--record", recorded, "--", *ASKS).stderr == ""
+    entries = json.loads(live.read_text())
+    assert "KVM_GET_API_VERSION" in [each["name"] for each in entries]
+    assert trace("show", recorded, "--timeline", later).returncode == 0
+    assert later.read_text() == live.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -114,6 +123,8 @@ def test_record_show_and_diff(tmp_path: Path) -> None:
         (["--record", "x", "--fd", "vm", "--", "true"], 2, "--fd selects what is printed"),
         (["--record", "x", "--ioctl", "x", "--", "true"], 2, "--ioctl selects what is printed"),
         (["--record", "x", "--exit", "io", "--", "true"], 2, "--exit selects what is printed"),
+        (["--record", "x", "--timeline", "x", "--", "true"], 2, "give each a file of its own"),
+        (["--timeline", "x", "--fd", "vm", "--", "true"], 2, "--timeline alone prints nothing"),
         (["--record", "x", "--address", "1", "-p", "1"], 2, "--address selects what is printed"),
     ],
 )
@@ -326,6 +337,7 @@ def wait_until_full(pipe: int) -> None:
         pytest.param("", True, signal.SIGINT, 130, id="stderr-attached"),
         pytest.param("--record", False, signal.SIGINT, 130, id="record"),
         pytest.param("--record", False, signal.SIGTERM, 143, id="record-SIGTERM"),
+        pytest.param("--timeline", False, signal.SIGINT, 130, id="timeline"),
         pytest.param("-o", True, signal.SIGINT, 130, id="output-attached"),
     ],
 )
