@@ -14,7 +14,7 @@ from pyvmm.cli import explain_live, output
 from pyvmm.cli.option_types import process_id, seconds
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import Status, UsageError
-from pyvmm.explain import conditions, failure, slots_file
+from pyvmm.explain import causes, conditions, failure, slots_file
 from pyvmm.explain.conditions import SlotPart
 from pyvmm.explain.failure import Failure
 from pyvmm.explain.process import JudgedPart, Process, inspect
@@ -29,12 +29,16 @@ _COLOURS = {"known": "red", "inferred": "yellow", "impossible": "dim"}
 
 def run(options: argparse.Namespace) -> int:
     """Print the conditions that could be the reason; return the exit status."""
+    if options.list:
+        return _list(options)
     if options.live is not None:
         return _live(options)
     if options.timeout is not None:
         raise UsageError("--timeout limits --live PID: add that, or omit --timeout")
     if not options.failure and options.pid is None:
         raise UsageError("give a failed ioctl, or --pid PID of a running VMM: see explain --help")
+    if len(options.failure) == 1 and options.failure[0] not in failure.IOCTLS:
+        return _cause(options)
     failed = failure.parse(options.failure) if options.failure else None
     if options.all and options.json:
         raise UsageError("--all has no effect with --json, which lists every condition")
@@ -58,10 +62,34 @@ def run(options: argparse.Namespace) -> int:
         else:
             shown = [f for f in findings if options.all or f.mark != "impossible"]
             output.table(title, ("", "condition", "why"), map(_row, shown))
+            if shown:
+                print(f"pyvmm explain {shown[0].name} describes the first one.")
             if rest := len(findings) - len(shown):
                 print(f"{rest} other conditions are impossible here; --all lists them.")
     if process:
         _print_process(process)
+    return Status.DONE
+
+
+def _cause(options: argparse.Namespace) -> int:
+    """Print the page about a cause."""
+    if options.pid is not None or options.slots or options.all:
+        raise UsageError("--pid, --slots and --all have no effect on a cause: leave them out")
+    cause = causes.find(options.failure[0])
+    if options.json:
+        print(json.dumps(cause.to_json(), indent=1))
+    else:
+        print(cause.text(), end="")
+    return Status.DONE
+
+
+def _list(options: argparse.Namespace) -> int:
+    given = vars(options)
+    if options.failure or any(given[name] for name in ("pid", "live", "slots", "all", "json")):
+        raise UsageError("--list takes nothing else: it prints the names of all causes")
+    output.table(
+        "", ("cause", "if"), ((c.name, c.places[0].condition.rule) for c in causes.all_causes())
+    )
     return Status.DONE
 
 
@@ -160,9 +188,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``pyvmm explain``."""
     parser.set_defaults(run=run)
     parser.description = (
-        "List the conditions that could have made an ioctl fail on this kernel and CPU, and the "
-        "memory types that KVM gives a running VMM's memory. Each answer is known (the facts show "
-        "it), inferred (it fits, but a deciding fact is missing) or impossible."
+        "Describe a cause by its name, or list the conditions that could have made an ioctl fail "
+        "on this kernel and CPU, and the memory types that KVM gives a running VMM's memory. Each "
+        "answer is known (the facts show it), inferred (it fits, but a deciding fact is missing) "
+        "or impossible."
     )
     parser.epilog = (
         "KVM does not return memslots. FILE is a JSON list of objects with the members slot, "
@@ -173,8 +202,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "failure",
         nargs="*",
-        metavar="IOCTL errno=NAME NAME=VALUE",
-        help=f"the ioctl that failed, one of {', '.join(failure.IOCTLS)}, and the members of its "
+        metavar="CAUSE | IOCTL errno=NAME NAME=VALUE",
+        help="a cause to describe, by its name; or "
+        f"the ioctl that failed, one of {', '.join(failure.IOCTLS)}, and the members of its "
         "struct; for KVM_RUN gpa=, if known",
     )
     parser.add_argument("--pid", type=process_id, metavar="PID", help="a running VMM to inspect")
@@ -186,5 +216,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timeout", type=seconds, metavar="S", help="wait at most S seconds")
     parser.add_argument("--slots", type=Path, metavar="FILE", help="the VMM's memslots, as JSON")
+    parser.add_argument("--list", action="store_true", help="list the causes and exit")
     parser.add_argument("--all", action="store_true", help="list impossible conditions too")
     parser.add_argument("--json", action="store_true", help=f"print JSON (schema {SCHEMA})")

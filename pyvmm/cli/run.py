@@ -217,6 +217,9 @@ def _print(result: JobResult) -> None:
         )
         for why in dict.fromkeys(f"{r.fault.cause}: {r.fault.why}; {r.how}" for r in result.faults):
             print(why)
+        for cause in dict.fromkeys(record.fault.cause for record in result.faults):
+            if cause != "unknown":
+                print(f"pyvmm explain {cause} says what else helps")
         for path in dict.fromkeys(_kernel_path(r.path) for r in result.faults if r.path):
             print(path)
     if result.guest:

@@ -241,5 +241,24 @@ _BY_NAME: dict[str, Callable[[_Case], Remedy | None]] = {
     "restore_replaced": _restore_replaced,
     "retry": _retry,
 }
+DESCRIPTIONS = {
+    "convert": "set the memory attributes that the guest expects (KVM_SET_MEMORY_ATTRIBUTES)",
+    "copy": "map a private copy of the page: guest and device no longer see each other's writes",
+    "emulate": "drop the memslot, and emulate accesses through the device or on repaired memory",
+    "emulate_aligned": "emulate the instruction with aligned accesses",
+    "emulate_instruction": "emulate the instruction",
+    "emulate_region": "drop the memslot, and emulate accesses through vfio's read and write",
+    "empty_bus": "respond as an empty bus: reads return all ones, writes are dropped",
+    "extend_file": "extend the file to its former size: the truncated part reads as zero",
+    "fresh_page": "map a fresh page in its place: the contents are lost",
+    "inject": "let the guest take a synchronous external abort",
+    "new_guest_memfd": "register a new guest_memfd in its place: the contents are lost",
+    "prefault": "write the word back to itself, so that its host PTE is writable",
+    "protect": "restore the permissions that the memory was mapped with",
+    "restore": "map the file or anonymous memory again; anonymous memory loses its contents",
+    "restore_replaced": "map the memory again that the memslot was registered with",
+    "retry": "replay the access, where the memory is accessible by now",
+}
+"""What each remedy does, for a person."""
 NAMES = tuple(_BY_NAME)
 _OF_CONDITION = {each.name: each.remedies for each in kvm_run.CONDITIONS}

@@ -52,6 +52,11 @@ class MemslotError(IoctlError):
         self.cause, why = _cause(self.finding, facts)
         super().__init__(error.errno, error.request, error.kind, error.argument, why)
 
+    def __str__(self) -> str:
+        """Return the line of `IoctlError`, and the command that describes the cause."""
+        advice = f" (see pyvmm explain {self.cause})" if self.finding else ""
+        return super().__str__() + advice
+
 
 @dataclass(frozen=True)
 class Memslot(Slot):

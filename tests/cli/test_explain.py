@@ -81,3 +81,34 @@ def test_wrong_usage(
     said = capsys.readouterr()
     assert complaint in said.err
     assert said.out == ""
+
+
+def test_a_cause_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "hva-unmapped"]) == Status.DONE
+    said = capsys.readouterr().out
+    assert said.startswith("hva-unmapped\n")
+    assert "pyvmm provoke anonymous-unmapped" in said
+    assert cli.main(["explain", "hva-unmapped", "--json"]) == Status.DONE
+    assert valid(capsys.readouterr().out)["name"] == "hva-unmapped"
+
+
+def test_the_list_of_causes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "--list"]) == Status.DONE
+    assert "\nhva-unmapped " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["hva-unmapped", "--pid", "1"], "have no effect on a cause"),
+        (["--list", "--json"], "--list takes nothing else"),
+        (["zzz"], "explain --list names them all"),
+    ],
+    ids=["pid", "list", "unknown"],
+)
+def test_wrong_usage_of_a_cause(
+    command: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with exits_with(Status.USAGE):
+        cli.main(["explain", *command])
+    assert says in capsys.readouterr().err

@@ -22,7 +22,7 @@ from pyvmm.faults.access_facts import facts_of
 from pyvmm.faults.context import VcpuContext
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always, auto, by_region
-from pyvmm.faults.remedies import offer
+from pyvmm.faults.remedies import DESCRIPTIONS, NAMES, offer
 from pyvmm.faults.repairs import MappedMemory
 from pyvmm.faults.report import FaultReport
 from pyvmm.kvm import Vm
@@ -266,3 +266,7 @@ def test_the_command_line_applies_the_same_remedy(grace: PciFunction) -> None:
     if CAUSE not in done.stdout:
         pytest.skip("this CPU maps it cacheable: python -m pyvmm lab test --cpu neoverse-n1")
     assert re.search(rf"read +EFAULT +reconstructed +{CAUSE} +replay +resolved", done.stdout)
+
+
+def test_every_remedy_has_a_description() -> None:
+    assert set(DESCRIPTIONS) == set(NAMES)
