@@ -9,7 +9,7 @@ from pathlib import Path
 from pyvmm import ktap
 from pyvmm.cli import lab_hosts, output
 from pyvmm.cli.progress import progress
-from pyvmm.errors import Status
+from pyvmm.errors import LackingError, Status
 from pyvmm.lab import matrix, selftest_build, selftest_table, selftests
 from pyvmm.lab.host import Host
 from pyvmm.lab.selftest_result import Outcome, SelftestResult
@@ -36,6 +36,8 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         print(selftest_table.markdown(rows))
     else:
         print(ktap.totals(result.outcome.kind for row in rows for result in row.results))
+    if any(row.error for row in rows):
+        return Status.LACKING
     outcomes = {result.outcome for row in rows for result in row.results}
     if outcomes <= {Outcome.SKIP}:
         return Status.SKIPPED
@@ -67,21 +69,27 @@ def _run_on(host: Host, suite: str, options: argparse.Namespace, number: int | N
             traced=options.under_trace,
             note=output.note,
         )
-    row = SelftestRow(suite, host, ())
-    title = f"{suite} on {row.name}"
+    title = f"{suite} on {SelftestRow(suite, host).name}"
+    done: list[SelftestResult] = []
     if number is None:
         output.note(title)
-        row = SelftestRow(suite, host, tuple(results))
     else:
         _print([ktap.VERSION, f"# Subtest: {title}", f"1..{len(names)}"])
+    try:
         for n, result in enumerate(results, 1):
-            _print(result.ktap(n))
-            row = SelftestRow(suite, host, (*row.results, result))
-        passed = all(each.outcome in (Outcome.PASS, Outcome.SKIP) for each in row.results)
+            done.append(result)
+            if number is not None:
+                _print(result.ktap(n))
+    except LackingError as error:  # before the first test of a boot
+        if number is not None:
+            print(ktap.result(False, number, title, "ERROR", str(error)), flush=True)
+        return SelftestRow(suite, host, tuple(done), str(error))
+    if number is not None:
+        passed = all(each.outcome in (Outcome.PASS, Outcome.SKIP) for each in done)
         print(ktap.result(passed, number, title), flush=True)
     if saved:
-        selftest_table.save(row.results, saved)
-    return row
+        selftest_table.save(done, saved)
+    return SelftestRow(suite, host, tuple(done))
 
 
 def _print(lines: Sequence[str] | Iterator[str]) -> None:

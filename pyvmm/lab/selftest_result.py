@@ -87,9 +87,11 @@ def judge(status: int, output: str) -> tuple[Outcome, str]:
     """
     results = [match for line in output.splitlines() if (match := _RESULT.match(line))]
     passed = any(not match[1] and match["reason"] is None for match in results)
+    passed |= bool(re.search(r"\bPASS", output))  # get-reg-list skips some of its parts
     if status == Status.SKIPPED or (status == 0 and not passed and (results or _skip(output))):
         reasons = [match["reason"] for match in results if match["reason"]]
-        return Outcome.SKIP, _short(_skip(output) or ", ".join(dict.fromkeys(reasons)))
+        reason = _skip(output) or ", ".join(dict.fromkeys(reasons)) or _last_line(output)
+        return Outcome.SKIP, _short(reason)
     if status == 0:
         return Outcome.PASS, ""
     return Outcome.FAIL, _short(_failure(status, output))
@@ -112,9 +114,12 @@ def _failure(status: int, output: str) -> str:
         return ": ".join([assertion[1].strip(), *what])
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
-    lines = [line for line in output.splitlines() if line.strip()]
-    failed = [line for line in lines if line.startswith("not ok")]
-    return (failed or lines[-1:] or [f"exit status {status}"])[0]
+    failed = [line for line in output.splitlines() if line.startswith("not ok")]
+    return (failed or [_last_line(output) or f"exit status {status}"])[0]
+
+
+def _last_line(output: str) -> str:
+    return next((line for line in reversed(output.splitlines()) if line.strip()), "")
 
 
 def _nested(line: str) -> str:

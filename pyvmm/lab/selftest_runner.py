@@ -28,6 +28,8 @@ def main() -> None:
     for pool in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB"):
         size = int(pool.name.removeprefix("hugepages-").removesuffix("kB")) << 10
         (pool / "nr_hugepages").write_text(str(_HUGE_PAGES // size))
+    with contextlib.suppress(OSError):  # no cgroups; access_tracking_perf_test needs them
+        Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
     for test in job["tests"]:
         if not _run(**test):
             return

@@ -17,11 +17,16 @@ _SHORT = {Outcome.PASS: "pass", Outcome.SKIP: "skip", Outcome.FAIL: "FAIL", Outc
 
 @dataclass(frozen=True)
 class SelftestRow:
-    """The results of a suite on a host."""
+    """The results of a suite on a host.
+
+    Attributes:
+        error: why the host ran no test; empty if it did.
+    """
 
     suite: str
     host: Host
-    results: tuple[SelftestResult, ...]
+    results: tuple[SelftestResult, ...] = ()
+    error: str = ""
 
     @property
     def name(self) -> str:
@@ -66,6 +71,7 @@ def document(rows: Sequence[SelftestRow]) -> dict[str, Any]:
                 "kernel": row.host.kernel.name,
                 "mode": row.host.machine.mode,
                 "devices": [device.name for device in row.host.machine.devices],
+                "error": row.error or None,
                 "tests": [asdict(result) for result in row.results],
             }
             for row in rows
@@ -80,7 +86,8 @@ def markdown(rows: Sequence[SelftestRow]) -> str:
     """
     parts = []
     for suite in dict.fromkeys(row.suite for row in rows):
-        hosts = [row for row in rows if row.suite == suite]
+        hosts = [row for row in rows if row.suite == suite and not row.error]
+        failed = [f"{row.name}: {row.error}" for row in rows if row.suite == suite and row.error]
         columns = [{result.name: result for result in row.results} for row in hosts]
         names = list(dict.fromkeys(name for column in columns for name in column))
         passed = [name for name in names if any(map(_passes, _of(columns, name)))]
@@ -93,7 +100,7 @@ def markdown(rows: Sequence[SelftestRow]) -> str:
             lines.append([f"`{name}`", *cells, _remark(name, _of(columns, name))])
         counts = [str(sum(map(_passes, row.results))) for row in hosts]
         lines.append([f"passes: {len(passed)} of {len(names)}", *counts, ""])
-        parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines), *failed]
     return "\n\n".join(parts)
 
 

@@ -24,6 +24,8 @@ Random seed: 0x1
         (0, "ok 1 a\nSkipping the rest\n", Outcome.PASS, ""),
         (4, "1..0 # SKIP - Requirement not met: x\n", Outcome.SKIP, "Requirement not met: x"),
         (4, "", Outcome.SKIP, ""),
+        (4, "No GICv5 support\n", Outcome.SKIP, "No GICv5 support"),
+        (0, "sve: PASS\nEL2: EL2 not available, skipping tests\n", Outcome.PASS, ""),
         (1, "ok 1 a\nnot ok 2 b\nlast\n", Outcome.FAIL, "not ok 2 b"),
         (1, "one\nlast\n\n", Outcome.FAIL, "last"),
         (3, "", Outcome.FAIL, "exit status 3"),
