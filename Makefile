@@ -105,13 +105,16 @@ install-man: share
 	mkdir -p $(DESTDIR)$(PREFIX)
 	cp -R share $(DESTDIR)$(PREFIX)
 
-# The wheel and the source distribution, checked.
+# The wheel and the source distribution, checked and tried outside of the checkout.
 dist: share
-	rm -rf dist
-	$(BIN)/pip install --quiet '.[packaging]'
+	rm -rf dist build/wheel
+	$(BIN)/pip install --quiet --editable '.[packaging]'
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet "$$(echo dist/*.whl)[lab]"
+	cd / && $(CURDIR)/build/wheel/bin/pyvmm lab run -- caps
 
 # A flock makes a second make wait; it then finds the file, which is created last.
 $(INSTALLED): pyproject.toml

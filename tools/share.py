@@ -6,6 +6,7 @@ imports none of the packages that it needs.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,13 +37,17 @@ def main(share: Path) -> None:
     argv += ["--function", "documented_tree", "--manual-title", "User Commands"]
     argv += ["--project-name", "pyvmm", "--version", __version__]
     argv += ["--description", "userspace VMM for people who work on KVM memory uAPI"]
-    page = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout
-    _write(share / MAN_PAGE, page.replace(f" {_BREAK} pyvmm ", "\n.br\n.B pyvmm\n"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # as this process
+    done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    _write(share / MAN_PAGE, done.stdout.replace(f" {_BREAK} pyvmm ", "\n.br\n.B pyvmm\n"))
 
 
 def completed_tree() -> cli.CommandParser:
     """Return the tree with the values that shells complete."""
     tree = cli.tree()
+    for parser in tree.parsers():
+        name = parser.prog.removeprefix("pyvmm ")
+        parser.description = cli.COMMANDS.get(name, parser.description)  # short: a menu shows it
     for action in (action for parser in tree.parsers() for action in parser._actions):
         if action.dest == "device":
             action.choices = lab_devices.NAMES
