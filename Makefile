@@ -31,7 +31,9 @@ LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps
 LAB_DEVICES := grace edu nvme bochs disk
 # The tests whose results differ on a CPU without FWB and DIC.
 LAB_TESTS_WITHOUT_FWB := tests/provoke tests/passthrough tests/faults tests/why \
-	tests/test_examples.py::test_three_requirements
+	$(addprefix tests/test_examples.py::test_,three_requirements linux_guest) \
+	$(addprefix tests/linux/test_boot.py::test_,cacheable_device_memory flipped_device_memory \
+		device_memory_as_ram)
 
 # The matrix of CAUSES.md. Debian has neither a 6.1 kernel with 16 KiB pages nor an nvgrace driver.
 CAUSES_KERNELS := $(addprefix debian:,6.1 6.12 6.18 7.2 7.3 6.12-16k 6.18-16k 7.2-16k 7.3-16k)

@@ -50,9 +50,9 @@ class QemuVmm:
             *("-device", f"vfio-pci,host={bdf},addr=02.0,rombar=0"),
             *("-device", f"loader,file={guest},addr={_ENTRY:#x},cpu-num=0,force-raw=on"),
         ]
-        command, environment = _command()
+        argv, environment = command()
         self._process = subprocess.Popen(
-            [*command, *arguments],
+            [*argv, *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ class QemuVmm:
         self._process.communicate()
 
 
-def _command() -> tuple[list[str], dict[str, str]]:
+def command() -> tuple[list[str], dict[str, str]]:
     """Return command line and environment of QEMU; skip the test without it."""
     name, environment = "qemu-system-aarch64", dict(os.environ)
     if installed := shutil.which(name):

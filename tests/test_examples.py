@@ -74,7 +74,21 @@ REJECTED = [
     *("BAR4 stage 2: Normal-WB", "emulate, resolved", "BAR4 stage 2: unmapped"),
 ]
 
+LINUX_ACCEPTED = [
+    *("accepts", "ioremap.* Device-nGnRE +Normal-WB .* with FWB"),
+    *(
+        "ioremap_wc.* Normal-NC +Normal-WB .* with FWB",
+        "memremap.* Normal-WB.* Normal-WB .* with FWB",
+    ),
+]
+LINUX_REJECTED = [
+    *("rejects", "ioremap.* Device-nGnRE +Normal-WB .* no FWB"),
+    *("ioremap_wc.* Normal-NC +Normal-WB .* no FWB", "cacheable-pfnmap-unsupported, resolved"),
+    "cannot be RAM of the guest: .* no DIC",
+]
+
 THREE = "thread_2025_03_11_three_requirements"
+LINUX = "thread_2025_03_11_linux_guest"
 ANY_DEVICE = [name for name, device, _ in ON_A_DEVICE if device == "bochs"] + [THREE]
 
 
@@ -141,6 +155,13 @@ def test_three_requirements() -> None:
     assert_in_order(printed, SUPPORTED if "PFNMAP_SUPPORTED is 1" in printed else REJECTED)
 
 
+@pytest.mark.needs_arch("aarch64")
+@pytest.mark.needs_device("grace")
+def test_linux_guest() -> None:
+    printed = run(f"{LINUX}.py", bdf("grace"))
+    assert_in_order(printed, LINUX_ACCEPTED if "KVM accepts" in printed else LINUX_REJECTED)
+
+
 @pytest.fixture
 def host_device() -> str:
     """Return the address of a device that is not bound to vfio."""
@@ -202,5 +223,5 @@ def assert_in_order(printed: str, lines: list[str]) -> None:
 def test_every_example_is_tested() -> None:
     existing = {path.stem for path in EXAMPLES.glob("*.py")}
     tested = {name for name, _, _ in ON_A_DEVICE}
-    elsewhere = {"hello", "negotiate", THREE, "trace_asks"}
+    elsewhere = {"hello", "negotiate", THREE, LINUX, "trace_asks"}
     assert existing == tested | elsewhere

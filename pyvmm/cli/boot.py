@@ -146,7 +146,10 @@ def to_json(result: BootResult) -> dict[str, Any]:
         "exits": dict(result.exits),
         "accesses": accesses,
         "interrupts": result.interrupts,
-        "faults": [fault_to_json(record) for record in result.faults.records],
+        "faults": [
+            fault_to_json(record) | {"symbol": result.symbols.get(record.fault.report.pc or 0)}
+            for record in result.faults.records
+        ],
         "fault_counts": dict(result.faults.counts),
         "repeated_accesses": result.faults.repeated,
     }
@@ -172,5 +175,7 @@ def _print(result: BootResult) -> None:
         f"{record.fault.cause}: {record.fault.why}; {record.how}" for record in faults.records
     ).items():
         print(f"{count} faults: {text}" if count > 1 else f"fault: {text}")
+    for pc, symbol in result.symbols.items():
+        print(f"  PC {pc:#x} is {symbol}")
     if unlisted := faults.counts.total() - sum(r.attempts for r in faults.records):
         print(f"and {unlisted} further faults")

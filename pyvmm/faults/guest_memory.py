@@ -21,6 +21,9 @@ def peek_guest(memslots: Memslots, gpa: int, size: int) -> bytes | None:
             return None
         count = min(size, slot.end - gpa)
         part = peek(slot.hva_of(gpa), count)
+        if part is None and slot.memory and (backing := slot.memory.backing) and backing.is_ram:
+            with suppress(OSError):  # PFNMAP, which process_vm_readv(2) does not read
+                part = backing.read(slot.hva_of(gpa) - slot.memory.hva, count)
         if part is None:
             return None
         data, gpa, size = data + part, gpa + count, size - count

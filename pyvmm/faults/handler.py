@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The fault handler of one vCPU: examine each fault, decide, apply the remedy, record it."""
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -116,10 +117,14 @@ class FaultHandler:
     def _handle(self, exit: Exit | Poisoned) -> FaultRecord | None:
         """Handle a fault; return its record, or None if another vCPU has fixed it already."""
         faults, vm = self._faults, self._context.vm
+        changed, self._changes = vm.changes != self._changes, vm.changes
+        # Repeating the access costs an exit; examining it costs a hundred times as much.
+        if changed and len(vm.vcpus) > 1 and _is_bare_efault(exit):
+            faults.repeated += 1
+            return None
         path = faults.recorder.last_run() if faults.recorder else None
         fault = examine(exit, self._context)
-        before, self._changes = self._changes, vm.changes
-        if vm.changes != before and (fault.cause == UNKNOWN or _replaced_since(exit)):
+        if changed and (fault.cause == UNKNOWN or _replaced_since(exit)):
             faults.repeated += 1
             return None
         faults.counts[fault.cause] += 1
@@ -189,6 +194,10 @@ class FaultHandler:
 
     def _state(self) -> Hashable:
         return self._context.arch.fingerprint(self._context.vcpu)
+
+
+def _is_bare_efault(exit: Exit | Poisoned) -> bool:
+    return isinstance(exit, RunFailure) and exit.errno == errno.EFAULT
 
 
 def _replaced_since(exit: Exit | Poisoned) -> bool:

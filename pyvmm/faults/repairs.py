@@ -26,6 +26,7 @@ class MappedMemory:
     """A `Backing` that is the VMM's own mapping; inaccessible memory is an `OSError`."""
 
     name = "RAM"
+    is_ram = True
 
     def __init__(self, memory: Mapping) -> None:
         """Read and write `memory`."""

@@ -31,7 +31,10 @@ class LabDevice:
         pci_id: vendor and device ID.
         qemu: argument of QEMU's ``-device``; ``{id}`` is replaced by the device's ID.
         driver: the vfio driver to bind.
-        backend: argument of ``-blockdev``, if any, with ``{id}``.
+        backend: argument of ``-blockdev`` or ``-netdev``, if any, with ``{id}``; ``{disk}`` is
+            replaced by an image with the contents of `disk_contents`, and ``{directory}`` by its
+            directory.
+        backend_option: the option that takes `backend`.
         reserved: bytes of RAM that the device needs after the kernel's RAM.
     """
 
@@ -40,6 +43,7 @@ class LabDevice:
     qemu: str
     driver: str = "vfio-pci"
     backend: str = ""
+    backend_option: str = "-blockdev"
     reserved: int = 0
 
 
@@ -71,6 +75,15 @@ _ALL = (
         "nvme,serial=disk,use-intel-id=on,drive={id}",
         backend="driver=file,node-name={id},filename={disk},read-only=on",
     ),
+    # A network interface on a network of its own: QEMU is 10.0.2.2, which answers ping, and serves
+    # the file disk.img by TFTP.
+    LabDevice(
+        "igb",
+        (0x8086, 0x10C9),
+        "igb,romfile=,netdev={id}",
+        backend="user,id={id},restrict=on,tftp={directory}",
+        backend_option="-netdev",
+    ),
 )
 DEVICES = {device.name: device for device in _ALL}
 NAMES = ("none", *DEVICES)
@@ -101,8 +114,9 @@ def arguments(devices: Sequence[LabDevice]) -> list[str]:
         port, name = f"port{slot}", f"device{slot}"
         argv += ["-device", f"pcie-root-port,id={port},chassis={slot},slot={slot},addr={slot:#x}"]
         if device.backend:
-            disk = option_value(_disk()) if "{disk}" in device.backend else ""
-            argv += ["-blockdev", device.backend.format(id=name, disk=disk)]
+            disk = _disk() if "{di" in device.backend else Path()
+            paths = {"disk": option_value(disk), "directory": option_value(disk.parent)}
+            argv += [device.backend_option, device.backend.format(id=name, **paths)]
         argv += ["-device", f"{device.qemu.format(id=name)},bus={port}"]
     return argv
 
@@ -113,12 +127,13 @@ def option_value(path: Path) -> str:
 
 
 def _disk() -> Path:
-    """Return the image of the device "disk", created if the cache lacks it."""
-    path = cache.root() / "disk.img"
-    with cache.create(path) as partial:
+    """Return the image of the device "disk", in its own directory of the cache."""
+    directory = cache.root() / "disk"
+    with cache.create(directory) as partial:
         if partial is not None:
-            partial.write_bytes(disk_contents())
-    return path
+            partial.mkdir()
+            (partial / "disk.img").write_bytes(disk_contents())
+    return directory / "disk.img"
 
 
 def disk_contents() -> bytes:

@@ -12,4 +12,5 @@ vcpu_thread     a thread that runs a vCPU
 sbsa_uart       the UART
 uart_slot       the UART without an exit per character
 guest_console   the console's output
+kallsyms        the symbols of a kernel image
 """

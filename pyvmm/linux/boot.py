@@ -4,8 +4,8 @@
 import mmap
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dictionary
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from pyvmm.kvm.system import System
 from pyvmm.linux import built_in_guest, loader
 from pyvmm.linux.board import MAX_CPUS, RAM_BASE, Board
 from pyvmm.linux.guest_console import GuestConsole
+from pyvmm.linux.kallsyms import Kallsyms
 from pyvmm.linux.linux_guest import GuestEnd, LinuxGuest
 from pyvmm.linux.ram_bar import RamBar, RamBarName
 from pyvmm.memory import Mapping
@@ -54,6 +55,7 @@ class BootOptions:
         on_fault_in: the reaction by region (a BAR, or ``RAM``), where it differs.
         flip: names of BARs to register as anonymous memory and to replace afterwards.
         ram_bars: BARs that are RAM of the guest, each of another device, as ``BDF=BAR4``.
+        started: called with each guest before it runs, for a thread that inspects it.
         sandbox: restrict this process for good before the guest runs (`pyvmm.sandbox.enter`).
     """
 
@@ -73,6 +75,7 @@ class BootOptions:
     on_fault_in: Dictionary[str, Policy] = field(default_factory=dict)
     flip: frozenset[str] = frozenset()
     ram_bars: Sequence[str] = ()
+    started: Callable[[LinuxGuest], object] | None = None
     sandbox: bool = False
 
 
@@ -91,6 +94,7 @@ class BootResult:
         slots: the outcomes of the BARs' memslots where the guest last placed them, with the device.
         interrupts: the number of interrupts by device and mode (INTx, MSI or MSI-X).
         faults: the faults of all boots and their fixes.
+        symbols: the guest's symbols of the faults' PCs in its kernel, such as ``memcpy+0x10``.
     """
 
     end: GuestEnd
@@ -104,6 +108,7 @@ class BootResult:
     accesses: Counter[tuple[str, str]] = field(default_factory=Counter)
     interrupts: dict[str, Counter[str]] = field(default_factory=dict)
     slots: list[tuple[str, SlotOutcome]] = field(default_factory=list)
+    symbols: dict[int, str] = field(default_factory=dict)
 
 
 def boot(options: BootOptions) -> BootResult:
@@ -184,8 +189,11 @@ def boot(options: BootOptions) -> BootResult:
                 ring=options.ring,
                 flip=options.flip,
             ) as guest:
+                if options.started:
+                    options.started(guest)
                 result.end = guest.run(deadline, options.source)
                 _add(result, guest, console)
+                _add_symbols(result, guest, kernel)
         return result
 
 
@@ -201,6 +209,18 @@ def _add(result: BootResult, guest: LinuxGuest, console: GuestConsole) -> None:
     for device, counts in guest.interrupts().items():
         result.interrupts.setdefault(device, Counter()).update(counts)
     result.slots = guest.slots()
+
+
+def _add_symbols(result: BootResult, guest: LinuxGuest, kernel: KernelImage) -> None:
+    """Add the symbols of new faults. Modules are not in the image."""
+    pcs = {record.fault.report.pc for record in result.faults.records} - result.symbols.keys()
+    offsets = {pc: guest.image_offset(pc) for pc in pcs if pc is not None}
+    if not any(offset is not None for offset in offsets.values()):
+        return
+    symbols = Kallsyms.find(kernel.data)
+    for pc, offset in offsets.items():
+        if symbols and offset is not None and 0 <= offset < kernel.memory_size:
+            result.symbols[pc] = symbols.describe(offset) or ""
 
 
 def _check_regions(options: BootOptions, devices: Sequence[VfioDevice]) -> None:

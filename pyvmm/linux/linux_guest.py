@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pyvmm.arch.arm64 import setup
+from pyvmm.arch.arm64.vcpu_state import translate
 from pyvmm.arch.arm64.vgic import create_gic, create_its, set_spi
+from pyvmm.arch.arm64.walk import WalkOutput
 from pyvmm.closeable import Closeable
 from pyvmm.faults import (
     FaultHandler,
@@ -19,6 +22,7 @@ from pyvmm.faults import (
     VcpuContext,
     enable_fault_reporting,
 )
+from pyvmm.faults.guest_memory import peek_guest
 from pyvmm.kvm.exits import Exit, Mmio, SystemEvent
 from pyvmm.kvm.system import System
 from pyvmm.kvm.vfio_files import VfioFiles
@@ -64,6 +68,7 @@ class LinuxGuest(Closeable):
     """A VM with a board, ready to run a loaded kernel.
 
     Attributes:
+        vm: the VM.
         bridge: the PCI host bridge with the devices.
         started: the value of time.monotonic() at the first ``KVM_RUN``.
     """
@@ -89,13 +94,14 @@ class LinuxGuest(Closeable):
         """
         self._console = console
         self._faults = faults
+        self._image = RAM_BASE + layout.kernel
         self._slot: UartSlot | None = None
         self.started = 0.0
         with ExitStack() as stack:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             stack.callback(os.close, self._wake)
             page = stack.enter_context(Mapping.anonymous(PAGE_SIZE))
-            vm = stack.enter_context(system.create_vm(board.ipa_bits))
+            self.vm = vm = stack.enter_context(system.create_vm(board.ipa_bits))
             self._lock = vm.lock  # also of all device emulation
             enable_fault_reporting(vm)
             vm.memslots.add(RAM_BASE, ram)
@@ -129,7 +135,7 @@ class LinuxGuest(Closeable):
                 VcpuThread(vcpu, self._handlers(VcpuContext(vm, vcpu, setup, bus)), self._end)
                 for vcpu in vcpus
             ]
-            setup.enter(vcpus[0], RAM_BASE + layout.kernel, (RAM_BASE + layout.tree, 0, 0, 0))
+            setup.enter(vcpus[0], self._image, (RAM_BASE + layout.tree, 0, 0, 0))
             self._owned = stack.pop_all()
 
     def run(self, deadline: float = float("inf"), source: int | None = None) -> GuestEnd:
@@ -183,6 +189,17 @@ class LinuxGuest(Closeable):
             for bar in function.bars
             for outcome in bar.outcomes
         ]
+
+    def image_offset(self, pc: int) -> int | None:
+        """Return the byte offset in the kernel's image of GVA `pc`, or None for other code.
+
+        The guest must have ended. The kernel may have moved itself (KASLR), so its page tables
+        decide.
+        """
+        if not pc >> 63:  # user space
+            return None
+        found = translate(self.vm.vcpus[0], pc, partial(peek_guest, self.vm.memslots))
+        return found.ipa - self._image if isinstance(found, WalkOutput) else None
 
     def close(self) -> None:
         """Close the VM; the devices stay open."""

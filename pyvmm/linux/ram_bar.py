@@ -44,7 +44,8 @@ class RamBar(Closeable):
         if region is None or device.config.is_port_bar(region.index):
             raise UsageError(f"--ram-bar: {device.function} has no memory {bar}")
         device.config.enable_memory()
-        self._mapping, _ = map_backed(device, region)
+        self._mapping, backing = map_backed(device, region)
+        backing.name, backing.is_ram = "RAM", True
         if self._mapping.emulated:
             self._mapping.close()
             raise UsageError(f"--ram-bar: vfio does not map all of {self._name}")

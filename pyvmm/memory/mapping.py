@@ -51,9 +51,14 @@ class Backing(Protocol):
 
     A vfio region is one: the VMM reads it with pread(2). Offsets are in bytes from the start of
     the mapping.
+
+    Attributes:
+        name: the region's name, such as ``BAR4`` or ``RAM``.
+        is_ram: True if a read has no side effect.
     """
 
     name: str
+    is_ram: bool
 
     def read(self, offset: int, size: int) -> bytes:
         """Read `size` bytes. Raises `OSError`."""

@@ -22,6 +22,7 @@ class RegionBacking:
         no_command_memory), and vfio ignores the bit.
         """
         self.name = region.name
+        self.is_ram = False
         self.read = region.read
         self.write = region.write
         self._config = config

@@ -9,12 +9,14 @@ from tests.campaign import (
     lab_kills,
     lifecycles,
     trace_kills,
+    vcpu_faults,
 )
 from tests.campaign.campaign import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
     "guests": guests.CAMPAIGN,
     "faults": faults.CAMPAIGN,
+    "vcpu-faults": vcpu_faults.CAMPAIGN,
     "inputs": inputs.CAMPAIGN,
     "lifecycles": lifecycles.CAMPAIGN,
     "trace-kills": trace_kills.CAMPAIGN,

@@ -34,6 +34,7 @@ class FileRegion:
     """A `Backing` that is a file, with the offsets of its mapping."""
 
     name = "file"
+    is_ram = False
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

@@ -3,11 +3,9 @@
 
 import io
 import os
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import repeat
-from random import Random
 
 import pytest
 
@@ -175,52 +173,13 @@ def test_a_closed_vcpu_descriptor_is_named(machine: Machine) -> None:
     assert (record.outcome, record.fault.mark, record.fault.report.pc) == ("stopped", "known", None)
 
 
-class Breaker:
-    """Breaks the memory behind `GPA` of a counting guest in a way chosen at random."""
-
-    def __init__(self, machine: Machine, memory: Mapping) -> None:
-        self.memory = memory
-        self._machine, self._chance = machine, Random(1)
-        self._spare = Mapping.anonymous(memory.size)
-
-    def __call__(self) -> None:
-        self._chance.choice([self._protect, self._protect, self._protect, self._change_slots])()
-        time.sleep(0.01)  # an access that fails again and again without progress is stopped
-
-    def _protect(self) -> None:
-        """Make a page inaccessible, but none that is emulated: the VMM itself accesses those."""
-        at = self._chance.randrange(0, self.memory.size, PAGE_SIZE)
-        with self._machine.vm.lock:
-            if not self._machine.mmio.at(GPA + at):
-                libc.mprotect(self.memory.hva + at, PAGE_SIZE, PROT_NONE)
-
-    def _change_slots(self) -> None:
-        """Move the contents to other memory; or, if pages are emulated, register them again."""
-        vm, mmio = self._machine.vm, self._machine.mmio
-        with vm.paused():
-            self.memory.protect(PROT_READ | PROT_WRITE)
-            slots = [slot for slot in vm.memslots if slot.memory is self.memory]
-            if sum(slot.size for slot in slots) < self.memory.size:
-                for slot in slots:
-                    vm.memslots.remove(slot)
-                mmio.detach(GPA, self.memory.size)
-                vm.memslots.add(GPA, self.memory)
-            else:
-                self._spare.write(0, self.memory.read(0, self.memory.size))
-                vm.memslots.replace(slots[0], self._spare)
-                self.memory, self._spare = self._spare, self.memory
-
-    def close(self) -> None:
-        self._spare.close()
-
-
 @pytest.mark.parametrize("fix", [Fix.REPLAY, Fix.EMULATE])
 def test_no_write_of_several_vcpus_is_lost(kvm: System, machine: Machine, fix: Fix) -> None:
     machine.faults.policy = always(fix)
     with Mapping.anonymous(vcpus.PAGES << 12) as memory:
         machine.vm.memslots.add(GPA, memory)
         guest = vcpus.CountingGuest(kvm, machine, vcpus=4)
-        with closing(Breaker(machine, memory)) as breaker:
+        with closing(vcpus.Breaker(machine, memory)) as breaker:
             guest.run(repeat(breaker, 100))
             breaker.memory.protect(PROT_READ | PROT_WRITE)
             guest.check(breaker.memory.read)

@@ -2,9 +2,12 @@
 """A guest with several vCPUs that count in the same pages while the VMM breaks these."""
 
 import struct
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
+from pyvmm import libc
 from pyvmm.arch.page_tables import identity
 from pyvmm.faults import FaultHandler, VcpuContext
 from pyvmm.kvm import System
@@ -12,7 +15,7 @@ from pyvmm.kvm.exits import Mmio
 from pyvmm.machine import ARGUMENT_BLOCK, ENTRY, Machine
 from pyvmm.machine.machine import RAM_BASE
 from pyvmm.machine.run_loop import RunOutcome, mmio_handler, run
-from pyvmm.memory import PAGE_SIZE
+from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, Mapping
 
 GPA = 1 << 32
 PAGES = 16
@@ -95,6 +98,52 @@ class CountingGuest:
         resolve = faults.unless(answer)
         handlers = {**faults.handlers(), Mmio: lambda exit: exit.gpa != _DONE and resolve(exit)}
         return run(vcpu, handlers)
+
+
+class Breaker:
+    """Breaks the memory behind `GPA` of a counting guest in a way chosen at random.
+
+    Attributes:
+        memory: the memory behind `GPA` now.
+    """
+
+    def __init__(self, machine: Machine, memory: Mapping, pages: int = 1) -> None:
+        """Make up to `pages` pages inaccessible in a call."""
+        self.memory = memory
+        self._pages = pages
+        self._machine, self._chance = machine, Random(1)
+        self._spare = Mapping.anonymous(memory.size)
+
+    def __call__(self) -> None:
+        self._chance.choice([self._protect, self._protect, self._protect, self._change_slots])()
+        time.sleep(0.01)  # an access that fails again and again without progress is stopped
+
+    def _protect(self) -> None:
+        """Make pages inaccessible, but none that is emulated: the VMM itself accesses those."""
+        pages = self._chance.sample(range(0, self.memory.size, PAGE_SIZE), self._pages)
+        with self._machine.vm.lock:
+            for at in pages:
+                if not self._machine.mmio.at(GPA + at):
+                    libc.mprotect(self.memory.hva + at, PAGE_SIZE, PROT_NONE)
+
+    def _change_slots(self) -> None:
+        """Move the contents to other memory; or, if pages are emulated, register them again."""
+        vm, mmio = self._machine.vm, self._machine.mmio
+        with vm.paused():
+            self.memory.protect(PROT_READ | PROT_WRITE)
+            slots = [slot for slot in vm.memslots if slot.memory is self.memory]
+            if sum(slot.size for slot in slots) < self.memory.size:
+                for slot in slots:
+                    vm.memslots.remove(slot)
+                mmio.detach(GPA, self.memory.size)
+                vm.memslots.add(GPA, self.memory)
+            else:
+                self._spare.write(0, self.memory.read(0, self.memory.size))
+                vm.memslots.replace(slots[0], self._spare)
+                self.memory, self._spare = self._spare, self.memory
+
+    def close(self) -> None:
+        self._spare.close()
 
 
 def _block(index: int) -> int:

@@ -18,7 +18,7 @@ done
 
 
 def test_unknown_device() -> None:
-    with pytest.raises(UsageError, match=r"'gpu'.*none, grace, bochs, edu, nvme"):
+    with pytest.raises(UsageError, match=r"'gpu'.*none, grace, bochs, edu, nvme, disk, igb"):
         lab_devices.lookup(["gpu"])
 
 

@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 
+from pyvmm import libc
 from pyvmm.cpio import CpioArchive
-from pyvmm.errors import SkippedError, UsageError
+from pyvmm.errors import LackingError, SkippedError, UsageError
 from pyvmm.faults import auto
 from pyvmm.faults.fault import Fix
 from pyvmm.faults.policy import always
 from pyvmm.kvm import System
 from pyvmm.lab.lab_devices import disk_contents
 from pyvmm.linux import built_in_guest
+from pyvmm.linux.board import RAM_BASE
 from pyvmm.linux.boot import BootOptions, BootResult, boot
+from pyvmm.linux.linux_guest import LinuxGuest
+from pyvmm.memory import PROT_NONE
 from tests.devices import Find
 from tests.linux import bar_program
 from tests.process import in_child, open_fds
@@ -68,7 +72,7 @@ def start(tmp_path: Path) -> Start:
             programs.file("check_bar", bar_program.program(), executable=True)
             options["initrd"] = tmp_path / "initrd"
             options["initrd"].write_bytes(initrd + programs.to_bytes())
-        console = io.BytesIO()
+        console = options.pop("console", None) or io.BytesIO()
         fds = open_fds()
         result = boot(BootOptions(console, append=f"quiet {append}", **options))
         # The sandbox keeps descriptors of the files that it allows.
@@ -76,6 +80,19 @@ def start(tmp_path: Path) -> Start:
         return result, console.getvalue().decode(errors="replace").replace("\r", "")
 
     return run
+
+
+NETWORK = """
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+[ ! -e /modules/order ] || while read -r module; do insmod /modules/$module; done </modules/order
+ifconfig eth0 10.0.2.15 up
+for n in $(seq 100); do [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] && break; usleep 100000; done
+ping -c 3 -s 1400 10.0.2.2
+cd /dev && tftp -g -b 1024 -r disk.img 10.0.2.2
+md5sum </dev/disk.img
+poweroff -f
+"""
 
 
 def assert_reads_disk(ended: Ended) -> None:
@@ -117,6 +134,20 @@ def test_intx(start: Start, find: Find) -> None:
     assert_reads_disk(ended)
     assert ended[0].interrupts[device]["INTx"] > 10
     assert "MSI-X" not in ended[0].interrupts[device]
+
+
+@pytest.mark.needs_device("igb")
+@pytest.mark.parametrize("append", ["", "pci=nomsi"], ids=["MSI-X", "INTx"])
+def test_network(start: Start, find: Find, append: str) -> None:
+    """A file arrives by TFTP: its blocks by DMA through the SMMU, one interrupt or more each."""
+    device = find("igb")
+    if not Path("/sys/bus/pci/drivers/igb").exists():
+        pytest.skip("this kernel has no igb driver: pytest --lab --lab-kernel debian:7.2")
+    result, console = start(NETWORK, append, devices=[str(device)], cpus=2)
+    assert "3 packets transmitted, 3 packets received" in console
+    assert hashlib.md5(disk_contents()).hexdigest() in console
+    assert result.interrupts[str(device)]["INTx" if append else "MSI-X"] > 1000
+    assert not result.faults.counts
 
 
 @pytest.mark.needs_device("grace")
@@ -184,8 +215,8 @@ def test_a_ram_bar_that_is_not_cacheable_or_absent(start: Start, find: Find) -> 
 def test_device_memory_as_ram(start: Start, find: Find) -> None:
     """The file is larger than the rest of RAM."""
     line = b"pyvmm\n"
-    size = len(line) << 24
-    options = {"ram_bars": [f"{find('grace')}=bar4"], "ram": 96 << 20, "cpus": 2}
+    size = 9 * len(line) << 20
+    options = {"ram_bars": [f"{find('grace')}=bar4"], "ram": 48 << 20, "cpus": 2}
     with System.open() as system, system.create_vm() as vm:
         rejected = vm.host.rejects_cacheable_pfnmap
     if rejected:
@@ -209,6 +240,44 @@ def test_device_memory_as_ram(start: Start, find: Find) -> None:
     assert total
     assert int(total[1]) > 540 << 10
     assert (result.end.reason, dict(result.faults.counts)) == ("power-off", {})
+
+
+@pytest.mark.needs_device("grace")
+@pytest.mark.needs_device("disk")
+@pytest.mark.needs_feature("fwb", "dic")
+def test_dma_to_device_memory_that_is_ram(start: Start, find: Find) -> None:
+    """Both address spaces map the BAR, if the driver can: nvgrace has no dma-bufs."""
+    options = {"devices": [str(find("disk"))], "ram_bars": [f"{find('grace')}=BAR4"]}
+    assert_reads_disk(start(**options, iommu_mode="vfio_type1v2_iommu"))
+    with pytest.raises(LackingError, match=r"cannot reach .* BAR4 in IOMMU mode iommufd, so"):
+        start(**options, iommu_mode="iommufd")
+
+
+class Breaker(io.BytesIO):
+    """A console that makes the guest's RAM inaccessible when the guest prints."""
+
+    guest: LinuxGuest | None = None
+
+    def write(self, data: Any) -> int:
+        slot = self.guest and self.guest.vm.memslots.at(RAM_BASE)
+        if slot:
+            libc.mprotect(slot.hva, slot.size, PROT_NONE)
+        return super().write(data)
+
+
+def test_faults_have_symbols(start: Start) -> None:
+    """What prints is the kernel's UART driver, so that some fault is in the kernel."""
+    console = Breaker()
+
+    def break_ram(guest: LinuxGuest) -> None:
+        console.guest = guest
+
+    result, printed = start(console=console, started=break_ram, cpus=2)
+    assert "pyvmm guest: init at " in printed
+    assert result.end.reason == "power-off"
+    assert set(result.faults.counts) == {"hva-no-access"}
+    assert {record.outcome for record in result.faults.records} == {"resolved"}
+    assert any(re.fullmatch(r"\w+\+0x[0-9a-f]+", name) for name in result.symbols.values())
 
 
 @pytest.mark.needs_device("bochs")

@@ -73,6 +73,7 @@ class OffDevice:
     """The region of a device that was removed."""
 
     name = "BAR4"
+    is_ram = False
 
     def read(self, offset: int, size: int) -> bytes:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))

@@ -151,6 +151,11 @@ class StoppedVcpu:
         return int.from_bytes(raw, "little")
 
 
+def translate(vcpu: Vcpu, va: int, peek: Peek) -> WalkOutput | WalkFailure:
+    """Translate `va` to an IPA by the stage 1 of a stopped vCPU, with EL1's permissions."""
+    return walk(StoppedVcpu(CachedRegisters(vcpu), peek).regime, va, peek)
+
+
 def operation_of(word: int) -> Operation:
     """Decode an instruction that accesses memory; raise `InstructionError` for any other."""
     match decode(word):
