@@ -25,7 +25,7 @@ LAB_TESTS := tests/campaign tests/provoke tests/passthrough tests/faults tests/l
 	tests/kvm tests/vfio tests/pci tests/sandbox tests/why tests/test_examples.py \
 	$(addprefix tests/arch/arm64/test_,cpu_features.py registers.py setup.py vgic.py) \
 	tests/caps/test_caps_report.py tests/explain/test_conditions.py tests/explain/test_process.py \
-	tests/cli/test_run.py tests/cli/test_boot.py
+	tests/cli/test_run.py tests/cli/test_boot.py tests/testing/test_board_agent.py
 LAB_EXCLUDES := $(addprefix --ignore=tests/vfio/test_,bars.py bdf.py region_caps.py cap_chains.py) \
 	--deselect=tests/test_examples.py::test_trace_asks
 LAB_DEVICES := grace edu nvme bochs disk

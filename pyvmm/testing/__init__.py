@@ -31,10 +31,11 @@ how to meet it::
 Expectations are `fails`, and every exit of `pyvmm.kvm.exits` by name, with any of its fields. The
 report of a failed test shows the guest's instructions, registers, memslots and fault.
 
-Options: ``--lab`` and ``--lab-*`` run the tests in the emulated arm64 host, ``--kvm-headers``
-loads the definitions of a kernel tree, and ``--ktap`` writes results for kernel CI. With
-pytest-xdist, ``--lab -n N`` boots N hosts: ``--dist loadfile`` splits the test modules of one CPU
-and kernel over them; of several CPUs or kernels, each worker boots one after the other.
+Options: ``--lab`` and ``--lab-*`` run the tests in the emulated arm64 host, ``--on ssh:HOST`` on
+another machine, which gets a copy of pyvmm and of the tests' directory. With pytest-xdist, ``--lab
+-n N`` boots N hosts: ``--dist loadfile`` splits the modules of one CPU and kernel over them; of
+several CPUs or kernels, each worker boots one after the other. ``--kvm-headers`` loads the
+definitions of a kernel tree, and ``--ktap`` writes results for kernel CI.
 """
 
 from importlib import import_module

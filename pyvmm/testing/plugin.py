@@ -54,6 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--lab-package", help=packages, **several)
     add("--lab-qemu", metavar="PROGRAM", help="QEMU program to use")
 
+    add = parser.getgroup("pyvmm-boards", "pyvmm: machines that run the tests").addoption
+    add("--on", help="ssh:HOST, which has Python and pytest; repeatable", **several)
+    add("--on-device", metavar="BDF", help="PCI device to bind to vfio there for the session")
+    add("--on-ssh", default="ssh", metavar="COMMAND", help="ssh command with its options (ssh)")
+    seconds = "seconds in which a machine that disappeared must answer again (300)"
+    add("--on-reboot", type=float, default=300.0, metavar="S", help=seconds)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,14 +84,18 @@ def pytest_configure(config: pytest.Config) -> None:
         from pyvmm.testing.ktap import KtapWriter
 
         config.pluginmanager.register(KtapWriter(config), "pyvmm-ktap")
-    if config.option.lab:
-        from pyvmm.testing.lab_plugin import LabPlugin
+    if config.option.lab or config.option.on:
+        from pyvmm.errors import UsageError
+        from pyvmm.testing.board_plugin import BoardPlugin
 
         if config.option.usepdb:
             raise pytest.UsageError("--pdb does not work with --lab: use --lab-shell-on-failure")
         if config.option.lab_shell_on_failure and is_controller(config):
             raise pytest.UsageError("--lab-shell-on-failure needs a session without -n")
-        config.pluginmanager.register(LabPlugin(config), "pyvmm-lab")
+        try:
+            config.pluginmanager.register(BoardPlugin(config), "pyvmm-boards")
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

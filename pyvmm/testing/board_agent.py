@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A pytest plugin in the emulated host, which runs the tests of ``--lab`` and sends their reports.
+"""A pytest plugin on a board, which runs the tests that another session orders there.
 
-Its job is a JSON file with the options of the session that started the host. That session sends it
+Its job is a JSON file with the options of the session that started the board. That session sends it
 the node ids of the tests, one after the other: lines of JSON on stdin. It writes its reports to
 stdout as lines of JSON.
 """
@@ -11,29 +11,34 @@ import os
 import subprocess
 import termios
 from collections.abc import Mapping
+from contextlib import ExitStack
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyvmm.errors import PyvmmError
 from pyvmm.testing.capture import uncaptured
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that names the job file."""
-    parser.getgroup("pyvmm").addoption("--guest-agent", type=Path, help="job file; used by --lab")
+    about = "job file; used by --lab and --on"
+    parser.getgroup("pyvmm").addoption("--board-agent", type=Path, help=about)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Apply the job's options and register the plugin."""
-    job = json.loads(config.option.guest_agent.read_text())
+    job = json.loads(config.option.board_agent.read_text())
     vars(config.option).update(job["options"])
-    config.pluginmanager.register(GuestAgent(config, job), "pyvmm-guest-agent")
+    if job["device"]:
+        _bind_to_vfio(config, job["device"])
+    config.pluginmanager.register(BoardAgent(config, job), "pyvmm-board-agent")
 
 
-class GuestAgent:
+class BoardAgent:
     """The plugin that runs one job."""
 
     def __init__(self, config: pytest.Config, job: Mapping[str, Any]) -> None:
@@ -48,7 +53,7 @@ class GuestAgent:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Discard pytest's own output: the session that started the host prints it."""
+        """Discard pytest's own output: the session that started the board prints it."""
         session.config.get_terminal_writer()._file = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -106,6 +111,19 @@ class GuestAgent:
         # default=str: user_properties may have values of any type.
         self._reports.write(json.dumps({"event": event, **members}, default=str) + "\n")
         self._reports.flush()
+
+
+def _bind_to_vfio(config: pytest.Config, device: str) -> None:
+    """Bind a PCI function to vfio until the session ends."""
+    from pyvmm.vfio.rebind import bind_to_vfio
+    from pyvmm.vfio.sysfs import PciFunction
+
+    stack = ExitStack()
+    try:
+        stack.enter_context(bind_to_vfio(PciFunction.find(device)))
+    except PyvmmError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.add_cleanup(stack.close)
 
 
 def _run_shell(terminal: str) -> None:
