@@ -13,8 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
+from pyvmm import kcidb
 from pyvmm.cli import html_file, lab_hosts, lab_selftests, output
+from pyvmm.cli.option_types import count
 from pyvmm.cli.progress import progress
+from pyvmm.cli.report_file import ReportFile
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import (
     cache,
@@ -114,13 +117,16 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
     page = html_file.html_file(options)
+    results = ReportFile(options.kcidb) if options.kcidb else None
     hosts = lab_hosts.create(options)
     with progress() as report:
         argv = [*_PYVMM, *lab_hosts.headers_option(options), *command]
         limit = options.timeout or lab_hosts.TIMEOUT
-        cells = matrix.run(hosts, argv, limit, report, options.resume)
+        cells = matrix.run(hosts, argv, limit, report, options.resume, options.jobs)
     if page:
         page.save(matrix.document(cells, command))
+    if results:
+        results.save(kcidb.document(matrix.kcidb_tests(cells, command)))
     if options.json:
         print(json.dumps(matrix.document(cells, command), indent=1))
     elif options.markdown:
@@ -211,6 +217,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     html_file.add_arguments(table)
+    table.add_argument(
+        "--jobs", type=count, metavar="N", help="hosts that run at once (one per core)"
+    )
+    table.add_argument(
+        "--kcidb",
+        type=Path,
+        metavar="FILE",
+        help="save the results for KCIDB, the database of kernel CI",
+    )
     table.add_argument(
         "--resume",
         type=Path,

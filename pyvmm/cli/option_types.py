@@ -37,6 +37,13 @@ def _seconds(text: str) -> float:
     return limit
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def _process_id(text: str) -> int:
     pid = int(text)
     if not 0 < pid <= _MAX_PID:
@@ -48,6 +55,7 @@ name = option_type("a name", _nonempty)
 header_source = option_type("a source of headers", _nonempty)
 seconds = option_type("a positive number of seconds", _seconds)
 size = option_type("a size such as 512M or 2G", units.parse_size)
+count = option_type("a positive number", _count)
 process_id = option_type("a process ID", _process_id)
 
 

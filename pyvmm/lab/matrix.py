@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs of one command on several emulated hosts, as many in parallel as this machine has cores."""
+"""Runs of one command on several emulated hosts in parallel."""
 
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyvmm import kcidb
 from pyvmm.errors import LackingError, PyvmmError, Status
+from pyvmm.kcidb import KcidbTest
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import Host
 
@@ -59,12 +62,13 @@ def run(
     timeout: float | None,
     progress: Progress,
     resume: Path | None = None,
+    jobs: int | None = None,
 ) -> list[Cell]:
     """Run a command on each host and return a cell for each.
 
-    `timeout` is in seconds from power-on. With `resume`, save each cell in that directory, and do
-    not run the command again on hosts with a saved cell. A host that failed, or lacked something,
-    has no saved cell.
+    `timeout` is in seconds from power-on. `jobs` hosts run at once, by default one per core. With
+    `resume`, save each cell in that directory, and do not run the command again on hosts with a
+    saved cell. A host that failed, or lacked something, has no saved cell.
     """
 
     def run_on(host: Host) -> Cell:
@@ -93,8 +97,8 @@ def run(
             machine.cpu, host.kernel.name, status, output, errors, error, machine.mode, devices
         )
 
-    # One host per core, although each has two CPUs: one of them is mostly idle.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # A host has two CPUs, but one of them is mostly idle.
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         running = [pool.submit(run_on, host) for host in hosts]
         for done, future in enumerate(as_completed(running), 1):
             progress(f"running on {len(hosts)} hosts", done / len(hosts))
@@ -121,6 +125,38 @@ def _load(saved: Path) -> Cell:
     if cell is None or not cell.has_valid_types:
         raise LackingError(f"{saved} has no result of lab matrix: remove it")
     return cell
+
+
+def kcidb_tests(cells: Iterable[Cell], command: Sequence[str]) -> Iterator[KcidbTest]:
+    """Yield a test for each cell, or one for each cause that it provoked."""
+    for cell in cells:
+        misc = {
+            "cpu": cell.cpu,
+            "mode": cell.mode,
+            "devices": list(cell.devices),
+            "command": shlex.join(command),
+            "error": cell.error or None,
+        }
+        test = KcidbTest(
+            kernel=cell.kernel,
+            path=["pyvmm", *command[:1]],
+            status=kcidb.STATUSES.get(cell.status, "ERROR"),
+            comment=f"pyvmm {shlex.join(command)}",
+            misc=misc,
+            log="" if cell.status == Status.DONE else cell.error or cell.stderr,
+        )
+        provoked = cell.output.get("provoked") if isinstance(cell.output, dict) else None
+        if not provoked:
+            yield test
+        for each in provoked or ():
+            yield replace(
+                test,
+                path=["pyvmm", "provoke", each["name"]],
+                status="SKIP" if each["skipped"] else "PASS" if each["as_expected"] else "FAIL",
+                comment=each["how"],
+                misc=misc | {"cause": each["cause"], "skipped": each["skipped"]},
+                log="\n".join(each["disagreements"]),
+            )
 
 
 def document(cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:

@@ -92,6 +92,10 @@ class Board(Protocol):
     def name(self) -> str:
         """Return the board's name in node ids."""
 
+    @property
+    def kernel(self) -> str:
+        """Return the name of its kernel, which `prepare` finds out."""
+
     def prepare(self, progress: Progress) -> None:
         """Get what the board needs, before its first start. Raises `PyvmmError`."""
 

@@ -40,7 +40,8 @@ _SESSION_OPTIONS = {
     *("usepdb", "usepdb_cls", "trace", "setuponly", "setupshow", "setupplan", "basetemp"),
     *("rootdir", "inifilename", "confcutdir", "override_ini", "noconftest", "keepduplicates"),
     *("xmlpath", "junitprefix", "pastebin", "durations", "durations_min", "debug", "log_file"),
-    *("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "ktap"),
+    *("help", "version", "markers", "showfixtures", "show_fixtures_per_test"),
+    *("ktap", "kcidb", "kcidb_origin"),
     *(
         "on",
         "board_agent",
@@ -90,6 +91,7 @@ class BoardPlugin:
         """Create the targets of the options."""
         self._config = config
         self._targets = [Target(board) for board in boards(config.option)]
+        self._first = self._targets[0].board
         self._items: list[pytest.Item] = []
 
     def pytest_report_header(self) -> str:
@@ -238,6 +240,11 @@ class BoardPlugin:
             target.has_failed = False
         with uncaptured(self._config):
             return BoardSession(target.board, job, option.lab_timeout)
+
+    def board_of(self, nodeid: str) -> Board:
+        """Return the board of a node id."""
+        name = self._target_name(nodeid)
+        return next((each.board for each in self._targets if each.name == name), self._first)
 
     def _target_name(self, nodeid: str) -> str:
         """Return the name of the target in a node id, or the node id if it has none."""

@@ -17,13 +17,18 @@ _VARIABLES = {"HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
 
 
 class LabBoard:
-    """A host with the CPU, kernel and KVM mode of `name`, and the devices of ``--lab-device``."""
+    """A host with the CPU, kernel and KVM mode of `name`, and the devices of ``--lab-device``.
+
+    Attributes:
+        kernel: the name of its kernel.
+    """
 
     def __init__(
         self, name: str, cpu: str, kernel: str | None, mode: str | None, option: Any
     ) -> None:
         """Take other properties from the session's options."""
         self.name = name
+        self.kernel = kernel or "lab"
         self._cpu, self._kernel, self._mode = cpu, kernel, mode
         self._option = option
 
@@ -42,6 +47,7 @@ class LabBoard:
         self._host = host.prepare_by_name(
             program, self._kernel, machine, progress, packages=option.lab_package
         )
+        self.kernel = self._host.kernel.name
 
     @contextmanager
     def start(self, job: Job, stdout: BinaryIO, stderr: BinaryIO) -> Iterator["LabRun"]:

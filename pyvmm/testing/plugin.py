@@ -6,7 +6,7 @@ pytest loads it in every session if pyvmm is installed, so it imports the rest o
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,9 @@ from pyvmm.testing.fixtures import (
     vm,
 )
 
+if TYPE_CHECKING:
+    from pyvmm.testing.board_plugin import BoardPlugin
+
 __all__ = ["caps", "guest", "iommu_mode", "kvm", "ram", "vcpu", "vfio_device", "vm"]
 
 
@@ -31,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kvm-headers", type=Path, metavar="DIR", help="load the definitions of kernel headers"
     )
     group.addoption("--ktap", metavar="FILE", help="write results as KTAP; - is stdout")
+    about = "write results for KCIDB, the database of kernel CI"
+    group.addoption("--kcidb", metavar="FILE", help=about)
+    about = "the name of this CI system in KCIDB (pyvmm)"
+    group.addoption("--kcidb-origin", metavar="NAME", default="pyvmm", help=about)
     add = parser.getgroup("pyvmm-lab", "pyvmm: the emulated arm64 host").addoption
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
     add("--lab", action="store_true", help="run the tests in the emulated arm64 host")
@@ -84,18 +91,36 @@ def pytest_configure(config: pytest.Config) -> None:
         from pyvmm.testing.ktap import KtapWriter
 
         config.pluginmanager.register(KtapWriter(config), "pyvmm-ktap")
-    if config.option.lab or config.option.on:
+    boards = _register_boards(config) if config.option.lab or config.option.on else None
+    if config.option.kcidb and not is_worker(config):
+        from pyvmm import kcidb
         from pyvmm.errors import UsageError
-        from pyvmm.testing.board_plugin import BoardPlugin
+        from pyvmm.testing.kcidb import KcidbWriter
 
-        if config.option.usepdb:
-            raise pytest.UsageError("--pdb does not work with --lab: use --lab-shell-on-failure")
-        if config.option.lab_shell_on_failure and is_controller(config):
-            raise pytest.UsageError("--lab-shell-on-failure needs a session without -n")
         try:
-            config.pluginmanager.register(BoardPlugin(config), "pyvmm-boards")
+            kcidb.check_origin(config.option.kcidb_origin)
         except UsageError as error:
-            raise pytest.UsageError(str(error)) from None
+            raise pytest.UsageError(f"--kcidb-origin: {error}") from None
+        board_of = boards.board_of if boards else lambda nodeid: None
+        config.pluginmanager.register(KcidbWriter(config, board_of), "pyvmm-kcidb")
+
+
+def _register_boards(config: pytest.Config) -> "BoardPlugin":
+    """Register the plugin that runs the tests on boards."""
+    from pyvmm.errors import UsageError
+    from pyvmm.testing.board_plugin import BoardPlugin
+    from pyvmm.testing.distribution import is_controller
+
+    if config.option.usepdb:
+        raise pytest.UsageError("--pdb does not work with --lab: use --lab-shell-on-failure")
+    if config.option.lab_shell_on_failure and is_controller(config):
+        raise pytest.UsageError("--lab-shell-on-failure needs a session without -n")
+    try:
+        plugin = BoardPlugin(config)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(plugin, "pyvmm-boards")
+    return plugin
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -40,6 +40,7 @@ class SshBoard:
 
     Attributes:
         name: its host name, without the user's.
+        kernel: the release of its kernel.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SshBoard:
         `patience` is in seconds, for a machine that failed to answer again.
         """
         self.name = destination.rpartition("@")[2]
+        self.kernel = "unknown"
         self._ssh = [*ssh, *_OPTIONS, destination]
         self._device = device
         self._patience = patience
@@ -58,7 +60,7 @@ class SshBoard:
         """Check that the machine answers and has pytest."""
         progress(f"connecting to {self.name}", None)
         try:
-            self._call("python3 -m pytest --version")
+            self.kernel = self._call("python3 -m pytest --version >&2 && uname -r").strip()
         except LackingError as error:
             if "No module named" in str(error):
                 raise LackingError(f"{self.name} has no pytest: install it there") from None

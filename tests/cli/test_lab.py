@@ -51,6 +51,8 @@ NO_QEMU = ("--qemu", "/no/such/qemu")  # ends a command before it downloads anyt
         (("run", "--mode", "vhe", "--mode", "vhe", *NO_QEMU), "--mode vhe is given twice"),
         (("test", "--mode", "vhe", "--mode", "vhe", *NO_QEMU), "--mode vhe is given twice"),
         (("run", "--mode", "pkvm"), "invalid choice: 'pkvm'"),
+        (("matrix", "--jobs", "0", *NO_QEMU), "'0' is not a positive number"),
+        (("matrix", "--kcidb", "/no/such/file", *NO_QEMU), "cannot write the report to /no/such"),
         (("matrix", "--cpus", "a,b"), "unrecognized arguments: --cpus a,b"),
         (("matrix", "--kernels", "a,b"), "unrecognized arguments: --kernels a,b"),
     ],

@@ -286,14 +286,18 @@ def test_attach_and_detach(number: int, status: int) -> None:
         tracing = subprocess.Popen(
             [*TRACE, "--summary", "-p", str(process.pid)], stderr=subprocess.PIPE, text=True
         )
-        time.sleep(2)
+        traced = Path(f"/proc/{process.pid}/status")
+        while "TracerPid:\t0\n" in traced.read_text():
+            assert tracing.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
         tracing.send_signal(number)
         _, text = tracing.communicate(timeout=30)
         assert tracing.returncode == status
         assert "KVM_GET_API_VERSION (system)" in text
         time.sleep(0.2)
         assert process.poll() is None
-        assert "TracerPid:\t0" in Path(f"/proc/{process.pid}/status").read_text()
+        assert "TracerPid:\t0" in traced.read_text()
     finally:
         process.kill()
         process.wait()

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import kcidb
 from pyvmm.errors import LackingError
 from pyvmm.lab import host, matrix, qemu
 from pyvmm.lab.apt import no_progress
+from tests.kcidb_io import Validate, validate
+
+__all__ = ["validate"]
 
 
 def _caps(supported: bool, why: str) -> str:
@@ -106,6 +110,56 @@ def test_resumed_matrix_keeps_the_cells(emulated: host.Host, tmp_path: Path) -> 
     saved.write_text("damaged")
     with pytest.raises(LackingError, match=re.escape(f"{saved} has no result of lab matrix")):
         matrix.run(hosts[:1], command, 300, no_progress, tmp_path)
+
+
+def test_one_host_at_a_time(emulated: host.Host) -> None:
+    hosts = [
+        host.prepare(emulated.qemu, emulated.kernel, qemu.EmulatedMachine(cpu=cpu), no_progress)
+        for cpu in ("cortex-a57", "max")
+    ]
+    command = ["sh", "-c", "date +%s; sleep 3; date +%s"]
+    cells = matrix.run(hosts, command, 300, no_progress, jobs=1)
+    times = [int(line) for cell in cells for line in cell.stdout.split()]
+    assert times == sorted(times)
+
+
+def _provoked(name: str, as_expected: bool, skipped: str = "") -> dict[str, object]:
+    cause = None if skipped else "hva-unmapped"
+    how, named = f"how {name}", {"name": name, "cause": cause}
+    return named | {
+        "how": how,
+        "as_expected": as_expected,
+        "skipped": skipped or None,
+        "disagreements": [],
+    }
+
+
+def test_kcidb_document(validate: Validate) -> None:
+    provoked = [
+        _provoked("good", True),
+        _provoked("bad", False),
+        _provoked("absent", True, "needs a device"),
+    ]
+    cells = [
+        matrix.Cell("max", "lab", 1, json.dumps({"provoked": provoked}), "", mode="nvhe"),
+        matrix.Cell("max", "debian-6.12.107+deb13", 3, "", "", "it crashed"),
+        matrix.Cell("max", "old", 4, "", "this kernel has no such thing"),
+        matrix.Cell("none", "lab", 2, "", "", "unknown CPU"),
+    ]
+    text = json.dumps(kcidb.document(matrix.kcidb_tests(cells, ["provoke", "--json"])))
+    validate(text)
+    tests = json.loads(text)["tests"]
+    assert [(test["path"], test["status"]) for test in tests] == [
+        ("pyvmm.provoke.good", "PASS"),
+        ("pyvmm.provoke.bad", "FAIL"),
+        ("pyvmm.provoke.absent", "SKIP"),
+        ("pyvmm.provoke", "MISS"),
+        ("pyvmm.provoke", "SKIP"),
+        ("pyvmm.provoke", "ERROR"),
+    ]
+    assert tests[1]["misc"]["cause"] == "hva-unmapped"
+    assert tests[1]["misc"]["mode"] == "nvhe"
+    assert tests[3]["log_excerpt"] == "it crashed"
 
 
 def test_failed_host_is_a_row(emulated: host.Host) -> None:
