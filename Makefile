@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PYVMM := $(BIN)/python -m pyvmm
+SPHINX := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going
 
 # Each of them runs whole test modules, in the order of the command line, and boots its own hosts.
 JOBS ?= 2
@@ -41,7 +42,7 @@ CAUSES := build/causes
 
 PREFIX ?= /usr/local
 
-.PHONY: run test lint lab-setup unit lab-test campaign causes bench share install-man dist \
+.PHONY: run test lint lab-setup unit lab-test campaign causes bench docs docs-links share install-man dist \
 	packages-run packages-test clean
 
 # To probe a device of this machine: make run VFIO=0000:01:00.0
@@ -98,6 +99,18 @@ provoke_all = $(PYVMM) lab matrix --json --resume $(CAUSES) $(addprefix --cpu ,$
 # With JSON=FILE, also writes a document; pyvmm html FILE… -o PAGE draws several of them.
 bench: packages-test $(INSTALLED)
 	$(BIN)/python -m tests.bench $(if $(JSON),--json >$(JSON))
+
+# The site, in build/docs/html. Links within it are checked; docs-links checks the others as well.
+docs: $(VENV)/docs
+	$(BIN)/python -m tools.site build/docs/source
+	$(SPHINX) -b html build/docs/source build/docs/html
+
+docs-links: docs
+	$(SPHINX) -b linkcheck build/docs/source build/docs/links
+
+$(VENV)/docs: $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
 
 # The man page, and the completion of bash, zsh and fish, from the parsers of the command line.
 share: $(INSTALLED)

@@ -17,6 +17,8 @@ from pyvmm.testing.needs import find_devices
 from tests.process import as_nobody
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+OUTPUT = EXAMPLES.parent / "docs/output"
+NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 
 # Regular expressions that match parts of the output, in this order.
 ON_A_DEVICE = [
@@ -141,7 +143,9 @@ def test_trace_asks() -> None:
 )
 @pytest.mark.needs_arch("aarch64")
 def test_on_a_device(name: str, device: str, lines: list[str]) -> None:
-    assert_in_order(run(f"{name}.py", bdf(device)), lines)
+    printed = run(f"{name}.py", bdf(device))
+    assert_in_order(printed, lines)
+    assert_recorded(name, printed)
 
 
 def bdf(device: str) -> str:
@@ -153,6 +157,7 @@ def bdf(device: str) -> str:
 def test_three_requirements() -> None:
     printed = run(f"{THREE}.py", bdf("grace"))
     assert_in_order(printed, SUPPORTED if "PFNMAP_SUPPORTED is 1" in printed else REJECTED)
+    assert_recorded(THREE, printed)
 
 
 @pytest.mark.needs_arch("aarch64")
@@ -225,3 +230,13 @@ def test_every_example_is_tested() -> None:
     tested = {name for name, _, _ in ON_A_DEVICE}
     elsewhere = {"hello", "negotiate", THREE, LINUX, "trace_asks"}
     assert existing == tested | elsewhere
+
+
+def assert_recorded(name: str, printed: str) -> None:
+    """Compare what an example printed with the documentation, if that is of this kernel and CPU."""
+    cpu = "neoverse-n1" if "with no FWB" in printed else "max"
+    recorded = OUTPUT / f"{name}.{cpu}.txt"
+    if recorded.exists():
+        host, _, output = recorded.read_text().partition("\n")
+        if host.startswith(f"Linux {platform.release()},"):
+            assert NUMBER.sub("#", printed) == NUMBER.sub("#", output)

@@ -33,10 +33,14 @@ class Place:
     condition: Condition[Any]
 
     @property
+    def errnos(self) -> tuple[str, ...]:
+        """Return the names of the errnos."""
+        return tuple(errno_name(each) for each in self.condition.errnos if each)
+
+    @property
     def outcome(self) -> str:
         """Return what the ioctl does, in words."""
-        errnos = [errno_name(each) for each in self.condition.errnos if each]
-        failure = [f"fails with {' or '.join(errnos)}"] if errnos else []
+        failure = [f"fails with {' or '.join(self.errnos)}"] if self.errnos else []
         exits = ["returns with an exit"] if 0 in self.condition.errnos else []
         return f"{self.ioctl} {', or '.join(failure + exits)}"
 
