@@ -45,7 +45,7 @@ SKIPPED = {
 FAILS = {"python -m pyvmm trace diff with without": Status.FAILED}  # they differ
 REST = {"qemu-system-x86_64": "-nodefaults -display none -monitor stdio"}  # for the "…"
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-FOREIGN = {"--format", "--junitxml"}  # of git; an alias of one of pytest's
+FOREIGN = {"--format", "--junitxml", "--shell", "--wait"}  # of git, labgrid-client; a pytest alias
 
 pytestmark = pytest.mark.skipif(not DOCUMENTS, reason="the documentation is in the checkout only")
 

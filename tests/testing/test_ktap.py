@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import re
+import subprocess
+import sys
 
+import pytest
+
+from pyvmm.lab import cache
 from tests.testing.conftest import Session
 
 TESTS = """
@@ -49,6 +54,27 @@ def test_document(session: Session) -> None:
     ]
     assert "  # E       assert 1 == 2" in document
     assert "OSError: at the end" in document
+
+
+# The kernel's own parser, in a process of its own: it takes KTAP on stdin.
+KUNIT = """
+import io, sys
+from kunit_parser import parse_run_tests
+from kunit_printer import Printer
+counts = parse_run_tests(sys.stdin, Printer(False, output=io.StringIO())).counts
+print(counts.passed, counts.failed, counts.crashed, counts.skipped, counts.errors)
+"""
+
+
+def test_the_parser_of_the_kernel(session: Session) -> None:
+    parsers = sorted((cache.root() / "build").glob("source-*/tools/testing/kunit"))
+    if not parsers:
+        pytest.skip("needs the kernel's source: python -m pyvmm lab setup --kernel lab")
+    document = session(TESTS).ktap
+    argv = [sys.executable, "-c", KUNIT]
+    done = subprocess.run(argv, input=document, capture_output=True, text=True, cwd=parsers[-1])
+    assert done.stderr == ""
+    assert done.stdout.split() == ["3", "2", "0", "1", "0"]  # kunit knows no XFAIL: it is "ok"
 
 
 def test_tests_not_run_are_not_ok(session: Session) -> None:
