@@ -12,10 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from pyvmm.linux import built_in_guest
 from tests import qemu_vmm
-from tests.bench._measure import medians
+from tests.bench._measure import Figure, medians
 
 ROUNDS = 3
 _INIT = b"pyvmm guest: init"
@@ -24,18 +25,20 @@ _LAB = [sys.executable, "-m", "pyvmm", "lab"]
 _IN_LAB = ["--kernel", "lab", "--package", qemu_vmm.PACKAGE.name, "--"]
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Figure]:
     if "PYVMM_LAB" in os.environ:
         yield from _in_lab()
         return
-    command = [*_LAB, "shell", *_IN_LAB, "python3", "-m", "tests.bench", "boot"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    yield from (line.strip() for line in done.stdout.splitlines()[1:])
-    whole = medians({"lab run -- boot": _lab_run}, ROUNDS)
-    yield f"{'lab run -- boot':<10} {whole['lab run -- boot']:6.2f} s in all (goal: 10)"
+    command = [*_LAB, "shell", *_IN_LAB, "python3", "-m", "tests.bench", "--json", "boot"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    for figure in json.loads(done.stdout)["figures"]:
+        del figure["benchmark"]
+        yield Figure(**figure)
+    name = "lab run -- boot"
+    yield Figure(name, medians({name: _lab_run}, ROUNDS)[name], "s", goal=10)
 
 
-def _in_lab() -> Iterator[str]:
+def _in_lab() -> Iterator[Figure]:
     image = built_in_guest.find_image()
     with tempfile.NamedTemporaryFile() as initrd:
         initrd.write(built_in_guest.make_initrd(image))
@@ -54,14 +57,12 @@ def _in_lab() -> Iterator[str]:
         }
         seconds = medians(contenders, ROUNDS)
         for name, times in to_init.items():
-            init = sorted(times)[len(times) // 2]
-            yield f"{name:<10} {init:6.2f} s to init, {seconds[name]:6.2f} s to the end"
+            yield Figure(f"{name} to init", median(times), "s")
+            yield Figure(f"{name} to power-off", seconds[name], "s")
         document = json.loads(report.read_text())
         report.unlink()
-        yield (
-            f"pyvmm, from the first KVM_RUN: {document['time_to_init']:.2f} s to init (goal: 3), "
-            f"{sum(document['exits'].values())} exits to Python (goal: 100)"
-        )
+        yield Figure("KVM_RUN to init", document["time_to_init"], "s", goal=3)
+        yield Figure("exits to Python", sum(document["exits"].values()), goal=100)
 
 
 def _boot(command: Sequence[str], environment: Mapping[str, str], to_init: list[float]) -> float:
