@@ -20,7 +20,7 @@ from pyvmm.vfio.vfio_device import VfioDevice
 
 _CAP_ID_MSI = 0x05
 # The control register of the MSI capability (PCI 3.0, 6.8.1).
-_MSI_ENABLE = 1 << 0
+MSI_ENABLE = 1 << 0
 _MSI_QSIZE_SHIFT, _MSI_QSIZE = 4, 7
 _MSI_64_BIT = 1 << 7
 # The high byte of the MSI-X control register.
@@ -29,12 +29,18 @@ _MSIX_MASK_ALL = 1 << 6
 MSIX_CONTROL_BITS = _MSIX_ENABLE | _MSIX_MASK_ALL
 
 
-@dataclass(frozen=True)
+@dataclass
 class MsiCapability:
-    """The MSI capability at byte `at` of config space."""
+    """The MSI capability at byte `at` of config space.
+
+    Attributes:
+        enabled: the guest's enable bit. vfio ignores it until ``VFIO_DEVICE_SET_IRQS`` has enabled
+            MSI (vfio_msi_config_write in drivers/vfio/pci/vfio_pci_config.c).
+    """
 
     config: ConfigSpace
     at: int
+    enabled: bool = False
 
     SIZE = 24
 
@@ -46,17 +52,13 @@ class MsiCapability:
 
     @property
     def control(self) -> int:
-        """Return the control register."""
+        """Return the control register, without the guest's enable bit."""
         return self.config.read(self.at + 2, 2)
-
-    def disable(self) -> None:
-        """Clear the enable bit."""
-        self.config.write(self.at + 2, 2, self.control & ~_MSI_ENABLE)
 
     @property
     def vectors(self) -> int:
         """Return the number of vectors that the guest enabled; 0 if MSI is disabled."""
-        if not self.control & _MSI_ENABLE:
+        if not self.enabled:
             return 0
         return 1 << (self.control >> _MSI_QSIZE_SHIFT & _MSI_QSIZE)
 
@@ -94,8 +96,6 @@ class Interrupts(Closeable):
         self.table = MsixTable(msix.vectors, self._update_vector) if msix else None
         self.msix_control = 0
         self._delivered: Counter[str] = Counter()
-        if self.msi:
-            self.msi.disable()
         self.update()
 
     @property

@@ -14,7 +14,7 @@ from pyvmm.kvm.vm import Vm
 from pyvmm.pci.counted_device import AccessCounts
 from pyvmm.pci.gsi_routes import GsiRoutes
 from pyvmm.pci.guest_bar import GuestBar
-from pyvmm.pci.interrupts import MSIX_CONTROL_BITS, Interrupts, MsiCapability
+from pyvmm.pci.interrupts import MSI_ENABLE, MSIX_CONTROL_BITS, Interrupts, MsiCapability
 from pyvmm.pci.msix_pba import MsixPba
 from pyvmm.vfio.region_caps import Area
 from pyvmm.vfio.regions import RegionError
@@ -93,6 +93,8 @@ class PciFunction(Closeable):
             return (1 << 8 * size) - 1
         for n in range(size):
             data[n] = self._fixed.get(offset + n, data[n])
+            if (msi := self.interrupts.msi) and offset + n == msi.at + 2:
+                data[n] = data[n] & ~MSI_ENABLE | msi.enabled
             if offset + n == self._msix_control:
                 data[n] = data[n] & ~MSIX_CONTROL_BITS | self.interrupts.msix_control
         return int.from_bytes(data, "little")
@@ -124,6 +126,8 @@ class PciFunction(Closeable):
         elif (msi := self.interrupts.msi) and self._overlaps(
             offset, end, msi.at, MsiCapability.SIZE
         ):
+            if offset <= msi.at + 2 < end:
+                msi.enabled = bool(data[msi.at + 2 - offset] & MSI_ENABLE)
             self.interrupts.update()
         return places
 

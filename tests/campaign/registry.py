@@ -2,6 +2,7 @@
 """All campaigns by name."""
 
 from tests.campaign import (
+    boots,
     faults,
     guests,
     inputs,
@@ -17,6 +18,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "guests": guests.CAMPAIGN,
     "faults": faults.CAMPAIGN,
     "vcpu-faults": vcpu_faults.CAMPAIGN,
+    "boots": boots.CAMPAIGN,
     "inputs": inputs.CAMPAIGN,
     "lifecycles": lifecycles.CAMPAIGN,
     "trace-kills": trace_kills.CAMPAIGN,
