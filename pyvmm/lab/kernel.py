@@ -175,7 +175,8 @@ def _fetch(version: str, apt: Apt, progress: Progress) -> Kernel:
             images = (installed / "vmlinuz", unpacked / f"boot/vmlinuz-{release}")
             next(image for image in images if image.exists()).rename(partial / "Image")
             (partial / "modules.cpio").write_bytes(kernel_modules.archive(installed))
-            (partial / _MODULES).write_text("\n".join(kernel_modules.WANTED))
+            packed = (*kernel_modules.WANTED, *kernel_modules.FOR_GUESTS)
+            (partial / _MODULES).write_text("\n".join(packed))
             cache.remove(unpacked)
             for archive in archives:
                 archive.unlink()

@@ -19,6 +19,8 @@ WANTED = (
     # PFNMAP memory that is RAM, for `pyvmm.provoke.pfnmap_ram`
     *("vgem", "udmabuf", "system_heap"),
 )
+# Drivers of the lab's devices in guests of `boot`; a cached kernel may lack them.
+FOR_GUESTS = ("igb",)
 
 
 def archive(directory: Path) -> bytes:
@@ -38,7 +40,7 @@ def archive(directory: Path) -> bytes:
                 yield from load(other)
             yield name
 
-    order = [each for name in WANTED for each in load(name)]
+    order = [each for name in (*WANTED, *FOR_GUESTS) for each in load(name)]
     if not order:
         raise LackingError(f"the kernel {directory.name} has no modules: pass another version")
     cpio = CpioArchive()
