@@ -51,7 +51,8 @@ class Check:
     @property
     def causes(self) -> tuple[str, ...]:
         """Return the causes in the row."""
-        return tuple(dict.fromkeys(each.cause for each in self.results if each and each.cause))
+        names = (name for each in self.results if each for name in each.cause.split())
+        return tuple(dict.fromkeys(names))
 
     @property
     def differs(self) -> bool:

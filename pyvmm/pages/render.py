@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.pages import documents
-from pyvmm.pages.comparison import compare
-from pyvmm.pages.documents import BENCH, RUN, Document, damage_reported, schema
+from pyvmm.pages.comparison import Comparison, compare
+from pyvmm.pages.documents import BENCH, PROVOKE, RUN, Document, damage_reported, schema
 from pyvmm.pages.memory_map import memory_map
 from pyvmm.pages.trends import trends
 
@@ -56,6 +56,7 @@ def render(sources: Sequence[Document], earlier: Document | None = None) -> str:
         return _page(
             "results.html",
             title=_title(document),
+            legend=_legend(comparison),
             comparison=comparison,
             changes=changes,
             changed={(each.host, each.check) for each in changes or ()},
@@ -66,6 +67,15 @@ def render(sources: Sequence[Document], earlier: Document | None = None) -> str:
                 if isinstance(host.output, Mapping) and schema(host.output) == RUN
             },
         )
+
+
+def _legend(comparison: Comparison) -> dict[str, str]:
+    """Return what each tone means on this page."""
+    if any(schema(host.output) == PROVOKE for host in comparison.hosts):
+        texts = ("as expected", "as expected, the address reconstructed by pyvmm", "unexpected")
+    else:
+        texts = ("supported or successful", "emulated or fixed", "rejected, missing or failed")
+    return dict(zip(("good", "fair", "poor", "none"), (*texts, "skipped"), strict=True))
 
 
 def _title(document: Document) -> str:

@@ -94,12 +94,22 @@ def _probed(document: Document) -> Iterator[tuple[str, Result]]:
         text = ", ".join(f"{count} {result}" for result, count in counts.items())
         tone: Tone = "good" if set(counts) == {"ok"} else "poor"
         yield "guest accesses", Result(text, tone, about="the guest's loads and stores")
-    faults = Counter(f"{fault['cause']}, {fault['outcome']}" for fault in document["faults"])
-    details = tuple((f"{count} times", text) for text, count in faults.items())
-    text = str(faults.total() or "none")
-    about = "accesses that KVM did not resolve"
-    yield "faults", Result(text, "fair" if faults else "good", "", about, details)
+    yield "faults", _faults(document)
     yield from _verdicts(document["caps"])
+
+
+def _faults(document: Document) -> Result:
+    counts = Counter(f"{fault['cause']}, {fault['outcome']}" for fault in document["faults"])
+    resolved = all(fault["outcome"] == "resolved" for fault in document["faults"])
+    tone: Tone = "good" if not counts else "fair" if resolved else "poor"
+    names = dict.fromkeys(fault["cause"] for fault in document["faults"])
+    return Result(
+        str(counts.total() or "none"),
+        tone,
+        " ".join(names),
+        "accesses that KVM did not resolve",
+        tuple((f"{count} times", text) for text, count in counts.items()),
+    )
 
 
 def _memslot(slot: Mapping[str, Any], stage2: Mapping[str, Any] | None) -> Result:

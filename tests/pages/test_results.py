@@ -17,6 +17,7 @@ def test_run() -> None:
     assert found["0000:01:00.0 BAR2+0x0"].short == "rejected with EINVAL: a-cause"
     assert found["guest accesses"].text == "1 ok, 1 abort"
     assert found["faults"].text == "2"
+    assert found["faults"].cause == "hva-unmapped"
     assert found["vfio"].text == "no"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pyvmm.explain.causes import Cause, all_causes
 from tools.site.documents import CHECKOUT
-from tools.site.markdown import block, escaped, table
+from tools.site.markdown import escaped, table
 
 _INTRODUCTION = """\
 # Causes
@@ -65,8 +65,6 @@ def _page(cause: Cause, seen: list[tuple[str, ...]]) -> Iterator[str]:
     if seen:
         yield "\n## Where it was seen\n"
         yield table(_SEEN, seen)
-    yield "\n## In a terminal\n"
-    yield block(f"$ python -m pyvmm explain {cause.name}\n{cause.text()}")
 
 
 def _seen() -> dict[str, list[tuple[str, ...]]]:

@@ -7,7 +7,7 @@ function openTarget() {
   if (!target) return;
   for (let part = target; part; part = part.parentElement)
     if (part.localName === "details") part.open = true;
-  target.scrollIntoView({ block: "center" });
+  target.scrollIntoView({ block: target.localName === "tr" ? "center" : "start" });
 }
 addEventListener("hashchange", openTarget);
 openTarget();

@@ -10,7 +10,8 @@ def test_every_cause_has_a_page() -> None:
     pages = causes.pages()
     for cause in all_causes():
         page = pages[f"causes/{cause.name}.md"]
-        assert cause.text() in page
+        assert page.startswith(f"# {cause.name}\n")
+        assert all(f"`pyvmm provoke {each.name}`" in page for each in cause.provocations)
         assert f"({cause.name}.md)" in pages["causes/index.md"]
 
 
