@@ -96,13 +96,17 @@ class Interrupts(Closeable):
         self.table = MsixTable(msix.vectors, self._update_vector) if msix else None
         self.msix_control = 0
         self._delivered: Counter[str] = Counter()
+        self._before = 0  # of earlier guests: the host's line of INTx keeps its count
         self.update()
 
     @property
     def delivered(self) -> Counter[str]:
         """Return the number of interrupts that the host received from the device, by mode."""
-        current = {self.mode: count_interrupts(self._device.function)} if self.mode else {}
+        current = {self.mode: self._count() - self._before} if self.mode else {}
         return self._delivered + Counter(current)
+
+    def _count(self) -> int:
+        return count_interrupts(self._device.function)
 
     def update(self) -> None:
         """Follow a change of the function's capabilities."""
@@ -114,6 +118,7 @@ class Interrupts(Closeable):
                 self._start_intx(self._device.irqs[wanted])
             elif wanted == "MSI-X":
                 self._start_msix(self._device.irqs[wanted])
+            self._before = self._count()
         if wanted == "MSI" and self.msi:
             self._update_msi(self._device.irqs[wanted], self.msi)
         elif wanted == "MSI-X" and self.table:

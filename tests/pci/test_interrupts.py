@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""MSI of QEMU's teaching device, which has no Linux driver; tests/linux has INTx and MSI-X."""
+"""MSI and INTx of QEMU's teaching device, which has no Linux driver; tests/linux has MSI-X."""
 
 import select
 import time
@@ -8,6 +8,7 @@ import pytest
 
 from pyvmm.kvm import Vm
 from pyvmm.pci.host_bridge import HostBridge
+from pyvmm.pci.interrupts import Interrupts
 from pyvmm.vfio.vfio_device import VfioDevice
 from tests.pci.conftest import BOARD
 
@@ -18,6 +19,27 @@ COMMAND, MEMORY_AND_MASTER = 0x04, 6
 CAP_ID_MSI, ENABLE = 0x05, 1
 RAISE, LOWER = 0x60, 0x64  # registers in BAR0
 MESSAGE = BOARD.gic.its + 0x1_0040, 1
+
+
+def raise_interrupt(device: VfioDevice, interrupts: Interrupts, mode: str) -> None:
+    """Let the device raise one interrupt, and wait until the host has received it."""
+    device.regions["BAR0"].write(RAISE, (1).to_bytes(4, "little"))
+    deadline = time.monotonic() + 10
+    while not interrupts.delivered[mode] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    device.regions["BAR0"].write(LOWER, (1).to_bytes(4, "little"))
+    assert interrupts.delivered[mode] == 1
+
+
+def test_interrupts_of_an_earlier_guest_are_not_counted(
+    gic_vm: Vm, vfio_device: VfioDevice
+) -> None:
+    for _ in range(2):
+        with HostBridge(gic_vm, BOARD.pci) as bridge:
+            interrupts = bridge.add(vfio_device).interrupts
+            bridge.write(SLOT1 + COMMAND, 2, MEMORY_AND_MASTER)
+            assert not interrupts.delivered["INTx"]
+            raise_interrupt(vfio_device, interrupts, "INTx")
 
 
 def test_msi_follows_the_capability(gic_vm: Vm, vfio_device: VfioDevice) -> None:
@@ -36,12 +58,7 @@ def test_msi_follows_the_capability(gic_vm: Vm, vfio_device: VfioDevice) -> None
         [vector] = interrupts._vectors.values()
         assert (vector.message, vector.attached) == (MESSAGE, True)
 
-        vfio_device.regions["BAR0"].write(RAISE, (1).to_bytes(4, "little"))
-        deadline = time.monotonic() + 10
-        while not interrupts.delivered["MSI"] and time.monotonic() < deadline:
-            time.sleep(0.01)
-        vfio_device.regions["BAR0"].write(LOWER, (1).to_bytes(4, "little"))
-        assert interrupts.delivered["MSI"] == 1
+        raise_interrupt(vfio_device, interrupts, "MSI")
         assert not select.select([vector.eventfd], [], [], 0)[0]  # KVM has taken it
 
         bridge.write(at + 12, 2, data + 1)
