@@ -8,11 +8,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 _PATTERNS = ("*.md", "docs/*.md", "examples/**/*.md")
 _AT_THE_TOP = ("docs/index.md", "docs/conf.py")
-_PAGES = {
-    "pyvmm/schemas": "reference/schemas.md",
-    "examples/uapi": "examples/uapi/README.md",
-    "examples": "examples/index.md",
-}
+_PAGES = {"pyvmm/schemas": "reference/schemas.md", "examples": "examples/index.md"}
 _LINK = re.compile(r"\[(?P<text>[^]]*)\]\((?P<target>[^)#:]+)(?P<anchor>#[^)]*)?\)")
 
 
@@ -53,4 +49,6 @@ def _page(target: str) -> str | None:
         return _PAGES[target]
     if re.fullmatch(r"examples/\w+\.py", target):
         return f"{target.removesuffix('.py')}.md"
+    if (CHECKOUT / target / "README.md").exists():
+        return f"{target}/README.md"
     return target if target.endswith(".md") else None
