@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+RUNNABLE := $(VENV)/runnable
 PYVMM := $(BIN)/python -m pyvmm
 SPHINX := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going
 
@@ -46,7 +47,7 @@ PREFIX ?= /usr/local
 	packages-run packages-test clean
 
 # To probe a device of this machine: make run VFIO=0000:01:00.0
-run: packages-run $(INSTALLED)
+run: packages-run $(RUNNABLE)
 ifdef VFIO
 	$(PYVMM) --vfio $(VFIO)
 else
@@ -132,12 +133,14 @@ dist: share
 	cd / && $(CURDIR)/build/wheel/bin/pyvmm lab run -- caps
 
 # A flock makes a second make wait; it then finds the file, which is created last.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): EXTRAS := dev
+$(RUNNABLE): EXTRAS := cli,decode,trace,lab
+$(INSTALLED) $(RUNNABLE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "pyvmm needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 3; }
 	exec 9<$<; flock 9; [ $@ -nt $< ] || { \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/pip install --quiet --editable '.[dev]' && \
+		$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]' && \
 		touch $@; }
 
 packages-run packages-test: packages-%:

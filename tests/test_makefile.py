@@ -20,7 +20,7 @@ case "$1" in
 #!/bin/sh
 sleep 1
 touch .venv/bin/pyvmm
-echo end >>log
+echo end "$4" >>log
 END
     chmod +x "$3/bin/pip"
     ;;
@@ -29,13 +29,17 @@ esac
 
 
 @pytest.mark.skipif(not (CHECKOUT / "Makefile").exists(), reason="needs the checkout")
-def test_makes_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "extras"),
+    [("installed", "dev"), ("runnable", "cli,decode,trace,lab")],
+)
+def test_makes_at_once(target: str, extras: str, tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, tmp_path)
     python = tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
-    argv = ["make", f"PYTHON={python}", ".venv/installed"]
+    argv = ["make", f"PYTHON={python}", f".venv/{target}"]
     makes = [subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(3)]
     assert [make.wait() for make in makes] == [0, 0, 0]
-    assert (tmp_path / "log").read_text() == "begin\nend\n"
+    assert (tmp_path / "log").read_text() == f"begin\nend .[{extras}]\n"
