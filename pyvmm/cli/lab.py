@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
@@ -136,6 +137,26 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     return max((cell.status for cell in cells), default=Status.DONE)
 
 
+def _kernels(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    with progress() as report:
+        offered = kernel.offered(report)
+    if options.json:
+        kernels = [asdict(each) for each in offered]
+        print(json.dumps({"schema": "pyvmm.lab.kernels/1", "kernels": kernels}, indent=1))
+        return Status.DONE
+    rows = [
+        (
+            each.name,
+            f"{each.page_size >> 10} KiB",
+            "yes" if each.modules else "not on the mirror: does not run",
+            "yes" if each.cached else "no",
+        )
+        for each in offered
+    ]
+    output.table("Kernels for --kernel", ("name", "pages", "modules", "cached"), rows)
+    return Status.DONE
+
+
 def _status(options: argparse.Namespace, rest: Sequence[str]) -> int:
     entries = cache.entries()
     if options.json:
@@ -248,6 +269,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--dmesg", type=Path, metavar="FILE", help="write the log of the host's kernel to FILE"
         )
     lab_selftests.add_arguments(selftests)
+    kernels = command("kernels", "list the kernels that --kernel accepts", _kernels)
+    kernels.add_argument("--json", action="store_true", help="print JSON")
     status = command("status", "list the cached files with their size and age", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
     command("clean", "remove the cached files", _clean)

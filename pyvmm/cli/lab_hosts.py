@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyvmm.cli.option_types import seconds, size
+from pyvmm.cli.option_types import count, seconds, size
 from pyvmm.cli.progress import progress
 from pyvmm.errors import UsageError
 from pyvmm.lab import host, kernel, kvm_mode, lab_devices, qemu
@@ -40,7 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ARG",
-        help="add -device ARG to QEMU; repeatable",
+        help="add -device ARG to QEMU; a PCI device without bus= gets its own root port, vfio-pci, "
+        "and the address after those of --device; repeatable",
     )
     add(
         "--mode",
@@ -55,6 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         **several,
     )
     add("--append", default="", metavar="TEXT", help="append to the kernel command line")
+    add("--cpus-online", type=count, default=2, metavar="N", help="CPUs of the host (2)")
+    add("--hugepages", type=count, metavar="N", help="huge pages to reserve at boot")
     add("--memory", type=size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")
     add(
         "--timeout",
@@ -74,7 +77,7 @@ def create(options: argparse.Namespace) -> list[host.Host]:
         for cpu, name, mode in itertools.product(
             options.cpu or ["max"], options.kernel or [None], options.mode or [None]
         ):
-            machine = _machine(options, cpu, mode)
+            machine = _machine(program, options, cpu, mode)
             made = host.prepare_by_name(
                 program, name, machine, report, _files(options), options.package
             )
@@ -105,12 +108,17 @@ def headers_option(options: argparse.Namespace) -> list[str]:
     return [f"--kvm-headers={host.FILES / each.name}" for each in _files(options)]
 
 
-def _machine(options: argparse.Namespace, cpu: str, mode: str | None) -> qemu.EmulatedMachine:
+def _machine(
+    program: qemu.Qemu, options: argparse.Namespace, cpu: str, mode: str | None
+) -> qemu.EmulatedMachine:
+    devices, arguments = program.devices(options.device, options.device_arg)
+    pages = f"hugepages={options.hugepages}" if options.hugepages else ""
     return qemu.EmulatedMachine(
         cpu=cpu,
+        cpus=options.cpus_online,
         memory=options.memory,
-        devices=tuple(lab_devices.lookup(options.device)),
-        device_arguments=tuple(options.device_arg),
-        append=options.append,
+        devices=devices,
+        device_arguments=arguments,
+        append=f"{pages} {options.append}".strip(),
         mode=mode,
     )

@@ -35,6 +35,22 @@ class Kernel:
     modules: Path | None = None
 
 
+@dataclass(frozen=True)
+class OfferedKernel:
+    """A kernel of the lab or of Debian's mirror, cached or not.
+
+    Attributes:
+        name: for ``--kernel``.
+        page_size: in bytes.
+        modules: False if the mirror lacks the modules that a kernel of Debian needs.
+    """
+
+    name: str
+    page_size: int
+    modules: bool
+    cached: bool
+
+
 def store() -> Path:
     """Return the directory of the cached kernels; each is a subdirectory."""
     return cache.root() / "kernels"
@@ -63,6 +79,26 @@ def find(name: str | None, progress: Progress) -> Kernel | None:
             )
         return _load(place.name)
     return _of_path(Path(name))
+
+
+def offered(progress: Progress) -> list[OfferedKernel]:
+    """Return the lab's kernels, and those of Debian's mirror in order of their numbers."""
+    page_sizes = {"lab": 4 << 10, "lab:16k": 16 << 10, "lab:64k": 64 << 10}
+    variants = [path.name.replace("-", ":", 1) for path in store().glob("lab-*")]
+    kernels = [
+        OfferedKernel(
+            name, page_sizes.get(name, 4 << 10), True, (store() / directory(name)).exists()
+        )
+        for name in dict.fromkeys((*page_sizes, *sorted(variants)))
+    ]
+    complete, without_modules = _offered(Apt("arm64", progress))
+    usable = [each for each in complete | without_modules if _matches(each, _flavour(each))]
+    for release in sorted(usable, key=lambda each: (_order(each), each)):
+        page_size = (16 if _flavour(release) else 4) << 10
+        cached = _is_complete(store() / f"debian-{release}")
+        name = f"debian:{release}"
+        kernels.append(OfferedKernel(name, page_size, release in complete, cached))
+    return kernels
 
 
 def directory(name: str) -> str:

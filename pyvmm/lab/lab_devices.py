@@ -28,7 +28,7 @@ class LabDevice:
     """A device of the lab.
 
     Attributes:
-        pci_id: vendor and device ID.
+        pci_id: vendor and device ID, or None if only QEMU knows them.
         qemu: argument of QEMU's ``-device``; ``{id}`` is replaced by the device's ID.
         driver: the vfio driver to bind.
         backend: argument of ``-blockdev`` or ``-netdev``, if any, with ``{id}``; ``{disk}`` is
@@ -39,7 +39,7 @@ class LabDevice:
     """
 
     name: str
-    pci_id: tuple[int, int]
+    pci_id: tuple[int, int] | None
     qemu: str
     driver: str = "vfio-pci"
     backend: str = ""
@@ -95,6 +95,12 @@ def lookup(names: Sequence[str]) -> list[LabDevice]:
         if name not in NAMES:
             raise UsageError(f"unknown device {name!r}: the lab has {', '.join(NAMES)}")
     return [DEVICES[name] for name in names if name in DEVICES]
+
+
+def of_argument(argument: str) -> LabDevice:
+    """Return the device of an argument of QEMU's ``-device``."""
+    escaped = argument.replace("{", "{{").replace("}", "}}")
+    return LabDevice(argument.partition(",")[0], None, escaped)
 
 
 def address(slot: int) -> str:

@@ -15,7 +15,7 @@ from pyvmm import units
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import package_tree
 from pyvmm.lab.apt import Progress
-from pyvmm.lab.lab_devices import LabDevice, arguments, option_value
+from pyvmm.lab.lab_devices import LabDevice, arguments, lookup, of_argument, option_value
 
 PROGRAM = "qemu-system-aarch64"
 # The oldest version that works. QEMU 7.2 boots, but its "max" CPU lacks FWB and vfio devices cannot
@@ -25,6 +25,9 @@ OLDEST = (10, 0)
 _CPUS = re.compile(r"max|a64fx|neoverse-\w+|cortex-(?:a[3-9]\d|a\d{3}|x\d+)")
 
 _WITH_MTE = "+mte"
+# PCI devices that other devices are placed behind, and properties that place a device.
+_BRIDGES = re.compile(r"(-port|bridge|-upstream|-downstream)$|^pxb")
+_PLACED = re.compile(r"(bus|addr)=")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,28 @@ class Qemu:
         text = _output([*self.command, "-machine", "virt", "-cpu", "help"])
         return sorted({name for name in text.split() if _CPUS.fullmatch(name)})
 
+    def devices(
+        self, names: Sequence[str], arguments: Sequence[str]
+    ) -> tuple[tuple[LabDevice, ...], tuple[str, ...]]:
+        """Return the devices of these names and of ``-device`` arguments, and the other arguments.
+
+        A PCI device whose argument names no bus gets its own root port, as the lab's devices do.
+        Raises `UsageError` for an unknown name.
+        """
+        own = [argument for argument in arguments if self._needs_port(argument)]
+        devices = (*lookup(names), *map(of_argument, own))
+        return devices, tuple(argument for argument in arguments if argument not in own)
+
+    def _needs_port(self, argument: str) -> bool:
+        model, *properties = argument.split(",")
+        if _BRIDGES.search(model) or any(_PLACED.match(each) for each in properties):
+            return False
+        # Every PCI device has this property. Listing all devices loads QEMU's modules, of which a
+        # downloaded QEMU may find those of another version.
+        return "romfile=" in _output(
+            [*self.command, "-machine", "none", "-device", f"{model},help"]
+        )
+
 
 @dataclass(frozen=True)
 class EmulatedMachine:
@@ -48,6 +73,7 @@ class EmulatedMachine:
         cpu: the CPU model, with QEMU's ``,PROPERTY=VALUE`` options; ``max+mte`` has memory tags,
             which QEMU gives to a machine and not to a CPU.
         memory: RAM of the kernel in bytes.
+        cpus: the number of CPUs.
         device_arguments: arguments of additional ``-device`` options.
         append: text to append to the kernel command line.
         mode: the mode of KVM (see `kvm_mode`), or None for the kernel's default.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from pyvmm import scratch_dir
-from pyvmm.lab import host, lab_devices, qemu
+from pyvmm.lab import host, qemu
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import FILES, RunningHost
 from pyvmm.lab.terminal import Terminal
@@ -35,15 +35,16 @@ class LabBoard:
     def prepare(self, progress: Progress) -> None:
         """Download and build what the cache lacks."""
         option = self._option
+        program = qemu.find(progress, option.lab_qemu)
+        devices, arguments = program.devices(option.lab_device, option.lab_device_arg)
         machine = qemu.EmulatedMachine(
             cpu=self._cpu,
             memory=qemu.parse_size(option.lab_memory),
-            devices=tuple(lab_devices.lookup(option.lab_device)),
-            device_arguments=tuple(option.lab_device_arg),
+            devices=devices,
+            device_arguments=arguments,
             append=option.lab_append,
             mode=self._mode,
         )
-        program = qemu.find(progress, option.lab_qemu)
         self._host = host.prepare_by_name(
             program, self._kernel, machine, progress, packages=option.lab_package
         )

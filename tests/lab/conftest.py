@@ -44,7 +44,7 @@ def run(emulated: host.Host) -> Run:
         dmesg: TextIO | None = None,
         **machine: object,
     ) -> Result:
-        if "devices" in machine:
+        if isinstance(machine.get("devices"), list):  # of names
             machine["devices"] = tuple(lab_devices.lookup(machine["devices"]))  # type: ignore[arg-type]
         changed = replace(emulated, machine=replace(emulated.machine, **machine))  # type: ignore[arg-type]
         out, err = io.BytesIO(), io.BytesIO()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pyvmm import cli
 from pyvmm.errors import LackingError, PyvmmError, UsageError
 from pyvmm.lab import cache, host, kernel, kernel_config, kernel_modules
 from pyvmm.lab.apt import Apt, no_progress
+from tests.json_documents import valid
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,20 @@ def test_flavour_with_16k_pages_is_offered(offered: tuple[set[str], set[str]]) -
     complete, _ = offered
     assert any(kernel._matches(release, "6.12-16k") for release in complete)
     assert any(kernel._matches(release, "6.12") for release in complete)
+
+
+def test_list_of_kernels(
+    offered: tuple[set[str], set[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    complete, without_modules = offered
+    assert cli.main(["lab", "kernels", "--json"]) == 0
+    kernels = {each["name"]: each for each in valid(capsys.readouterr().out)["kernels"]}
+    assert list(kernels)[:3] == ["lab", "lab:16k", "lab:64k"]
+    assert kernels["lab:64k"]["page_size"] == 65536
+    of_debian = {name.removeprefix("debian:"): each for name, each in kernels.items()}
+    for name, each in of_debian.items():
+        assert name.startswith("lab") or name in (complete if each["modules"] else without_modules)
+    assert {each["page_size"] for name, each in of_debian.items() if "-16k" in name} == {16384}
 
 
 @pytest.mark.parametrize("flavour", ["", "-16k"])
