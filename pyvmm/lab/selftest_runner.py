@@ -50,8 +50,7 @@ def _run(name: str, command: list[str], timeout: float, trace: str | None) -> bo
         start_new_session=True,
     ) as process:
         in_time = _copy_output(process, start + timeout)
-        with contextlib.suppress(ProcessLookupError):  # also what the test left behind
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_session(process.pid)
         try:
             status = process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -68,6 +67,15 @@ def _run(name: str, command: list[str], timeout: float, trace: str | None) -> bo
         )
     os.close(log)
     return True
+
+
+def _kill_session(leader: int) -> None:
+    """Kill a test and what it left behind, in any process group of its session."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        # A process may have ended since.
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if os.getsid(int(directory.name)) == leader:
+                os.kill(int(directory.name), signal.SIGKILL)
 
 
 def _copy_output(process: "subprocess.Popen[bytes]", deadline: float) -> bool:

@@ -14,6 +14,9 @@ from tests.json_documents import valid
 
 PROGRAMS = {
     "a_pass": "echo said >/dev/kmsg; sleep 99 & echo ok 1 it",
+    # The child leads its own process group, as those of kselftest_harness.h do.
+    "aa_leave": "python3 -c 'import os, time; os.fork() or (os.setpgid(0, 0), time.sleep(99))'",
+    "ab_alone": "grep -l 'set[p]gid' /proc/[0-9]*/cmdline | wc -l",
     "b_skip": "echo 1..0 '# SKIP - no device'; exit 4",
     "c_hang": "echo before; trap '' TERM; while :; do sleep 1; done",
     "d_kill": "echo last words; busybox poweroff -f; sleep 99",
@@ -42,12 +45,15 @@ def test_outcomes_and_a_new_boot(emulated: Host, programs: Path) -> None:
     assert list(by_name) == names
     assert {name: result.outcome for name, result in by_name.items()} == {
         "a_pass": Outcome.PASS,
+        "aa_leave": Outcome.PASS,
+        "ab_alone": Outcome.PASS,
         "b_skip": Outcome.SKIP,
         "c_hang": Outcome.TIMEOUT,
         "d_kill": Outcome.HOST,
         "sub/e_fail": Outcome.FAIL,
     }
     assert by_name["a_pass"].log == ("said",)
+    assert by_name["ab_alone"].output == "0\n"
     assert by_name["b_skip"].log == ()
     assert by_name["b_skip"].reason == "no device"
     assert by_name["c_hang"].output == "before\n"
@@ -60,10 +66,10 @@ def test_outcomes_and_a_new_boot(emulated: Host, programs: Path) -> None:
     selftest_table.save(results, saved)
     assert selftest_table.load(saved) == results
     row = selftest_table.SelftestRow("kvm", emulated, results)
-    assert len(valid(json.dumps(selftest_table.document([row])))["runs"][0]["tests"]) == 5
+    assert len(valid(json.dumps(selftest_table.document([row])))["runs"][0]["tests"]) == 7
     lines = selftest_table.markdown([row]).splitlines()
     assert "| `b_skip` | skip | no device |" in lines
-    assert lines[-1] == "| passes: 1 of 5 | 1 |  |"
+    assert lines[-1] == "| passes: 3 of 7 | 3 |  |"
 
 
 def test_trace_of_a_test(emulated: Host, programs: Path) -> None:
