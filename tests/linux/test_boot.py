@@ -26,7 +26,7 @@ from pyvmm.linux.boot import BootOptions, BootResult, boot
 from pyvmm.linux.linux_guest import LinuxGuest
 from pyvmm.memory import PROT_NONE
 from tests.devices import Find
-from tests.linux import bar_program
+from tests.linux import guest_programs
 from tests.process import in_child, open_fds
 
 pytestmark = pytest.mark.needs_arch("aarch64")
@@ -69,7 +69,8 @@ def start(tmp_path: Path) -> Start:
         if init:
             initrd = built_in_guest.make_initrd(Path("/run/Image"), (SCRIPT + init).encode())
             programs = CpioArchive()
-            programs.file("check_bar", bar_program.program(), executable=True)
+            programs.file("check_bar", guest_programs.check_bar(), executable=True)
+            programs.file("write_junk", guest_programs.write_junk(), executable=True)
             options["initrd"] = tmp_path / "initrd"
             options["initrd"].write_bytes(initrd + programs.to_bytes())
         console = options.pop("console", None) or io.BytesIO()
@@ -148,6 +149,26 @@ def test_network(start: Start, find: Find, append: str) -> None:
     assert hashlib.md5(disk_contents()).hexdigest() in console
     assert result.interrupts[str(device)]["INTx" if append else "MSI-X"] > 1000
     assert not result.faults.counts
+
+
+@pytest.mark.needs_device("disk")
+def test_a_guest_that_writes_junk(start: Start, find: Find) -> None:
+    """5,000 writes to the BAR with the MSI-X table, and 5,000 to config space."""
+    result, console = start(
+        """
+        mount -t sysfs sys /sys
+        cd /sys/bus/pci/devices/0000:00:01.0
+        echo 0000:00:01.0 >driver/unbind
+        echo 1 >enable
+        /write_junk resource0 && /write_junk /dev/mem ECAM && echo wrote junk
+        poweroff -f
+        """,
+        devices=[str(find("disk"))],
+    )
+    assert "wrote junk\n" in console
+    assert result.end.reason == "power-off"
+    assert result.accesses["PCI config space", "write"] > 5000
+    assert_reads_disk(start(devices=[str(find("disk"))]))
 
 
 @pytest.mark.needs_device("grace")
