@@ -3,7 +3,8 @@
 
     python -m tests.linux.matrix [--host KERNEL]… [--guest KERNEL]…
 
-Prints a line per boot. The exit status is 1 if a guest did not read what the disk has.
+Prints a line per boot. The exit status is 1 if a guest did not read what the disk has. Debian's
+kernels have no iommufd, so those modes are skipped there.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyvmm.errors import PyvmmError, SkippedError
+from pyvmm.errors import LackingError, PyvmmError
 from pyvmm.lab import host, kernel, kernel_build, lab_devices, qemu
 from pyvmm.lab.apt import no_progress
 from pyvmm.linux.boot import BootOptions, boot
@@ -83,10 +84,9 @@ def _boots(guests: list[str]) -> Iterator[bool]:
                         timeout=_LIMIT,
                     )
                 )
-            except SkippedError as error:
-                succeeded, outcome = True, f"skipped: {error}"
             except PyvmmError as error:
-                succeeded, outcome = False, f"failed: {error}"
+                skipped = isinstance(error, LackingError) and mode != AUTO
+                succeeded, outcome = skipped, f"{'skipped' if skipped else 'failed'}: {error}"
             else:
                 read = digest.encode() in console.getvalue()
                 succeeded = read and result.end.reason == "power-off" and not result.faults.counts
