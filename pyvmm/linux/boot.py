@@ -120,8 +120,8 @@ def boot(options: BootOptions) -> BootResult:
         raise LackingError(
             "boot runs arm64 guests on arm64 hosts: python -m pyvmm lab run --device disk -- boot"
         )
-    ram_bar_names = [RamBarName.parse(text) for text in options.ram_bars]
-    addresses = Bdf.parse_all([*options.devices, *(str(each.address) for each in ram_bar_names)])
+    names = [RamBarName.parse(text) for text in options.ram_bars]
+    addresses = Bdf.parse_all([*options.devices, *(str(name.address) for name in names)])
     path = options.image or built_in_guest.find_image()
     kernel = kernel_image.read(path)
     initrd = (
@@ -135,27 +135,20 @@ def boot(options: BootOptions) -> BootResult:
         if options.bind:  # before anything is mapped: each device's guardian inherits mappings
             for address in addresses:
                 stack.enter_context(bind_to_vfio(PciFunction.find(address)))
-        cpus = _check_cpus(system, options.cpus)
         opened: list[VfioDevice] = []
         for address in addresses:
             beside = opened[0] if opened else None
             device = open_device(address, options.iommu_mode, beside=beside)
             opened.append(stack.enter_context(device))
-        devices, providers = opened[: len(options.devices)], opened[len(options.devices) :]
+        devices, others = opened[: len(options.devices)], opened[len(options.devices) :]
         ram_bars = [
             stack.enter_context(RamBar(device, name.bar))
-            for device, name in zip(providers, ram_bar_names, strict=True)
+            for device, name in zip(others, names, strict=True)
         ]
-        board = Board.fitting(
-            cpus,
-            options.ram,
-            [bar.size for bar in ram_bars],
-            sum(bar.size for device in devices for bar in _memory_bars(device)),
-            system.check(KVM_CAP_ARM_VM_IPA_SIZE),
-        )
+        board = _board(system, options, devices, ram_bars)
         ram = stack.enter_context(Mapping.anonymous(options.ram, align=2 << 20))
         ram.advise(mmap.MADV_HUGEPAGE)
-        if devices:
+        if devices:  # they share their IO address space
             devices[0].dma.map(RAM_BASE, ram)
             for bar, window in zip(ram_bars, board.memory[1:], strict=True):
                 bar.map_for_dma(devices[0], window.start)
@@ -237,11 +230,22 @@ def _memory_bars(device: VfioDevice) -> list[Region]:
     return [bar for bar in bars if not device.config.is_port_bar(bar.index)]
 
 
-def _check_cpus(system: System, cpus: int) -> int:
+def _board(
+    system: System,
+    options: BootOptions,
+    devices: Sequence[VfioDevice],
+    ram_bars: Sequence[RamBar],
+) -> Board:
     most = min(system.check(KVM_CAP_MAX_VCPUS), MAX_CPUS)
-    if not 0 < cpus <= most:
-        raise UsageError(f"--cpus {cpus}: this host's guests have 1 to {most} CPUs")
-    return cpus
+    if not 0 < options.cpus <= most:
+        raise UsageError(f"--cpus {options.cpus}: this host's guests have 1 to {most} CPUs")
+    return Board.fitting(
+        options.cpus,
+        options.ram,
+        [bar.size for bar in ram_bars],
+        sum(bar.size for device in devices for bar in _memory_bars(device)),
+        system.check(KVM_CAP_ARM_VM_IPA_SIZE),
+    )
 
 
 def _load(

@@ -44,5 +44,5 @@ def _run(runs: range) -> Iterator[str]:
 
 
 CAMPAIGN = Campaign(
-    runs=100_000, short=250, batch=_BATCH, limit=300, run=_run, lab=("--kernel", "lab")
+    runs=100_000, short=100, batch=_BATCH, limit=300, run=_run, lab=("--kernel", "lab")
 )
