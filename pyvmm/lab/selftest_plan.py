@@ -30,14 +30,13 @@ PLANS = {
         ("-b", "16M", "-w", "1"),
         f"{_SLOW}; QEMU's TLB keeps more pages than a CPU's, so they stay idle",
     ),
-    "arch_timer": Plan(("-e", "300000"), _LATE),
-    "arm64/arch_timer_edge_cases": Plan(("-w", "1000"), _LATE),
+    "arch_timer": Plan(("-n", "1", "-e", "300000"), _LATE),
     "arm64/sea_to_user": Plan(
         excluded="it needs ACPI's error injection (EINJ), and QEMU's machine has none"
     ),
     "demand_paging_test": Plan(("-b", "16M"), _SLOW),
     "dirty_log_perf_test": Plan(("-b", "16M"), _SLOW),
-    "dirty_log_test": Plan(("-i", "2", "-p", "1"), _SLOW),
+    "dirty_log_test": Plan(("-i", "2"), _SLOW),
     "kvm_page_table_test": Plan(("-b", "16M"), _SLOW),
     "memslot_modification_stress_test": Plan(("-b", "16M", "-i", "50"), _SLOW),
     "mmu_stress_test": Plan(("-m", "2", "-s", "1"), _SLOW),
