@@ -29,8 +29,8 @@ def add_earlier(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def html_file(args: argparse.Namespace) -> ReportFile | None:
-    """Return the file to write a document's page to, or None without ``--html``.
+def html_file(args: argparse.Namespace, schema: str) -> ReportFile | None:
+    """Return the file to write the page of a document to, or None without ``--html``.
 
     Raises `UsageError` or `LackingError` before the command runs.
     """
@@ -42,4 +42,6 @@ def html_file(args: argparse.Namespace) -> ReportFile | None:
 
     pages.check_installed()
     earlier = pages.read(args.earlier) if args.earlier else None
+    if earlier:
+        pages.check_earlier(earlier, schema)
     return ReportFile(args.html, lambda document: pages.render([document], earlier))

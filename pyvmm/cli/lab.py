@@ -22,6 +22,7 @@ from pyvmm.cli.report_file import ReportFile
 from pyvmm.errors import LackingError, Status, UsageError
 from pyvmm.lab import (
     cache,
+    causes,
     host,
     kernel,
     kernel_build,
@@ -117,15 +118,13 @@ def _shell(options: argparse.Namespace, command: Sequence[str]) -> int:
 def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
         raise UsageError("no command: pass one of pyvmm's, such as lab matrix -- caps --json")
-    page = html_file.html_file(options)
+    page = html_file.html_file(options, causes.MATRIX_SCHEMA)
     results = ReportFile(options.kcidb) if options.kcidb else None
     hosts = lab_hosts.create(options)
     with progress() as report:
         argv = [*_PYVMM, *lab_hosts.headers_option(options), *command]
         limit = options.timeout or lab_hosts.TIMEOUT
         cells = matrix.run(hosts, argv, limit, report, options.resume, options.jobs)
-    if page:
-        page.save(matrix.document(cells, command))
     if results:
         results.save(kcidb.document(matrix.kcidb_tests(cells, command)))
     if options.json:
@@ -134,6 +133,8 @@ def _matrix(options: argparse.Namespace, command: Sequence[str]) -> int:
         print(matrix.markdown(cells))
     else:
         output.table("", *matrix.table(cells))
+    if page:
+        page.save(matrix.document(cells, command))
     return max((cell.status for cell in cells), default=Status.DONE)
 
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.names and args.all:
         raise UsageError("--all has no effect where NAME is given: a named one always runs")
     selected = _select(args.names, args.all)
-    page = html_file.html_file(args)
+    page = html_file.html_file(args, SCHEMA)
     results = []
     with recording(args.provenance) as recorded:
         for provoked in provoke(selected, recorded.recorder):
@@ -67,8 +67,6 @@ def run(args: argparse.Namespace) -> int:
         "verdicts": [_verdict(each) for each in results if not each.skipped],
         **recorded.to_json(),
     }
-    if page:
-        page.save(document)
     if args.json:
         print(json.dumps(document, indent=1))
     elif args.markdown:
@@ -76,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"| {' | '.join(line)} |")
     else:
         output.table("", headings, rows)
+    if page:
+        page.save(document)
     agreed = all(each.as_expected and not each.disagreements for each in results)
     return Status.DONE if agreed else Status.FAILED
 

@@ -21,7 +21,7 @@ from pyvmm.faults import policy
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.output_file import OutputFile
 from pyvmm.passthrough import Job, JobResult, run_job
-from pyvmm.passthrough.document import result_of, to_json
+from pyvmm.passthrough.document import SCHEMA, result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe, Write
 from pyvmm.provenance import KernelPath, verdict
 from pyvmm.units import size
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     on_fault, on_fault_in = policy.parse(args.on_fault)
     writes = [_write(text) for text in args.write]
     files = [ReportFile(args.report)] if args.report else []
-    if page := html_file.html_file(args):
+    if page := html_file.html_file(args, SCHEMA):
         files.append(page)
     writers = [ReportWriter(file) for file in files]
     with ExitStack() as stack:

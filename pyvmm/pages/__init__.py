@@ -6,6 +6,6 @@ policy allows no request and no script but its own.
 """
 
 from pyvmm.pages.documents import read
-from pyvmm.pages.render import check_installed, render
+from pyvmm.pages.render import check_earlier, check_installed, render
 
-__all__ = ["check_installed", "read", "render"]
+__all__ = ["check_earlier", "check_installed", "read", "render"]

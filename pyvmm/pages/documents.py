@@ -17,6 +17,8 @@ PROVOKE = "pyvmm.provoke/1"
 RUN = "pyvmm.run/1"
 CAPS = "pyvmm.caps/1"
 BENCH = "pyvmm.bench/1"
+# What a member that is missing, or has another type, raises.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 SCHEMAS = (MATRIX, PROVOKE, RUN, CAPS, BENCH)
 
 
@@ -42,14 +44,8 @@ def damage_reported(document: Document) -> Iterator[None]:
     """Turn an error of the block into a `UsageError` that says that `document` is damaged."""
     try:
         yield
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except _DAMAGE as error:
         raise UsageError(
-            f"a {schema(document)} document is damaged ({type(e).__name__}: {e}): write it again"
+            f"a {schema(document)} document is damaged ({type(error).__name__}: {error}): write it "
+            "again"
         ) from None

@@ -29,6 +29,14 @@ def check_installed() -> None:
         ) from None
 
 
+def check_earlier(earlier: Document, wanted: str) -> None:
+    """Raise `UsageError` if a document of the `wanted` schema cannot be compared with `earlier`."""
+    if schema(earlier) != wanted:
+        raise UsageError(f"cannot compare {wanted} with {schema(earlier)}: pass one of {wanted}")
+    with damage_reported(earlier):
+        assert compare(earlier).checks is not None
+
+
 def render(sources: Sequence[Document], earlier: Document | None = None) -> str:
     """Return a page for one document, or for several ``pyvmm.bench/1`` ones, the oldest first.
 
@@ -47,11 +55,7 @@ def render(sources: Sequence[Document], earlier: Document | None = None) -> str:
         comparison = compare(document)
         changes = None
         if earlier is not None:
-            if schema(earlier) != schema(document):
-                raise UsageError(
-                    f"{schema(earlier)} cannot be compared with {schema(document)}: pass documents "
-                    "of one schema"
-                )
+            check_earlier(earlier, schema(document))
             changes = comparison.since(compare(earlier))
         return _page(
             "results.html",

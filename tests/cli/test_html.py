@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,19 @@ def test_provoke_writes_a_page_as_well(
     assert again.read_text() == page.read_text()
     assert main(["html", str(saved), "-o", str(again), "--earlier", str(saved)]) == Status.DONE
     assert "None: all results are the same" in again.read_text()
+
+
+@pytest.mark.parametrize("document", [RUN, PROVOKE | {"provoked": 1}], ids=["other", "damaged"])
+def test_earlier_document_is_checked_before_the_run(
+    document: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.write_text(json.dumps(document))
+    with exits_with(Status.USAGE):
+        main(["provoke", "--html", str(tmp_path / "page"), "--earlier", str(earlier)])
+    said = capsys.readouterr().err
+    assert "pass one of pyvmm.provoke/1" in said or "pyvmm.provoke/1 document is damaged" in said
+    assert said.count("\n") == 1  # no provocation ran
 
 
 @pytest.mark.parametrize(

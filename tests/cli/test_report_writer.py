@@ -29,7 +29,7 @@ def test_a_report_from_within_the_sandbox(tmp_path: Path) -> None:
 
 def test_a_page_from_within_the_sandbox(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    page = html_file(Namespace(html=path, earlier=None))
+    page = html_file(Namespace(html=path, earlier=None), "pyvmm.run/1")
     assert page
 
     def save() -> str:
