@@ -51,7 +51,6 @@ class GuestBar(Closeable):
         self._mapping, self._backing = map_backed(device, region, trap=registers)
         self._name = f"{device.function} {region.name}"
         self._registers, self._counts = registers, counts
-        self._register = register_flipped if flip else register
         self._flip = flip
 
     def place(self, gpa: int) -> None:
@@ -60,8 +59,9 @@ class GuestBar(Closeable):
         self.gpa = gpa
         if self._flip:
             self._write_copies_back()
+        register_area = register_flipped if self._flip else register
         self.outcomes = tuple(
-            self._register(self._vm, self._mapping, area, gpa + area.offset)
+            register_area(self._vm, self._mapping, area, gpa + area.offset)
             for area in self._mapping.areas
         )
         emulated = [hole.area for hole in self._mapping.emulated]
