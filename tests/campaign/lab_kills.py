@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from pyvmm.lab import cache
 from tests.campaign.campaign import Campaign
 from tests.campaign.kill import PYVMM, SIGNALS, adopt_orphans, names, private_tmpdir, start_and_kill
@@ -32,8 +34,8 @@ _REPAIRABLE = ("userland-*.erofs", "userland-*.busybox")
 
 
 @contextmanager
-def _copied_cache() -> Iterator[Path]:
-    """Yield a private copy of the cache, beside the original: hard links stay on one disk."""
+def _copied_cache() -> Iterator[None]:
+    """Use a private copy of the cache, beside the original: hard links stay on one disk."""
     original = cache.root()
     with tempfile.TemporaryDirectory(prefix="pyvmm-campaign-", dir=original.parent) as home:
         for name in _COPIED:
@@ -44,7 +46,9 @@ def _copied_cache() -> Iterator[Path]:
                 copy_function=os.link,
                 ignore=shutil.ignore_patterns(*_OMITTED),
             )
-        yield Path(home)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", home)
+            yield
 
 
 def _damaged() -> Iterator[str]:
@@ -59,8 +63,7 @@ def _run(runs: range) -> Iterator[str]:
     adopt_orphans()
     # One run before the copy: it builds what the user's cache lacks.
     subprocess.run(_COMMANDS[1], check=True, capture_output=True)
-    with _copied_cache() as home, private_tmpdir() as (temporary, environment):
-        environment["XDG_CACHE_HOME"] = os.environ["XDG_CACHE_HOME"] = str(home)
+    with _copied_cache(), private_tmpdir() as (temporary, environment):
         for number in runs:
             chance = random.Random(number)
             sent, command = chance.choice(SIGNALS), chance.choice(_COMMANDS)
