@@ -32,6 +32,11 @@ from pyvmm.lab import (
 )
 from pyvmm.output_file import OutputFile
 
+# Those that pytest takes as --lab-NAME.
+_LAB_TEST_OPTIONS = (
+    *("append", "cpu", "cpus_online", "device", "device_arg", "hugepages", "kernel", "mode"),
+    *("package", "qemu", "timeout"),
+)
 _PYVMM = ("python3", "-m", "pyvmm")
 
 
@@ -85,19 +90,13 @@ def _test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise LackingError("lab test needs pytest: pip install 'pyvmm[test]'")
     lab_hosts.check_repeated(options)
     argv = [sys.executable, "-m", "pytest", "-p", "pyvmm.testing.plugin"]
-    argv += ["--lab", f"--lab-memory={options.memory >> 20}M", f"--lab-append={options.append}"]
-    for name, value in (
-        ("lab-qemu", options.qemu),
-        ("lab-timeout", options.timeout),
-        ("kvm-headers", options.kvm_headers),
-    ):
-        argv += [f"--{name}={value}"] if value is not None else []
-    argv += [f"--lab-cpu={name}" for name in options.cpu]
-    argv += [f"--lab-kernel={name}" for name in options.kernel]
-    argv += [f"--lab-mode={name}" for name in options.mode]
-    argv += [f"--lab-device={name}" for name in options.device]
-    argv += [f"--lab-device-arg={argument}" for argument in options.device_arg]
-    argv += [f"--lab-package={name}" for name in options.package]
+    argv += ["--lab", f"--lab-memory={options.memory >> 20}M"]
+    if options.kvm_headers:
+        argv += [f"--kvm-headers={options.kvm_headers}"]
+    for name in _LAB_TEST_OPTIONS:
+        value = getattr(options, name)
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        argv += [f"--lab-{name.replace('_', '-')}={each}" for each in values]
     # execv: pytest rewrites asserts only in modules that it imports itself, and a signal to this
     # process must end the hosts.
     os.execv(sys.executable, [*argv, *arguments])

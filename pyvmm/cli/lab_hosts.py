@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--append", default="", metavar="TEXT", help="append to the kernel command line")
     add("--cpus-online", type=count, default=2, metavar="N", help="CPUs of the host (2)")
-    add("--hugepages", type=count, metavar="N", help="huge pages to reserve at boot")
+    add("--hugepages", type=count, default=0, metavar="N", help="huge pages to reserve at boot")
     add("--memory", type=size, default=2 << 30, metavar="SIZE", help="RAM of the kernel (2G)")
     add(
         "--timeout",
@@ -112,13 +112,13 @@ def _machine(
     program: qemu.Qemu, options: argparse.Namespace, cpu: str, mode: str | None
 ) -> qemu.EmulatedMachine:
     devices, arguments = program.devices(options.device, options.device_arg)
-    pages = f"hugepages={options.hugepages}" if options.hugepages else ""
     return qemu.EmulatedMachine(
         cpu=cpu,
         cpus=options.cpus_online,
         memory=options.memory,
         devices=devices,
         device_arguments=arguments,
-        append=f"{pages} {options.append}".strip(),
+        append=options.append,
         mode=mode,
+        hugepages=options.hugepages,
     )

@@ -227,6 +227,7 @@ class Host:
     def _command_line(self, all_messages: bool) -> str:
         """Return the kernel's command line; `all_messages` puts the whole log on the console."""
         parameters = [_COMMAND_LINE, f"mem={self.machine.memory >> 20}M"]
+        parameters += [f"hugepages={self.machine.hugepages}"] if self.machine.hugepages else []
         parameters += [kvm_mode.parameter(self.machine.mode), self.machine.append]
         parameters += ["ignore_loglevel"] if all_messages else []
         return " ".join(filter(None, parameters))

@@ -77,6 +77,7 @@ class EmulatedMachine:
         device_arguments: arguments of additional ``-device`` options.
         append: text to append to the kernel command line.
         mode: the mode of KVM (see `kvm_mode`), or None for the kernel's default.
+        hugepages: the number of huge pages to reserve at boot.
     """
 
     cpu: str = "max"
@@ -86,6 +87,7 @@ class EmulatedMachine:
     device_arguments: tuple[str, ...] = ()
     append: str = ""
     mode: str | None = None
+    hugepages: int = 0
 
     def arguments(self) -> list[str]:
         """Return QEMU's arguments for the machine and its devices."""

@@ -43,6 +43,8 @@ class LabBoard:
             devices=devices,
             device_arguments=arguments,
             append=option.lab_append,
+            cpus=option.lab_cpus_online,
+            hugepages=option.lab_hugepages,
             mode=self._mode,
         )
         self._host = host.prepare_by_name(

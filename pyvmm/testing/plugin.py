@@ -53,6 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     seconds = "time limit in seconds for each test, after which its host is restarted (300)"
     add("--lab-timeout", type=float, default=300.0, metavar="S", help=seconds)
     add("--lab-memory", default="2G", metavar="SIZE", help="RAM of the kernel (2G)")
+    add("--lab-cpus-online", type=int, default=2, metavar="N", help="CPUs of the host (2)")
+    pages = "huge pages to reserve at boot"
+    add("--lab-hugepages", type=int, default=0, metavar="N", help=pages)
     modes = "mode of KVM in the host: vhe, nvhe, protected or nested; repeatable"
     add("--lab-mode", help=modes, **several)
     add("--lab-append", default="", metavar="TEXT", help="append to the kernel command line")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm import cli
+from pyvmm.cli import lab
 from pyvmm.errors import Status
 from tests.json_documents import valid
 from tests.process import exits_with
@@ -34,6 +35,16 @@ def test_option_without_effect_is_an_error(
     with exits_with(Status.USAGE):
         cli.main(["lab", *argv])
     assert argv[1] in capfd.readouterr().err
+
+
+def test_pytest_has_the_options_of_lab_test() -> None:
+    [parser] = [each for each in cli.tree().parsers() if each.prog == "pyvmm lab test"]
+    names = {action.dest for action in parser._actions} - {"help"}
+    assert names == {*lab._LAB_TEST_OPTIONS, "memory"}
+    argv = [sys.executable, "-m", "pytest", "--help"]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    for name in names:
+        assert f"--lab-{name.replace('_', '-')}=" in text
 
 
 NO_QEMU = ("--qemu", "/no/such/qemu")  # ends a command before it downloads anything

@@ -185,13 +185,20 @@ def _is_qemu(pid: int) -> bool:
 
 def test_modes_of_kvm(session: Session) -> None:
     text = """
+        import os
         import subprocess
 
         def test_mode():
             log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
             assert "Hyp nVHE mode initialized" in log
+
+        def test_machine():
+            assert os.cpu_count() == 1
+            assert "HugePages_Total:       3" in open("/proc/meminfo").read()
     """
-    result = session(text, "--lab", "--lab-mode=nvhe", "--lab-mode=vhe")
+    options = ["--lab-cpus-online=1", "--lab-hugepages=3"]
+    result = session(text, "--lab", "--lab-mode=nvhe", "--lab-mode=vhe", *options)
+    assert result.line("test_machine[max-lab-nvhe]") == "ok test_machine[max-lab-nvhe]"
     assert result.line("test_mode[max-lab-nvhe]") == "ok test_mode[max-lab-nvhe]"
     assert result.line("test_mode[max-lab-vhe]") == "not ok test_mode[max-lab-vhe]"
 
