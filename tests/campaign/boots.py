@@ -10,7 +10,7 @@ from pyvmm.linux.boot import BootOptions, boot
 from tests.campaign.campaign import Campaign
 
 _DISK = "0000:01:00.0"
-_CPUS = (1, 2, 4, 8)
+_CPUS = (1, 2)  # tests.linux.matrix has up to 8
 
 
 def _run(runs: range) -> Iterator[str]:
