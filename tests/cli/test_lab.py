@@ -20,6 +20,7 @@ from tests.process import exits_with
         ("clean", "--qemu", "/none"),
         ("clean", "--json"),
         ("matrix", "--json", "--markdown", "--", "caps"),
+        ("selftests", "--json", "--markdown"),
         ("setup", "--timeout", "5"),
         ("shell", "--timeout", "5"),
     ],
