@@ -7,6 +7,8 @@ to the directory of another build.
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _ENTER = """\
@@ -20,17 +22,23 @@ exec setpriv --pdeathsig TERM nice chroot "$root" /usr/bin/env -i PATH=/usr/bin 
 """
 
 
-def popen(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.Popen[str]":
-    """Start a command in `root`; its output goes to a pipe."""
+@contextmanager
+def popen(root: Path, source: Path, work: Path, *argv: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command in `root`, with its output in a pipe; end it if the block raises."""
     mapped = ["--map-root-user"] if os.geteuid() else []
     unshare = ["unshare", "--mount", *mapped, "sh", "-c", _ENTER, "sh"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*unshare, root, source.resolve(), work, *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()  # each program of `_ENTER` replaces the one before: make gets it
+            raise
 
 
 def run(root: Path, source: Path, work: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
