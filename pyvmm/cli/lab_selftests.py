@@ -55,20 +55,21 @@ def _run_on(host: Host, suite: str, options: argparse.Namespace, number: int | N
     with progress() as report:
         programs = selftest_build.build(suite, host.kernel, options.source, report)
     names = selftests.choose(selftest_build.programs(programs), options.tests)
-    identity = (suite, programs.name, str(options.under_trace), *names)
+    identity = (suite, programs.name, str(options.under_trace))
     saved = options.resume and options.resume / matrix.file_name(host, identity)
-    if saved and saved.exists():
-        results: Iterator[SelftestResult] = iter(selftest_table.load(saved))
-    else:
-        results = selftests.run(
+
+    def run_tests(left: Sequence[str]) -> Iterator[SelftestResult]:
+        return selftests.run(
             host,
             suite,
             programs,
-            names,
+            left,
             timeout=options.timeout or _TIMEOUT,
             traced=options.under_trace,
             note=output.note,
         )
+
+    results = selftest_table.resume(saved, names, run_tests) if saved else run_tests(names)
     title = f"{suite} on {SelftestRow(suite, host).name}"
     done: list[SelftestResult] = []
     if number is None:
@@ -87,8 +88,6 @@ def _run_on(host: Host, suite: str, options: argparse.Namespace, number: int | N
     if number is not None:
         passed = all(each.outcome in (Outcome.PASS, Outcome.SKIP) for each in done)
         print(ktap.result(passed, number, title), flush=True)
-    if saved:
-        selftest_table.save(done, saved)
     return SelftestRow(suite, host, tuple(done))
 
 
@@ -116,5 +115,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="save the results of each host in DIR, and take those that it has from there",
+        help="save each result in DIR, and take those that it has from there",
     )

@@ -2,7 +2,7 @@
 """The results of selftests on several hosts: saved, as a JSON document, and as a table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,21 @@ class SelftestRow:
         """Return the name of the host: CPU, kernel, mode of KVM."""
         machine = self.host.machine
         return ", ".join(filter(None, (machine.cpu, self.host.kernel.name, machine.mode)))
+
+
+def resume(
+    saved: Path, names: Sequence[str], run: Callable[[Sequence[str]], Iterable[SelftestResult]]
+) -> Iterator[SelftestResult]:
+    """Yield the saved results of the tests `names`, then those of `run`, and save each.
+
+    `run` runs the tests that have no saved result.
+    """
+    done = {result.name: result for result in load(saved)} if saved.exists() else {}
+    yield from [done[name] for name in names if name in done]
+    for result in run([name for name in names if name not in done]):
+        done[result.name] = result
+        save(tuple(done.values()), saved)
+        yield result
 
 
 def save(results: Sequence[SelftestResult], path: Path) -> None:
