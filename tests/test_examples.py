@@ -165,6 +165,7 @@ def test_three_requirements() -> None:
 def test_linux_guest() -> None:
     printed = run(f"{LINUX}.py", bdf("grace"))
     assert_in_order(printed, LINUX_ACCEPTED if "KVM accepts" in printed else LINUX_REJECTED)
+    assert_recorded(LINUX, printed)
 
 
 @pytest.fixture
