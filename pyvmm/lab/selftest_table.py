@@ -30,9 +30,10 @@ class SelftestRow:
 
     @property
     def name(self) -> str:
-        """Return the name of the host: CPU, kernel, mode of KVM."""
+        """Return the name of the host: CPU, kernel, mode of KVM, devices."""
         machine = self.host.machine
-        return ", ".join(filter(None, (machine.cpu, self.host.kernel.name, machine.mode)))
+        devices = (device.name for device in machine.devices)
+        return ", ".join(filter(None, (machine.cpu, self.host.kernel.name, machine.mode, *devices)))
 
 
 def resume(
