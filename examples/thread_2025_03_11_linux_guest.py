@@ -146,19 +146,28 @@ def inspect_ram(vm: Vm, proceed: Callable[[], None]) -> None:
     found = poll(lambda: system_ram(vm))
     name = "System RAM (memremap)"
     print(f"   {name:<26} stage 1: {found.memory_type:<14} {describe_stage2(found.ipa)}")
-    proceed()
+    while not vm.closed:  # Linux drops input before it opens the console
+        proceed()
+        time.sleep(0.5)
 
 
 def run_linux(inspect: Inspect, **options: Any) -> BootResult:
     """Boot a guest, inspect it in a thread, and let it power off."""
     source, sink = os.pipe()
     threads: list[threading.Thread] = []
+    errors: list[PyvmmError] = []
 
     def proceed() -> None:
         os.write(sink, b"\n")
 
+    def watch(vm: Vm) -> None:
+        try:
+            inspect(vm, proceed)
+        except PyvmmError as error:
+            errors.append(error)
+
     def start(guest: LinuxGuest) -> None:
-        threads.append(threading.Thread(target=inspect, args=(guest.vm, proceed)))
+        threads.append(threading.Thread(target=watch, args=(guest.vm,)))
         threads[0].start()
 
     archive = CpioArchive()
@@ -168,7 +177,7 @@ def run_linux(inspect: Inspect, **options: Any) -> BootResult:
         file.write(initrd + archive.to_bytes())
         file.flush()
         try:
-            return boot(
+            result = boot(
                 BootOptions(
                     io.BytesIO(),
                     initrd=Path(file.name),
@@ -182,6 +191,9 @@ def run_linux(inspect: Inspect, **options: Any) -> BootResult:
         finally:
             for thread in threads:
                 thread.join()
+        if errors:
+            raise errors[0]
+        return result
 
 
 @as_command()

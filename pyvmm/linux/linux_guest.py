@@ -225,6 +225,8 @@ class LinuxGuest(Closeable):
         """Pass input on to the guest; return False at its end."""
         data = os.read(source, _INPUT_SIZE)
         with self._lock:
+            if self._slot:
+                self._slot.remove()
             self._uart.receive(data)
             if self._slot:
                 self._slot.update()

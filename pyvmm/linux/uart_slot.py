@@ -34,11 +34,20 @@ class UartSlot(Closeable):
 
     def update(self) -> None:
         """Register the memslot if no received bytes wait, or else delete it."""
-        if self._uart.waiting and self._slot:
-            self._vm.memslots.remove(self._slot)
-            self._slot = None
+        if self._uart.waiting:
+            self.remove()
         elif not self._uart.waiting and not self._slot:
             self._slot = self._vm.memslots.add(self._gpa, self._page, readonly=True)
+
+    def remove(self) -> None:
+        """Delete the memslot. Idempotent.
+
+        Call it before the UART receives bytes: with them in FR, the guest would read zeros from DR
+        through the memslot.
+        """
+        if self._slot:
+            self._vm.memslots.remove(self._slot)
+            self._slot = None
 
     def drain(self) -> None:
         """Pass the writes in the ring on to the UART."""
@@ -48,6 +57,4 @@ class UartSlot(Closeable):
     def close(self) -> None:
         """Delete the memslot and stop coalescing."""
         self._owned.close()
-        if self._slot:
-            self._vm.memslots.remove(self._slot)
-            self._slot = None
+        self.remove()

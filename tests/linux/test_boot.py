@@ -334,6 +334,7 @@ def test_console_input(start: Start) -> None:
             ended.set()
             typist.join()
     assert "got hello\n" in console
+    assert "^@" not in console  # the echo of a zero that nobody typed
 
 
 def test_reboot(start: Start) -> None:
