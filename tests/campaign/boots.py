@@ -23,8 +23,8 @@ def _run(runs: range) -> Iterator[str]:
             yield f"boot {number} with {cpus} vCPUs: {result.end}, {console.getvalue()!r}"
 
 
-# test_boot.py is the short form. A batch has both numbers of vCPUs: the C library keeps the stacks of
-# their threads.
+# test_boot.py is the short form. A batch has both numbers of vCPUs: the C library keeps the stacks
+# of their threads.
 CAMPAIGN = Campaign(
     runs=50, short=0, batch=2, limit=900, run=_run, lab=("--kernel", "lab", "--device", "disk")
 )
