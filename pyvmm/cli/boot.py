@@ -19,7 +19,7 @@ from pyvmm.cli.sandbox_option import add_no_sandbox, wants_sandbox
 from pyvmm.errors import Status
 from pyvmm.faults import policy
 from pyvmm.linux.boot import BootOptions, BootResult, boot
-from pyvmm.passthrough.document import fault_to_json, memslot_to_json
+from pyvmm.passthrough.job_document import fault_to_json, memslot_to_json
 
 SCHEMA = "pyvmm.boot/1"
 

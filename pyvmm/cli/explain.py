@@ -14,7 +14,7 @@ from pyvmm.cli import explain_live, output
 from pyvmm.cli.option_types import process_id, seconds
 from pyvmm.errno_names import errno_name
 from pyvmm.errors import Status, UsageError
-from pyvmm.explain import causes, conditions, failure, slots_file
+from pyvmm.explain import catalogue, conditions, failure, slots_file
 from pyvmm.explain.conditions import SlotPart
 from pyvmm.explain.failure import Failure
 from pyvmm.explain.process import JudgedPart, Process, inspect
@@ -75,7 +75,7 @@ def _cause(options: argparse.Namespace) -> int:
     """Print the page about a cause."""
     if options.pid is not None or options.slots or options.all:
         raise UsageError("--pid, --slots and --all have no effect on a cause: leave them out")
-    cause = causes.find(options.failure[0])
+    cause = catalogue.find(options.failure[0])
     if options.json:
         print(json.dumps(cause.to_json(), indent=1))
     else:
@@ -88,7 +88,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.failure or any(given[name] for name in ("pid", "live", "slots", "all", "json")):
         raise UsageError("--list takes nothing else: it prints the names of all causes")
     output.table(
-        "", ("cause", "if"), ((c.name, c.places[0].condition.rule) for c in causes.all_causes())
+        "", ("cause", "if"), ((c.name, c.places[0].condition.rule) for c in catalogue.all_causes())
     )
     return Status.DONE
 

@@ -13,7 +13,7 @@ from pyvmm.errors import Status
 from pyvmm.explain import live
 from pyvmm.explain.live import LiveFailure
 from pyvmm.kvm.system import System
-from pyvmm.provenance.document import to_json as path_to_json
+from pyvmm.provenance.path_document import to_json as path_to_json
 from pyvmm.uapi.kvm import KVM_RUN
 from pyvmm.units import size
 from pyvmm.why import Slot

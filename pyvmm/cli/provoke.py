@@ -10,9 +10,9 @@ from typing import Any
 from pyvmm.cli import html_file, output
 from pyvmm.cli.recording import add_argument, recording
 from pyvmm.errors import Status, UsageError
-from pyvmm.passthrough.document import fault_to_json, slot_to_json
+from pyvmm.passthrough.job_document import fault_to_json, slot_to_json
 from pyvmm.provenance import verdict
-from pyvmm.provenance.document import to_json as path_to_json
+from pyvmm.provenance.path_document import to_json as path_to_json
 from pyvmm.provoke.runner import PROVOCATIONS, ProvocationResult, provoke
 from pyvmm.provoke.testbed import Provocation
 

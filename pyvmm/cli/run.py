@@ -21,7 +21,7 @@ from pyvmm.faults import policy
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.output_file import OutputFile
 from pyvmm.passthrough import Job, JobResult, run_job
-from pyvmm.passthrough.document import SCHEMA, result_of, to_json
+from pyvmm.passthrough.job_document import SCHEMA, result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe, Write
 from pyvmm.provenance import KernelPath, verdict
 from pyvmm.units import size

@@ -7,7 +7,7 @@ interface shows whether a mapping is cacheable. So each finding says how it is k
     failure      an ioctl, its arguments and its errno, as a person writes them
     slots_file   memslots read from a JSON file
     conditions   the conditions that could have made the ioctl fail
-    causes       the causes by name: their conditions, what provokes them, what helps
+    catalogue    the causes by name: their conditions, what provokes them, what helps
     process      a running VMM: its descriptors, and the VMAs behind its memslots
     live         the next ioctl that KVM fails in a running VMM
 """

@@ -36,7 +36,7 @@ from pyvmm.lab import (
     userland,
 )
 from pyvmm.lab.apt import Progress
-from pyvmm.lab.console import Console
+from pyvmm.lab.console_log import Console
 from pyvmm.lab.kernel import Kernel
 from pyvmm.lab.lab_devices import option_value
 from pyvmm.lab.qemu import EmulatedMachine, Qemu, dump_device_tree

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable
 
-from pyvmm.lab.console import Console
+from pyvmm.lab.console_log import Console
 from pyvmm.lab.virtio_ports import VirtioPorts
 
 Note = Callable[[str], None]

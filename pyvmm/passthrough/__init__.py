@@ -6,7 +6,7 @@ assigned         one device on a machine, from open to close
 probe_bars       the accesses that the guest makes
 job              all of the above for one command line
 device_report    the device as JSON
-document         the result as JSON
+job_document     the result as JSON
 """
 
 from pyvmm.passthrough.assigned import AssignedDevice

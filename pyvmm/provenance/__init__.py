@@ -7,7 +7,7 @@ be compared. Needs root and CONFIG_KPROBE_EVENTS.
 
 tracefs      a tracing instance of one process, and its dynamic events
 functions    the functions to probe, and the decoding of their results
-events       the text form of an event
+trace_pipe   the text form of an event
 chain        events of a thread → the path of one ioctl
 kernel_log   lines of the kernel's log, by time
 recorder     all of it for some threads

@@ -13,8 +13,8 @@ from itertools import zip_longest
 from mmap import PAGESIZE
 from typing import Literal
 
-from pyvmm.provenance.events import Event
 from pyvmm.provenance.functions import RETURNS, Returns
+from pyvmm.provenance.trace_pipe import Event
 from pyvmm.uapi.kvm import KVM_RUN, KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2
 from pyvmm.uapi.names import names
 

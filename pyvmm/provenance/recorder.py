@@ -12,7 +12,7 @@ from pathlib import Path
 from pyvmm.closeable import Closeable
 from pyvmm.errors import LackingError, SkippedError
 from pyvmm.helper_process import HelperProcess
-from pyvmm.provenance import events, tracefs
+from pyvmm.provenance import trace_pipe, tracefs
 from pyvmm.provenance.chain import KernelPath, Paths
 from pyvmm.provenance.functions import ENTRIES, FUNCTIONS, Function
 from pyvmm.provenance.kernel_log import KernelLog
@@ -98,7 +98,7 @@ class Recorder(Closeable):
     def paths(self) -> tuple[KernelPath, ...]:
         """Return the last paths that ended since `clear`, oldest first. Thread-safe."""
         with self._lock:
-            found = map(events.parse, self._instance.lines())
+            found = map(trace_pipe.parse, self._instance.lines())
             for path in self._paths.add(event for event in found if event):
                 log = self._log.between(path.start - _TICK, path.end + _TICK, path.thread)
                 self._kept.append(replace(path, log=log))

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import pytest
 
 from pyvmm.errors import PyvmmError, UsageError
-from pyvmm.testing.board import Board, BoardFailure, Job
+from pyvmm.testing.board_protocol import Board, BoardFailure, Job
 from pyvmm.testing.board_session import BoardSession
 from pyvmm.testing.capture import uncaptured
 from pyvmm.testing.distribution import is_controller, schedule_by, without_group

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from pyvmm.errors import PyvmmError
-from pyvmm.testing.board import Board, BoardFailure, Job
+from pyvmm.testing.board_protocol import Board, BoardFailure, Job
 
 _BOOT_TIMEOUT = 180.0  # additional seconds for the first event: boot, and compiling Python
 _EXIT_TIMEOUT = 60.0  # seconds for pytest to end after the last test

@@ -11,7 +11,7 @@ from pyvmm.lab import host, qemu
 from pyvmm.lab.apt import Progress
 from pyvmm.lab.host import FILES, RunningHost
 from pyvmm.lab.terminal import Terminal
-from pyvmm.testing.board import JOB_FILE, Job
+from pyvmm.testing.board_protocol import JOB_FILE, Job
 
 _VARIABLES = {"HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
 

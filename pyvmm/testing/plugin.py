@@ -91,14 +91,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_controller(config):
         config.pluginmanager.register(Ungrouped(config), "pyvmm-ungrouped")
     if config.option.ktap and not is_worker(config):
-        from pyvmm.testing.ktap import KtapWriter
+        from pyvmm.testing.ktap_file import KtapWriter
 
         config.pluginmanager.register(KtapWriter(config), "pyvmm-ktap")
     boards = _register_boards(config) if config.option.lab or config.option.on else None
     if config.option.kcidb and not is_worker(config):
         from pyvmm import kcidb
         from pyvmm.errors import UsageError
-        from pyvmm.testing.kcidb import KcidbWriter
+        from pyvmm.testing.kcidb_file import KcidbWriter
 
         try:
             kcidb.check_origin(config.option.kcidb_origin)
@@ -157,6 +157,6 @@ def pytest_runtest_makereport(
     report: pytest.TestReport = outcome.get_result()
     fixtures = getattr(item, "funcargs", {})
     if report.when == "call" and report.failed and "vm" in fixtures:
-        from pyvmm.testing.vm_state import sections
+        from pyvmm.testing.vm_report import sections
 
         report.sections.extend(sections(fixtures))

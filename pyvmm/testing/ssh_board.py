@@ -19,7 +19,7 @@ from typing import BinaryIO
 import pyvmm
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab.apt import Progress
-from pyvmm.testing.board import JOB_FILE, Job
+from pyvmm.testing.board_protocol import JOB_FILE, Job
 
 _PACKAGE = Path(pyvmm.__file__).parent
 # The connection is lost after 15 s without an answer. ssh(1) reads no password from the terminal.

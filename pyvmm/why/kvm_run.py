@@ -11,7 +11,7 @@ import errno
 from pyvmm.errno_names import EHWPOISON
 from pyvmm.memory import PROT_READ, PROT_WRITE
 from pyvmm.uapi.kvm import KVM_CAP_GUEST_MEMFD, KVM_CAP_MEMORY_ATTRIBUTES
-from pyvmm.why import host_fault, pfnmap, protected, vcpu
+from pyvmm.why import host_fault, pfnmap, protected, vcpu_conditions
 from pyvmm.why.condition import ACCESS_ERRNOS, Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import AccessFacts
 from pyvmm.why.slot import Absent, need
@@ -158,7 +158,7 @@ _PKVM = "pkvm_mem_abort (arch/arm64/kvm/mmu.c)"
 _BY_VMA_FLAGS = ("check_vma_flags -EFAULT", "hva_to_pfn KVM_PFN_ERR_FAULT")
 
 CONDITIONS: tuple[Condition[AccessFacts], ...] = (
-    *vcpu.CONDITIONS,
+    *vcpu_conditions.CONDITIONS,
     Condition(
         "external-abort",
         (0,),

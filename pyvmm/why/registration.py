@@ -28,7 +28,7 @@ from pyvmm.uapi.kvm import (
 from pyvmm.why.condition import Broken, Condition, Unseen, inferred, known
 from pyvmm.why.facts import SMALLEST_IPA_BITS, RegistrationFacts
 from pyvmm.why.slot import need
-from pyvmm.why.vcpu import ANOTHER_PROCESS, VM_DEAD, another_process, vm_dead
+from pyvmm.why.vcpu_conditions import ANOTHER_PROCESS, VM_DEAD, another_process, vm_dead
 
 CACHEABLE_PFNMAP = "cacheable-pfnmap-unsupported"
 

@@ -17,7 +17,7 @@ from pyvmm.guest import snippet
 from pyvmm.kvm import System
 from pyvmm.machine import ENTRY, Machine
 from pyvmm.memory import PAGE_SIZE, PROT_NONE, PROT_READ, Mapping
-from pyvmm.passthrough.document import fault_to_json
+from pyvmm.passthrough.job_document import fault_to_json
 from tests.campaign.a64_forms import FORMS, allocated, decodable
 from tests.campaign.campaign import Campaign
 

@@ -34,7 +34,7 @@ from pyvmm.lab import cache, lab_devices, matrix, pycache, qemu, stage2
 from pyvmm.lab.virtio_ports import VirtioPorts
 from pyvmm.memory import PAGE_SIZE
 from pyvmm.memory.vma import vmas
-from pyvmm.provenance import events
+from pyvmm.provenance import trace_pipe
 from pyvmm.trace import inject, trace_diff
 from pyvmm.trace.events import EventWriter, Recording
 from pyvmm.trace.ioctl_decode import IOCTLS, IoctlArgument, find_ioctl
@@ -234,7 +234,7 @@ def _matrix_result(data: bytes, path: Path) -> None:
 
 def _kernel_events(data: bytes, path: Path) -> None:
     for line in data.decode(errors="replace").splitlines():
-        events.parse(line)
+        trace_pipe.parse(line)
 
 
 def _control_port(data: bytes, path: Path) -> None:

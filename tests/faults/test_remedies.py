@@ -29,7 +29,7 @@ from pyvmm.kvm import Vm
 from pyvmm.kvm.exits import RunFailure
 from pyvmm.memory import PAGE_SIZE, PROT_READ, Mapping
 from pyvmm.passthrough import Job, run_job
-from pyvmm.passthrough.document import to_json
+from pyvmm.passthrough.job_document import to_json
 from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.sysfs import PciFunction
 from pyvmm.why.facts import AccessKind

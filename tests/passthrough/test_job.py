@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pyvmm.passthrough import Job, run_job
-from pyvmm.passthrough.document import to_json
+from pyvmm.passthrough.job_document import to_json
 from pyvmm.passthrough.probe_bars import Write
 from pyvmm.vfio.iommu_modes import AUTO, MODES
 from pyvmm.vfio.sysfs import PciFunction

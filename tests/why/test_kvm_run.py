@@ -23,7 +23,7 @@ from pyvmm.uapi.kvm import (
     KVM_CAP_MEMORY_ATTRIBUTES,
     KVM_MEM_READONLY,
 )
-from pyvmm.why import AccessFacts, Finding, Host, Slot, judge, most_likely, vcpu
+from pyvmm.why import AccessFacts, Finding, Host, Slot, judge, most_likely, vcpu_conditions
 from pyvmm.why.kvm_run import CONDITIONS
 from pyvmm.why.slot import UndescribedMemfd
 from tests.why.areas import GPA, HVA, SLOT, PresetFacts, area
@@ -773,7 +773,7 @@ def summary(findings: list[Finding]) -> str:
 
 
 def test_each_condition_is_broken_and_excluded_by_some_facts() -> None:
-    for condition in (each for each in CONDITIONS if each not in vcpu.CONDITIONS):
+    for condition in (each for each in CONDITIONS if each not in vcpu_conditions.CONDITIONS):
         marks = {expected for name, *_, expected in ROWS if name == condition.name}
         assert marks & {"known", "inferred"}, condition.name
         assert marks & {"impossible"}, condition.name

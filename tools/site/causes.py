@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from pyvmm.explain.causes import Cause, all_causes
+from pyvmm.explain.catalogue import Cause, all_causes
 from tools.site.documents import CHECKOUT
 from tools.site.markdown import escaped, table
 

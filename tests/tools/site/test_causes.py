@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from pyvmm.explain.causes import all_causes
+from pyvmm.explain.catalogue import all_causes
 
 causes = pytest.importorskip("tools.site.causes", reason="tools/ is in the checkout only")
 

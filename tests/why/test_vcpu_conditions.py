@@ -7,7 +7,7 @@ import pytest
 
 from pyvmm.why import AccessFacts, Host, VcpuState, Vgic, VmState, judge, most_likely
 from pyvmm.why.condition import Condition
-from pyvmm.why.vcpu import CONDITIONS
+from pyvmm.why.vcpu_conditions import CONDITIONS
 from tests.why.hosts import ARM64_WITHOUT_FWB, X86
 
 READY = VcpuState()

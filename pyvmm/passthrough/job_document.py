@@ -9,7 +9,7 @@ from pyvmm.kvm.exits import Halt, SystemEvent
 from pyvmm.passthrough.job import DeviceResult, JobResult
 from pyvmm.passthrough.probe_bars import BarProbe
 from pyvmm.pci.bar_slots import SlotOutcome
-from pyvmm.provenance.document import to_json as path_to_json
+from pyvmm.provenance.path_document import to_json as path_to_json
 
 SCHEMA = "pyvmm.run/1"
 

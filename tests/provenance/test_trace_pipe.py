@@ -3,7 +3,7 @@
 
 import pytest
 
-from pyvmm.provenance.events import parse
+from pyvmm.provenance.trace_pipe import parse
 
 PREFIX = " python3-71    [001] d..1.    12.345678: "
 

@@ -4,13 +4,13 @@ import json
 import pytest
 
 from pyvmm.errors import UsageError
-from pyvmm.explain import causes
+from pyvmm.explain import catalogue
 from pyvmm.provoke.runner import PROVOCATIONS
 from tests.json_documents import valid
 
 
-@pytest.mark.parametrize("cause", causes.all_causes(), ids=lambda cause: cause.name)
-def test_every_cause_has_a_page(cause: causes.Cause) -> None:
+@pytest.mark.parametrize("cause", catalogue.all_causes(), ids=lambda cause: cause.name)
+def test_every_cause_has_a_page(cause: catalogue.Cause) -> None:
     lines = cause.text().splitlines()
     assert lines[0] == cause.name
     assert max(map(len, lines)) <= 100
@@ -23,11 +23,11 @@ def test_every_cause_has_a_page(cause: causes.Cause) -> None:
 
 def test_every_expected_cause_is_known() -> None:
     expected = {each.cause for each in PROVOCATIONS if each.cause}
-    assert expected <= {cause.name for cause in causes.all_causes()}
+    assert expected <= {cause.name for cause in catalogue.all_causes()}
 
 
 def test_one_name_for_two_ioctls() -> None:
-    places = causes.find("cacheable-pfnmap-unsupported").places
+    places = catalogue.find("cacheable-pfnmap-unsupported").places
     assert [place.outcome for place in places] == [
         "KVM_SET_USER_MEMORY_REGION fails with EINVAL",
         "KVM_RUN fails with EFAULT",
@@ -35,7 +35,7 @@ def test_one_name_for_two_ioctls() -> None:
 
 
 def test_exit_instead_of_an_errno() -> None:
-    [place] = causes.find("device-memory-off").places
+    [place] = catalogue.find("device-memory-off").places
     assert place.outcome == "KVM_RUN fails with EFAULT, or returns with an exit"
 
 
@@ -45,5 +45,5 @@ def test_exit_instead_of_an_errno() -> None:
 )
 def test_unknown_name(name: str, says: str) -> None:
     with pytest.raises(UsageError) as raised:
-        causes.find(name)
+        catalogue.find(name)
     assert says in str(raised.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyvmm import kcidb
-from pyvmm.testing.board import Board
+from pyvmm.testing.board_protocol import Board
 from pyvmm.testing.distribution import without_group
 
 

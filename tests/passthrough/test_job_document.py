@@ -12,7 +12,7 @@ from pyvmm.kvm.exits import Exit, Halt, RunFailure, Shutdown, SystemEvent
 from pyvmm.machine.run_loop import RunOutcome
 from pyvmm.passthrough import DeviceResult, JobResult
 from pyvmm.passthrough.device_report import DeviceReport
-from pyvmm.passthrough.document import result_of, to_json
+from pyvmm.passthrough.job_document import result_of, to_json
 from pyvmm.passthrough.probe_bars import BarProbe
 from pyvmm.pci.bar_slots import Part, SlotOutcome
 
