@@ -7,6 +7,7 @@ be those of an earlier VM: the server then continues the machine and tries again
 """
 
 import json
+import os
 import socket
 import threading
 import time
@@ -15,12 +16,14 @@ from dataclasses import asdict
 from typing import Self
 
 from pyvmm import scratch_dir
+from pyvmm.errors import LackingError
 from pyvmm.lab.gdb import GdbClient, GdbError
 from pyvmm.lab.lab_devices import option_value
 from pyvmm.lab.stage2 import HCR_VM, Stage2Registers, walk
 from pyvmm.lab.stage2_client import PORT
 
 _TIMEOUT = 20.0  # seconds to find a CPU in a guest
+_LONGEST_PATH = 107  # bytes: sun_path of struct sockaddr_un, with a null byte
 _INTERVAL = 0.01  # seconds that the machine runs between two attempts
 
 
@@ -28,12 +31,16 @@ class Stage2Server:
     """A server for the stage-2 queries of one boot, which uses QEMU's gdb stub."""
 
     def __enter__(self) -> Self:
-        """Start to serve queries in a thread."""
+        """Start to serve queries in a thread. Raises `LackingError`."""
         with ExitStack() as stack:
             # The gdb stub controls the machine: keep other users out (mode 0700).
             scratch = stack.enter_context(scratch_dir.create())
             self._gdb_path, self._queries_path = scratch / "gdb", scratch / "queries"
             self._listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            if len(os.fsencode(self._queries_path)) > _LONGEST_PATH:
+                raise LackingError(
+                    f"{scratch.parent} is too long for the path of a socket: set TMPDIR to another"
+                )
             self._listener.bind(str(self._queries_path))
             self._listener.listen(1)
             self._thread = threading.Thread(target=self._serve, name="stage2-server", daemon=True)

@@ -153,20 +153,24 @@ def _wait_for_end(pid: int) -> None:
 
 @pytest.mark.parametrize("name", ["a,b", "a b", "a=b,c=d", "a'b"])
 def test_any_path_works(
-    emulated: host.Host, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulated: host.Host,
+    name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    directory = tmp_path_factory.mktemp("path") / name  # short: it has sockets
     monkeypatch.setattr("tempfile.tempdir", None)  # where tempfile caches TMPDIR
     for variable in ("TMPDIR", "XDG_CACHE_HOME"):
-        (tmp_path / name / variable).mkdir(parents=True)
-        monkeypatch.setenv(variable, str(tmp_path / name / variable))
-    image = tmp_path / name / "image"
+        (directory / variable).mkdir(parents=True)
+        monkeypatch.setenv(variable, str(directory / variable))
+    image = directory / "image"
     image.symlink_to(emulated.image)
-    (tmp_path / name / "file").touch()
+    (directory / "file").touch()
     out = io.BytesIO()
     # This device needs a device tree, which QEMU writes to a file, and the lab's kernel.
     devices = lab_devices.lookup(["grace"] if emulated.kernel.name == "lab" else [])
     machine = replace(emulated.machine, devices=tuple(devices))
     odd = replace(emulated, image=image, machine=machine)
-    with odd.boot(["ls"], stdout=out, stderr=out, directory=tmp_path / name) as running:
+    with odd.boot(["ls"], stdout=out, stderr=out, directory=directory) as running:
         assert running.wait(300) == 0
     assert "file" in out.getvalue().decode().split()

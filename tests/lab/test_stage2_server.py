@@ -4,9 +4,11 @@
 import json
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
+from pyvmm.errors import LackingError
 from pyvmm.lab.stage2_client import PORT
 from pyvmm.lab.stage2_server import Stage2Server
 
@@ -49,3 +51,11 @@ def test_thread_ends_without_a_query() -> None:
     with Stage2Server():
         pass
     assert not [thread for thread in threading.enumerate() if thread.name == "stage2-server"]
+
+
+def test_too_long_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / ("long" * 25)
+    directory.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(directory))
+    with pytest.raises(LackingError, match="is too long for the path of a socket: set TMPDIR"):
+        Stage2Server().__enter__()
