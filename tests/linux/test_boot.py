@@ -258,7 +258,7 @@ def test_device_memory_as_ram(start: Start, find: Find) -> None:
     assert hashlib.md5(line * (size // len(line))).hexdigest() in console
     total = re.search(r"MemTotal: +(\d+) kB", console)
     assert total
-    assert int(total[1]) > 540 << 10
+    assert int(total[1]) > 512 << 10  # the BAR; without it, less than 48 MiB
     assert (result.end.reason, dict(result.faults.counts)) == ("power-off", {})
 
 
