@@ -11,6 +11,7 @@ from typing import Any
 from pyvmm import scratch_dir
 from pyvmm.errors import LackingError, UsageError
 from pyvmm.lab import lab_devices
+from pyvmm.lab.event_lines import EventLines
 from pyvmm.lab.host import FILES, Host
 from pyvmm.lab.selftest_plan import plan
 from pyvmm.lab.selftest_result import Outcome, SelftestResult, judge
@@ -102,7 +103,7 @@ class _Boot:
             errors = io.BytesIO()
             with replace(self._host, files=(*self._host.files, job)).boot(
                 [*_RUNNER, str(FILES / job.name)],
-                stdout=_EventParser(self._events),
+                stdout=EventLines(self._events.append),
                 stderr=errors,
                 directory=self._programs,
             ) as running:
@@ -171,23 +172,3 @@ class _Boot:
             output=output,
             log=tuple(log),
         )
-
-
-class _EventParser(io.BytesIO):
-    """A file that parses lines of JSON and ignores other lines."""
-
-    def __init__(self, events: list[dict[str, Any]]) -> None:
-        super().__init__()
-        self._events = events
-        self._rest = b""
-
-    def write(self, data: Any) -> int:
-        *lines, self._rest = (self._rest + bytes(data)).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                self._events.append(event)
-        return len(data)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from pyvmm.errors import PyvmmError
+from pyvmm.lab.event_lines import EventLines
 from pyvmm.testing.board_protocol import Board, BoardFailure, Job
 
 _BOOT_TIMEOUT = 180.0  # additional seconds for the first event: boot, and compiling Python
@@ -31,7 +32,7 @@ class BoardSession:
         self._boot_timeout = _BOOT_TIMEOUT
         self.stderr = io.BytesIO()
         with ExitStack() as stack:
-            started = board.start(job, _EventParser(self._events), self.stderr)
+            started = board.start(job, EventLines(self._events.append), self.stderr)
             self._running = stack.enter_context(started)
             self._stack = stack.pop_all()
 
@@ -80,23 +81,3 @@ class BoardSession:
         last = self.stderr.getvalue().decode(errors="replace").strip().splitlines()[-60:]
         parts = [reason, *(["", "last lines of the console:", console] if console else [])]
         return "\n".join([*parts, *(["", "stderr:", *last] if last else [])])
-
-
-class _EventParser(io.BytesIO):
-    """A file that parses lines of JSON as events and ignores other lines."""
-
-    def __init__(self, events: deque[Event]) -> None:
-        super().__init__()
-        self._events = events
-        self._rest = b""
-
-    def write(self, data: Any) -> int:
-        *lines, self._rest = (self._rest + bytes(data)).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                self._events.append(event)
-        return len(data)

@@ -1,29 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Why a device of the lab does not respond. Each state is compared with an access to a BAR."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from pyvmm.vfio.iommu_modes import open_device
 from pyvmm.vfio.region_backing import RegionBacking
 from pyvmm.vfio.regions import RegionError
 from pyvmm.vfio.vfio_device import VfioDevice
-from tests.devices import Find
 
 D0, D3HOT = 0, 3
-
-
-@pytest.fixture
-def bochs(find: Find) -> Iterator[VfioDevice]:
-    with open_device(find("bochs").bdf) as device:
-        yield device
-
-
-@pytest.fixture
-def nvme(find: Find) -> Iterator[VfioDevice]:
-    with open_device(find("nvme").bdf) as device:
-        yield device
 
 
 def responds(device: VfioDevice) -> bool:
